@@ -1,0 +1,117 @@
+//! The one error type of the library.
+//!
+//! Every error names what it is about (a path, a tensor, an option), what was found and what was
+//! expected, in one line, and may carry a hint: a second line that says what to do. The library
+//! returns errors and never prints them; user input never panics.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `Result` with the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and, where there is one, a hint on what to do about it.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    hint: Option<String>,
+}
+
+/// The kinds of failure, for programs that want to tell them apart.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The file system refused.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `create` …
+        action: &'static str,
+        /// The file or folder it was tried on.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file was read, but what it holds is not what it should be.
+    #[error("`{}`: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// A value (an option, a configuration entry, an argument) cannot be used.
+    #[error("{what}: {problem}")]
+    Invalid {
+        /// The option or entry, as the user would name it.
+        what: String,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// The work was stopped on request; what was done so far is kept.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// The file system refused `action` (a verb, such as `read`) on `path`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        ErrorKind::Io { action, path, source }.into()
+    }
+
+    /// The content of `path` is not what it should be.
+    pub fn malformed(path: impl AsRef<Path>, problem: impl fmt::Display) -> Self {
+        let path = path.as_ref().to_path_buf();
+        ErrorKind::Malformed { path, problem: problem.to_string() }.into()
+    }
+
+    /// The value of `what` (an option, an entry, an argument) cannot be used.
+    pub fn invalid(what: impl Into<String>, problem: impl fmt::Display) -> Self {
+        ErrorKind::Invalid { what: what.into(), problem: problem.to_string() }.into()
+    }
+
+    /// Stopped on request.
+    pub fn interrupted() -> Self {
+        ErrorKind::Interrupted.into()
+    }
+
+    /// The same error with a hint: one line that says what to do.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// One line that says what to do, where there is one.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Error(Box::new(Inner { kind, hint: None }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The message already holds the source's words.
+        None
+    }
+}
