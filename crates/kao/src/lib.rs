@@ -1,8 +1,13 @@
 //! Kao trains and samples denoising diffusion models (DDPM, DDIM) of small images.
 #![forbid(unsafe_code)]
 
+pub mod denoiser;
 pub mod error;
 pub mod images;
+pub mod noise;
+pub mod sampler;
+pub mod schedule;
+pub mod timesteps;
 
 pub use error::{Error, ErrorKind, Result};
 pub use images::Images;

@@ -1,0 +1,164 @@
+//! The contract between networks and samplers.
+//!
+//! Samplers know a network only as a [`Denoiser`]; networks know nothing of samplers. The
+//! closed-form [`GaussianDenoiser`] satisfies the contract with no network, and tests samplers
+//! exactly.
+
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::schedule::NoiseSchedule;
+use serde::{Deserialize, Serialize};
+
+/// What a denoiser predicts of x_t = √ᾱ x_0 + √(1 − ᾱ) ε.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prediction {
+    /// The noise ε (Ho et al. 2020).
+    #[default]
+    Epsilon,
+    /// The clean image x_0.
+    X0,
+    /// v = √ᾱ ε − √(1 − ᾱ) x_0 (Salimans & Ho 2022).
+    V,
+}
+
+/// Predicts what was added to noisy images.
+pub trait Denoiser {
+    /// The prediction for each image of `x_t` (`[N, C, H, W]`) at its own timestep; of the same
+    /// shape. What it means is said by [`prediction`](Self::prediction). An image's prediction
+    /// does not depend on the others of the batch.
+    ///
+    /// # Errors
+    /// When the images are of a shape that the denoiser does not take.
+    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images>;
+
+    /// What is predicted.
+    fn prediction(&self) -> Prediction {
+        Prediction::Epsilon
+    }
+}
+
+/// The two ends of a noisy image, value by value: x_t = √ᾱ x̂_0 + √(1 − ᾱ) ε̂.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Split {
+    /// The predicted clean value.
+    pub x0_hat: f64,
+    /// The predicted noise.
+    pub epsilon: f64,
+}
+
+/// Turns predictions of any kind into x̂_0 and ε̂ at one noise level.
+#[derive(Clone, Copy, Debug)]
+pub struct Splitter {
+    signal: f64,
+    noise: f64,
+    prediction: Prediction,
+    clip: bool,
+}
+
+impl Splitter {
+    /// For the noise level `alpha_bar`, in (0, 1). With `clip`, x̂_0 is held within `[-1, 1]` and ε̂
+    /// derived anew from it.
+    pub fn new(alpha_bar: f64, prediction: Prediction, clip: bool) -> Self {
+        Splitter { signal: alpha_bar.sqrt(), noise: (1.0 - alpha_bar).sqrt(), prediction, clip }
+    }
+
+    /// Splits the value `x_t`, of which `predicted` was predicted.
+    #[inline]
+    pub fn split(&self, x_t: f32, predicted: f32) -> Split {
+        let (x_t, predicted) = (f64::from(x_t), f64::from(predicted));
+        let Splitter { signal, noise, prediction, clip } = *self;
+        let x0_hat = match prediction {
+            Prediction::Epsilon => (x_t - noise * predicted) / signal,
+            Prediction::X0 => predicted,
+            Prediction::V => signal * x_t - noise * predicted,
+        };
+        if clip {
+            let x0_hat = x0_hat.clamp(-1.0, 1.0);
+            return Split { x0_hat, epsilon: (x_t - signal * x0_hat) / noise };
+        }
+        let epsilon = match prediction {
+            Prediction::Epsilon => predicted,
+            Prediction::X0 => (x_t - signal * x0_hat) / noise,
+            Prediction::V => noise * x_t + signal * predicted,
+        };
+        Split { x0_hat, epsilon }
+    }
+}
+
+/// The exact denoiser of data whose values are independent Gaussians of one mean and variance.
+///
+/// For x_0 ~ N(μ, s²), x_t ~ N(√ᾱ μ, ᾱ s² + 1 − ᾱ), and E[ε | x_t] =
+/// √(1 − ᾱ) (x_t − √ᾱ μ) / (ᾱ s² + 1 − ᾱ).
+#[derive(Clone, Debug)]
+pub struct GaussianDenoiser {
+    /// Noise levels.
+    pub schedule: NoiseSchedule,
+    /// μ.
+    pub mean: f64,
+    /// s.
+    pub standard_deviation: f64,
+    /// What is predicted.
+    pub prediction: Prediction,
+}
+
+impl Denoiser for GaussianDenoiser {
+    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+        if timesteps.len() != x_t.len() {
+            return Err(Error::invalid(
+                "timesteps",
+                format!("{} given for {} images", timesteps.len(), x_t.len()),
+            ));
+        }
+        let mut predicted = Images::zeros(x_t.shape());
+        for (k, &t) in timesteps.iter().enumerate() {
+            let alpha_bar = self.schedule.alpha_bar(t);
+            let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+            let variance = alpha_bar * self.standard_deviation.powi(2) + 1.0 - alpha_bar;
+            for (out, &x_t) in predicted.image_mut(k).iter_mut().zip(x_t.image(k)) {
+                let epsilon = noise * (f64::from(x_t) - signal * self.mean) / variance;
+                let x_0 = (f64::from(x_t) - noise * epsilon) / signal;
+                *out = match self.prediction {
+                    Prediction::Epsilon => epsilon,
+                    Prediction::X0 => x_0,
+                    Prediction::V => signal * epsilon - noise * x_0,
+                } as f32;
+            }
+        }
+        Ok(predicted)
+    }
+
+    fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn all_three_predictions_split_alike(
+            x_0 in -2.0f64..2.0, epsilon in -4.0f64..4.0, alpha_bar in 0.01f64..0.99,
+        ) {
+            let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+            let x_t = signal * x_0 + noise * epsilon;
+            let v = signal * epsilon - noise * x_0;
+            for (prediction, predicted) in
+                [(Prediction::Epsilon, epsilon), (Prediction::X0, x_0), (Prediction::V, v)]
+            {
+                let split = Splitter::new(alpha_bar, prediction, false)
+                    .split(x_t as f32, predicted as f32);
+                assert!((split.x0_hat - x_0).abs() < 1e-4, "{prediction:?} {split:?}");
+                assert!((split.epsilon - epsilon).abs() < 1e-4, "{prediction:?} {split:?}");
+
+                let split =
+                    Splitter::new(alpha_bar, prediction, true).split(x_t as f32, predicted as f32);
+                assert!(split.x0_hat.abs() <= 1.0);
+                let again = signal * split.x0_hat + noise * split.epsilon;
+                assert!((again - x_t).abs() < 1e-5, "clipping keeps x_t");
+            }
+        }
+    }
+}

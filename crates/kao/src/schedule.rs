@@ -1,0 +1,226 @@
+//! Noise schedules: how much of the image and how much noise there is at each timestep.
+//!
+//! A schedule is a table of T values of β in `f64`, and what follows from it. Timesteps are
+//! indices `0 .. T`; index 0 is the least noisy. The schedule knows nothing of samplers.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The largest number of timesteps that is accepted: far above any published model, small enough
+/// that a hostile file cannot take memory with it.
+pub const MAX_TIMESTEPS: usize = 1_000_000;
+
+/// The shape of β over the timesteps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScheduleKind {
+    /// β grows linearly (Ho et al. 2020, section 4).
+    Linear,
+    /// √β grows linearly (Rombach et al. 2022).
+    ScaledLinear,
+    /// ᾱ follows a squared cosine, β at most 0.999 (Nichol & Dhariwal 2021, equation 17). The two
+    /// ends of β are not used.
+    SquaredCosine,
+}
+
+/// What a schedule is made from; stored in model files.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleConfig {
+    /// The shape of β.
+    pub kind: ScheduleKind,
+    /// T, the number of timesteps.
+    pub n_timesteps: usize,
+    /// β of timestep 0.
+    pub beta_start: f64,
+    /// β of timestep T − 1.
+    pub beta_end: f64,
+}
+
+impl Default for ScheduleConfig {
+    /// The original's schedule: linear from 1e-4 to 2e-2 over 1000 timesteps.
+    fn default() -> Self {
+        ScheduleConfig {
+            kind: ScheduleKind::Linear,
+            n_timesteps: 1000,
+            beta_start: 1e-4,
+            beta_end: 2e-2,
+        }
+    }
+}
+
+/// β, and the cumulative product ᾱ of α = 1 − β, for the timesteps `0 .. T`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NoiseSchedule {
+    config: ScheduleConfig,
+    betas: Vec<f64>,
+    alpha_bars: Vec<f64>,
+}
+
+impl NoiseSchedule {
+    /// Computes the tables.
+    ///
+    /// # Errors
+    /// When T is 0 or above [`MAX_TIMESTEPS`], or the ends of β are not `0 < start <= end < 1`.
+    pub fn new(config: ScheduleConfig) -> Result<Self> {
+        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = config;
+        if n_timesteps == 0 || n_timesteps > MAX_TIMESTEPS {
+            return Err(Error::invalid(
+                "schedule: n_timesteps",
+                format!("{n_timesteps} found; expected 1 to {MAX_TIMESTEPS}"),
+            ));
+        }
+        let ends_are_ordered = 0.0 < beta_start && beta_start <= beta_end && beta_end < 1.0;
+        if kind != ScheduleKind::SquaredCosine && !ends_are_ordered {
+            return Err(Error::invalid(
+                "schedule: beta_start, beta_end",
+                format!("{beta_start} and {beta_end} found; expected 0 < beta_start <= beta_end < 1"),
+            ));
+        }
+        let betas: Vec<f64> = match kind {
+            ScheduleKind::Linear => linspace(beta_start, beta_end, n_timesteps).collect(),
+            ScheduleKind::ScaledLinear => {
+                linspace(beta_start.sqrt(), beta_end.sqrt(), n_timesteps).map(|b| b * b).collect()
+            }
+            ScheduleKind::SquaredCosine => squared_cosine_betas(n_timesteps),
+        };
+        let alpha_bars = betas
+            .iter()
+            .scan(1.0, |product, beta| {
+                *product *= 1.0 - beta;
+                Some(*product)
+            })
+            .collect();
+        Ok(NoiseSchedule { config, betas, alpha_bars })
+    }
+
+    /// What the schedule was made from.
+    pub fn config(&self) -> ScheduleConfig {
+        self.config
+    }
+
+    /// T.
+    pub fn n_timesteps(&self) -> usize {
+        self.betas.len()
+    }
+
+    /// β of `timestep`.
+    ///
+    /// # Panics
+    /// When `timestep >= T`.
+    pub fn beta(&self, timestep: usize) -> f64 {
+        self.betas[timestep]
+    }
+
+    /// ᾱ of `timestep`: the share of the variance of x_t that is still the image's.
+    ///
+    /// # Panics
+    /// When `timestep >= T`.
+    pub fn alpha_bar(&self, timestep: usize) -> f64 {
+        self.alpha_bars[timestep]
+    }
+
+    /// ᾱ of where a step arrives: of a timestep, or 1 for `None`, the clean image.
+    ///
+    /// # Panics
+    /// When the timestep is not below T.
+    pub fn alpha_bar_at(&self, timestep: Option<usize>) -> f64 {
+        timestep.map_or(1.0, |t| self.alpha_bars[t])
+    }
+
+    /// ᾱ of all timesteps.
+    pub fn alpha_bars(&self) -> &[f64] {
+        &self.alpha_bars
+    }
+
+    /// Signal-to-noise ratio ᾱ / (1 − ᾱ) of `timestep`.
+    ///
+    /// # Panics
+    /// When `timestep >= T`.
+    pub fn signal_to_noise_ratio(&self, timestep: usize) -> f64 {
+        let alpha_bar = self.alpha_bar(timestep);
+        alpha_bar / (1.0 - alpha_bar)
+    }
+
+    /// Adds noise: x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, value by value (Ho et al. 2020, equation 4).
+    /// All three slices hold one image, in any layout.
+    ///
+    /// # Panics
+    /// When `timestep >= T`.
+    pub fn add_noise(&self, x_0: &[f32], epsilon: &[f32], timestep: usize, x_t: &mut [f32]) {
+        let alpha_bar = self.alpha_bar(timestep);
+        let (signal, noise) = (alpha_bar.sqrt() as f32, (1.0 - alpha_bar).sqrt() as f32);
+        for ((x_t, &x_0), &epsilon) in x_t.iter_mut().zip(x_0).zip(epsilon) {
+            *x_t = signal * x_0 + noise * epsilon;
+        }
+    }
+}
+
+/// `n` values from `start` to `end`, both included; `start` alone for `n` = 1.
+fn linspace(start: f64, end: f64, n: usize) -> impl Iterator<Item = f64> {
+    let last = n.saturating_sub(1).max(1) as f64;
+    (0..n).map(move |i| start + (end - start) * i as f64 / last)
+}
+
+/// Nichol & Dhariwal 2021, equation 17, with s = 0.008 and β clipped at 0.999.
+fn squared_cosine_betas(n_timesteps: usize) -> Vec<f64> {
+    const S: f64 = 0.008;
+    const MAX_BETA: f64 = 0.999;
+    let f = |i: usize| {
+        let t = i as f64 / n_timesteps as f64;
+        (((t + S) / (1.0 + S)) * std::f64::consts::FRAC_PI_2).cos().powi(2)
+    };
+    (0..n_timesteps).map(|i| (1.0 - f(i + 1) / f(i)).min(MAX_BETA)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(kind: ScheduleKind, n_timesteps: usize) -> NoiseSchedule {
+        NoiseSchedule::new(ScheduleConfig { kind, n_timesteps, ..Default::default() }).unwrap()
+    }
+
+    /// Values of `tests/data/schedules.py` (f64).
+    #[test]
+    fn matches_independent_values() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-11 * b.abs(), "{a} is not {b}");
+        let linear = schedule(ScheduleKind::Linear, 1000);
+        close(linear.beta(500), 0.01005995995995996);
+        close(linear.alpha_bar(0), 0.9999);
+        close(linear.alpha_bar(99), 0.89701814567496);
+        close(linear.alpha_bar(999), 4.0358297653756754e-05);
+        let scaled = schedule(ScheduleKind::ScaledLinear, 1000);
+        close(scaled.alpha_bar(500), 0.33127457951725575);
+        let cosine = schedule(ScheduleKind::SquaredCosine, 1000);
+        close(cosine.alpha_bar(0), 0.999958715775178);
+        close(cosine.alpha_bar(500), 0.49228517244880304);
+        close(cosine.alpha_bar(999), 2.4287669070348567e-09);
+    }
+
+    #[test]
+    fn alpha_bar_falls_and_stays_within_bounds() {
+        for kind in [ScheduleKind::Linear, ScheduleKind::ScaledLinear, ScheduleKind::SquaredCosine] {
+            for n in [1, 2, 3, 10, 1000] {
+                let schedule = schedule(kind, n);
+                let mut previous = 1.0;
+                for t in 0..n {
+                    let alpha_bar = schedule.alpha_bar(t);
+                    assert!(0.0 < alpha_bar && alpha_bar < previous, "{kind:?} {n} {t}");
+                    previous = alpha_bar;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_schedules_are_refused() {
+        for (n_timesteps, beta_start, beta_end) in
+            [(0, 1e-4, 2e-2), (10, 0.0, 0.1), (10, 0.2, 0.1), (10, 0.1, 1.0), (10, f64::NAN, 0.1)]
+        {
+            let config =
+                ScheduleConfig { n_timesteps, beta_start, beta_end, ..Default::default() };
+            assert!(NoiseSchedule::new(config).is_err(), "{config:?}");
+        }
+    }
+}

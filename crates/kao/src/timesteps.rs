@@ -1,0 +1,191 @@
+//! Which timesteps a sampler visits: a walk is an explicit list of steps `t → t_prev`.
+//!
+//! Walks are data. Whoever wants to start in the middle (recovery, image-to-image) truncates one
+//! or writes one; a sampler walks what it is given.
+
+use crate::error::{Error, Result};
+
+/// One step of a walk: from timestep `t` to `t_prev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The timestep the network sees.
+    pub t: usize,
+    /// The timestep arrived at; `None` is the clean image, where ᾱ = 1.
+    pub t_prev: Option<usize>,
+}
+
+/// How the visited timesteps are spread over `0 .. T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spacing {
+    /// The original's: evenly from 1 to T − 1, ending at ᾱ_0 by default. S = T repeats t = 1.
+    Linear,
+    /// The original's: denser at low noise, ending at ᾱ_0 by default. Never reaches T − 1.
+    Quadratic,
+    /// Evenly down from T − 1, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
+    Trailing,
+    /// Multiples of ⌊T/S⌋ from 0, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
+    Leading,
+}
+
+impl Spacing {
+    /// Where a walk of this spacing ends unless told otherwise.
+    pub fn default_end(self) -> End {
+        match self {
+            Spacing::Linear | Spacing::Quadratic => End::FirstTimestep,
+            Spacing::Trailing | Spacing::Leading => End::Clean,
+        }
+    }
+}
+
+/// Where the last step of a walk arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// At timestep 0, with the noise level ᾱ_0, as the original.
+    FirstTimestep,
+    /// At the clean image, ᾱ = 1.
+    Clean,
+}
+
+/// The timesteps visited by `n_steps` steps over a schedule of `n_timesteps`, highest first.
+///
+/// # Errors
+/// When `n_steps` is 0 or above `n_timesteps`, or the schedule is too short for the spacing
+/// (`Linear` and `Quadratic` need T ≥ 2).
+pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<Vec<usize>> {
+    if n_steps == 0 || n_steps > n_timesteps {
+        return Err(Error::invalid(
+            "steps",
+            format!("{n_steps} found; expected 1 to {n_timesteps}, the model's number of timesteps"),
+        ));
+    }
+    let starts_at_one = matches!(spacing, Spacing::Linear | Spacing::Quadratic);
+    if starts_at_one && n_timesteps < 2 {
+        return Err(Error::invalid(
+            "spacing",
+            format!("{spacing:?} needs at least 2 timesteps; the model has {n_timesteps}"),
+        ));
+    }
+    // linspace(0, last, n_steps)[i], as an exact fraction.
+    let intervals = (n_steps - 1).max(1);
+    let mut timesteps: Vec<usize> = match spacing {
+        Spacing::Linear => {
+            (0..n_steps).map(|i| i * (n_timesteps - 2) / intervals + 1).collect()
+        }
+        Spacing::Quadratic => {
+            let last = (n_timesteps - 2).isqrt();
+            (0..n_steps).map(|i| (i * last).pow(2) / intervals.pow(2) + 1).collect()
+        }
+        Spacing::Trailing => (1..=n_steps)
+            // round(i · T / S) − 1, halves up
+            .map(|i| (2 * i * n_timesteps + n_steps) / (2 * n_steps) - 1)
+            .collect(),
+        Spacing::Leading => (0..n_steps).map(|i| i * (n_timesteps / n_steps)).collect(),
+    };
+    timesteps.reverse();
+    Ok(timesteps)
+}
+
+/// The walk of `n_steps` steps from the noisiest visited timestep down to `end`.
+///
+/// # Errors
+/// As [`visited`].
+pub fn walk(spacing: Spacing, n_steps: usize, n_timesteps: usize, end: End) -> Result<Vec<Step>> {
+    Ok(through(&visited(spacing, n_steps, n_timesteps)?, end))
+}
+
+/// The walk through `timesteps`, which are given highest first, to `end`.
+pub fn through(timesteps: &[usize], end: End) -> Vec<Step> {
+    let last = match end {
+        End::FirstTimestep => Some(0),
+        End::Clean => None,
+    };
+    let arrivals = timesteps.iter().skip(1).map(|&t| Some(t)).chain([last]);
+    timesteps.iter().zip(arrivals).map(|(&t, t_prev)| Step { t, t_prev }).collect()
+}
+
+/// The part of a walk for an image that is noised to timestep `start`: the steps below it, with a
+/// first step from `start` itself.
+pub fn starting_at(walk: &[Step], start: usize) -> Vec<Step> {
+    let below: Vec<Step> = walk.iter().copied().filter(|step| step.t < start).collect();
+    let t_prev = match (below.first(), walk.last()) {
+        (Some(first), _) => Some(first.t),
+        (None, Some(last)) => last.t_prev,
+        (None, None) => None,
+    };
+    std::iter::once(Step { t: start, t_prev }).chain(below).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_originals_sequences() {
+        // Excerpts of what the original program printed.
+        let ascending = |spacing, s, t| {
+            let mut v = visited(spacing, s, t).unwrap();
+            v.reverse();
+            v
+        };
+        assert_eq!(ascending(Spacing::Linear, 1, 200), [1]);
+        assert_eq!(ascending(Spacing::Linear, 2, 200), [1, 199]);
+        assert_eq!(ascending(Spacing::Quadratic, 7, 200), [1, 6, 22, 50, 88, 137, 197]);
+        assert_eq!(
+            ascending(Spacing::Linear, 13, 200),
+            [1, 17, 34, 50, 67, 83, 100, 116, 133, 149, 166, 182, 199]
+        );
+    }
+
+    #[test]
+    fn trailing_starts_at_the_top_and_covers_all_when_dense() {
+        assert_eq!(visited(Spacing::Trailing, 4, 1000).unwrap(), [999, 749, 499, 249]);
+        let dense: Vec<usize> = (0..10).rev().collect();
+        assert_eq!(visited(Spacing::Trailing, 10, 10).unwrap(), dense);
+        assert_eq!(visited(Spacing::Leading, 10, 10).unwrap(), dense);
+        assert_eq!(visited(Spacing::Leading, 4, 1000).unwrap(), [750, 500, 250, 0]);
+    }
+
+    #[test]
+    fn a_walk_chains_and_ends_where_it_is_told() {
+        let steps = walk(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
+        let pair = |t, t_prev| Step { t, t_prev };
+        assert_eq!(steps, [pair(199, Some(100)), pair(100, Some(1)), pair(1, Some(0))]);
+        let steps = walk(Spacing::Trailing, 2, 200, End::Clean).unwrap();
+        assert_eq!(steps, [pair(199, Some(99)), pair(99, None)]);
+    }
+
+    #[test]
+    fn starting_in_the_middle_begins_there() {
+        let pair = |t, t_prev| Step { t, t_prev };
+        let steps = walk(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
+        assert_eq!(starting_at(&steps, 150), [pair(150, Some(100)), steps[1], steps[2]]);
+        assert_eq!(starting_at(&steps, 100), [pair(100, Some(1)), steps[2]]);
+        assert_eq!(starting_at(&steps, 1), [pair(1, Some(0))]);
+    }
+
+    #[test]
+    fn impossible_counts_are_refused() {
+        assert!(visited(Spacing::Trailing, 0, 10).is_err());
+        assert!(visited(Spacing::Trailing, 11, 10).is_err());
+        assert!(visited(Spacing::Linear, 1, 1).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_spacing_descends_within_the_schedule(s in 1usize..300, extra in 0usize..300) {
+            let n_timesteps = (s + extra).max(2);
+            for spacing in
+                [Spacing::Linear, Spacing::Quadratic, Spacing::Trailing, Spacing::Leading]
+            {
+                let timesteps = visited(spacing, s, n_timesteps).unwrap();
+                assert_eq!(timesteps.len(), s);
+                assert!(timesteps.iter().all(|&t| t < n_timesteps));
+                assert!(timesteps.windows(2).all(|pair| pair[0] >= pair[1]));
+                if spacing == Spacing::Trailing {
+                    assert_eq!(timesteps[0], n_timesteps - 1);
+                    assert!(timesteps.windows(2).all(|pair| pair[0] > pair[1]));
+                }
+            }
+        }
+    }
+}
