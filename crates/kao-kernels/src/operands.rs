@@ -1,0 +1,260 @@
+//! What the kernels are called with: shapes, inputs, outputs, weights. Borrowed slices and counts,
+//! nothing computed here.
+
+use crate::Activation;
+
+/// The pixels of a batch: `n` images of `h` × `w`.
+///
+/// For a matrix of `rows` rows use [`Pixels::rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pixels {
+    /// Number of images.
+    pub n: usize,
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+}
+
+impl Pixels {
+    /// `n` images of `h` × `w` pixels.
+    pub const fn new(n: usize, h: usize, w: usize) -> Self {
+        Self { n, h, w }
+    }
+
+    /// `rows` images of one pixel: the rows of a matrix.
+    pub const fn rows(rows: usize) -> Self {
+        Self { n: rows, h: 1, w: 1 }
+    }
+
+    /// Pixels of one image.
+    pub const fn per_image(self) -> usize {
+        self.h * self.w
+    }
+
+    /// Pixels of all images.
+    pub const fn total(self) -> usize {
+        self.n * self.h * self.w
+    }
+
+    /// The same images at half the side, rounded up: what a stride-2 convolution with padding 1
+    /// leaves.
+    pub const fn halved(self) -> Self {
+        Self { n: self.n, h: self.h.div_ceil(2), w: self.w.div_ceil(2) }
+    }
+}
+
+/// What happens to an input on its way into a convolution: `act(x · scale + shift)`, with one scale
+/// and one shift for every image and channel. Group normalization and its affine part fold into
+/// this (see [`crate::GroupNorm::scale_shift`]). The zero padding of a convolution is put around the
+/// result, so it stays zero.
+#[derive(Clone, Copy, Debug)]
+pub struct Prologue<'a> {
+    /// `[N, C]`, C being the channels of all parts together.
+    pub scale: &'a [f32],
+    /// `[N, C]`.
+    pub shift: &'a [f32],
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// An input, channels-last: one slice, or two that lie side by side along the channels (a
+/// concatenation that nobody has to make), optionally with a [`Prologue`], optionally read through a
+/// nearest ×2 upsampling.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    pub(crate) first: &'a [f32],
+    pub(crate) c_first: usize,
+    pub(crate) second: &'a [f32],
+    pub(crate) c_second: usize,
+    pub(crate) prologue: Option<Prologue<'a>>,
+    pub(crate) upsampled: bool,
+}
+
+impl<'a> Source<'a> {
+    /// One slice `[N, H, W, channels]`.
+    pub const fn new(x: &'a [f32], channels: usize) -> Self {
+        Self {
+            first: x,
+            c_first: channels,
+            second: &[],
+            c_second: 0,
+            prologue: None,
+            upsampled: false,
+        }
+    }
+
+    /// Two slices `[N, H, W, c_first]` and `[N, H, W, c_second]`, taken as their concatenation
+    /// along the channels.
+    pub const fn pair(
+        first: &'a [f32],
+        c_first: usize,
+        second: &'a [f32],
+        c_second: usize,
+    ) -> Self {
+        Self { first, c_first, second, c_second, prologue: None, upsampled: false }
+    }
+
+    /// The same input behind a prologue.
+    pub const fn with_prologue(mut self, prologue: Prologue<'a>) -> Self {
+        self.prologue = Some(prologue);
+        self
+    }
+
+    /// The same input behind a nearest ×2 upsampling: the slices then hold `[N, H/2, W/2, C]` for
+    /// the `Pixels` of the call, whose sides must be even.
+    pub const fn upsampled(mut self) -> Self {
+        self.upsampled = true;
+        self
+    }
+
+    /// Channels of all parts together.
+    pub const fn channels(&self) -> usize {
+        self.c_first + self.c_second
+    }
+
+    /// # Panics
+    /// If a slice has another length than `pixels` and the channels ask for.
+    #[track_caller]
+    pub(crate) fn check(&self, pixels: Pixels) {
+        let stored = if self.upsampled {
+            assert!(
+                pixels.h.is_multiple_of(2) && pixels.w.is_multiple_of(2),
+                "an upsampled image has even sides"
+            );
+            pixels.total() / 4
+        } else {
+            pixels.total()
+        };
+        assert_eq!(self.first.len(), stored * self.c_first, "length of the input");
+        assert_eq!(self.second.len(), stored * self.c_second, "length of the input's second part");
+        if let Some(prologue) = &self.prologue {
+            let expected = pixels.n * self.channels();
+            assert_eq!(prologue.scale.len(), expected, "length of the prologue's scale");
+            assert_eq!(prologue.shift.len(), expected, "length of the prologue's shift");
+        }
+    }
+}
+
+/// Where the gradient of an input goes: the mirror of [`Source`], without the prologue (whose
+/// gradient is that of the normalization).
+#[derive(Debug)]
+pub struct Sink<'a> {
+    pub(crate) first: &'a mut [f32],
+    pub(crate) c_first: usize,
+    pub(crate) second: &'a mut [f32],
+    pub(crate) c_second: usize,
+    pub(crate) upsampled: bool,
+    pub(crate) accumulate: bool,
+}
+
+impl<'a> Sink<'a> {
+    /// One slice `[N, H, W, channels]`, overwritten.
+    pub fn new(dx: &'a mut [f32], channels: usize) -> Self {
+        Self {
+            first: dx,
+            c_first: channels,
+            second: &mut [],
+            c_second: 0,
+            upsampled: false,
+            accumulate: false,
+        }
+    }
+
+    /// Two slices `[N, H, W, c_first]` and `[N, H, W, c_second]`, overwritten: the split that is
+    /// the gradient of a concatenation.
+    pub fn pair(
+        first: &'a mut [f32],
+        c_first: usize,
+        second: &'a mut [f32],
+        c_second: usize,
+    ) -> Self {
+        Self { first, c_first, second, c_second, upsampled: false, accumulate: false }
+    }
+
+    /// Gradient with respect to the input of the nearest ×2 upsampling before the convolution:
+    /// the slices hold `[N, H/2, W/2, C]`, each the sum of four pixels.
+    pub fn upsampled(mut self) -> Self {
+        self.upsampled = true;
+        self
+    }
+
+    /// Adds to what the slices hold, where they would be overwritten.
+    pub fn accumulating(mut self) -> Self {
+        self.accumulate = true;
+        self
+    }
+
+    /// Channels of all parts together.
+    pub fn channels(&self) -> usize {
+        self.c_first + self.c_second
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self, pixels: Pixels) {
+        let stored = if self.upsampled {
+            assert!(
+                pixels.h.is_multiple_of(2) && pixels.w.is_multiple_of(2),
+                "an upsampled image has even sides"
+            );
+            pixels.total() / 4
+        } else {
+            pixels.total()
+        };
+        assert_eq!(self.first.len(), stored * self.c_first, "length of the gradient");
+        assert_eq!(
+            self.second.len(),
+            stored * self.c_second,
+            "length of the gradient's second part"
+        );
+    }
+}
+
+/// What is added to an output as it is written. The default adds nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// `[C_out]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[N, C_out]`: one bias for every image, such as the projected time embedding.
+    pub image_bias: Option<&'a [f32]>,
+    /// `[N, H, W, C_out]`, of the output's own shape.
+    pub residual: Option<&'a [f32]>,
+}
+
+impl<'a> Epilogue<'a> {
+    /// Only a bias `[C_out]`.
+    pub const fn bias(bias: &'a [f32]) -> Self {
+        Self { bias: Some(bias), image_bias: None, residual: None }
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self, output: Pixels, c_out: usize) {
+        if let Some(bias) = self.bias {
+            assert_eq!(bias.len(), c_out, "length of the bias");
+        }
+        if let Some(image_bias) = self.image_bias {
+            assert_eq!(image_bias.len(), output.n * c_out, "length of the per-image bias");
+        }
+        if let Some(residual) = self.residual {
+            assert_eq!(residual.len(), output.total() * c_out, "length of the residual");
+        }
+    }
+}
+
+/// Weights of a convolution or linear layer: as they are (training, where they change every step),
+/// or prepared once by whoever calls many times (sampling). Both give the same bytes.
+#[derive(Debug)]
+pub enum Weights<'a, P> {
+    /// `[3, 3, C_in, C_out]` or `[C_in, C_out]`.
+    Plain(&'a [f32]),
+    /// Prepared and owned by the caller.
+    Prepared(&'a P),
+}
+
+impl<P> Clone for Weights<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Weights<'_, P> {}
