@@ -1,0 +1,287 @@
+//! A folder of pictures in memory, as bytes at the size of the model.
+//!
+//! A 64×64 picture takes 12 KiB this way, so a hundred thousand fit where one does not think of
+//! them, and no disk is touched while training. Broken files are passed over and listed.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::decode::Picture;
+use super::fit::Fit;
+use super::prepare::is_unfinished;
+use super::report::{Skipped, counted};
+use super::scan::{Found, Scan, scan};
+use super::split::{SplitConfig, SplitIndices};
+use crate::error::{Error, Result};
+use crate::images::Images;
+
+/// Pictures of one shape, kept as interleaved bytes in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    /// `[C, H, W]`.
+    shape: [usize; 3],
+    /// `[N, H, W, C]`.
+    bytes: Vec<u8>,
+    pictures: Vec<FolderPicture>,
+    skipped: Vec<Skipped>,
+}
+
+/// What a [`Folder`] knows of a picture besides its pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FolderPicture {
+    /// Below the folder, parts joined by `/`.
+    pub name: String,
+    /// SHA-256 of the picture's bytes `[H, W, C]` at the size of the model.
+    pub content_hash: [u8; 32],
+}
+
+/// How far [`Folder::load`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Pictures read so far.
+    pub n_done: usize,
+    /// Pictures to read in all.
+    pub n_total: usize,
+}
+
+impl Folder {
+    /// Loads all pictures of `dir` and the folders below it at `shape` = `[C, H, W]`.
+    ///
+    /// A picture that has the size is taken as it is; any other is scaled to cover it and its
+    /// centre cut out ([`Fit::Crop`], for square sizes what the original's loader does). With one
+    /// channel, luma is taken. The order is that of the names below `dir`, whatever the disk says.
+    /// Files that yield no picture are listed in [`skipped`](Self::skipped).
+    ///
+    /// `progress` is called from several threads, after each picture. When `cancelled` returns
+    /// true the work stops soon.
+    ///
+    /// # Errors
+    /// When `dir` cannot be read, holds no usable picture, or was left by a
+    /// [`prepare`](super::prepare()) that did not come to its end; when `shape` is not of 1 or 3
+    /// channels and non-zero sides; when cancelled.
+    pub fn load(
+        dir: &Path,
+        shape: [usize; 3],
+        progress: &(dyn Fn(LoadProgress) + Sync),
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Self> {
+        let sides = check_shape(shape)?;
+        let Scan { pictures: found, unreadable, n_ignored } = scan(dir)?;
+        if is_unfinished(dir)? {
+            return Err(Error::malformed(dir, "the preparation of this folder was interrupted")
+                .with_hint("run `kao prepare` on it again"));
+        }
+        let n_done = AtomicUsize::new(0);
+        let n_total = found.len();
+        let read = |found: &Found, into: &mut [u8]| {
+            if cancelled() {
+                return Err(Error::interrupted());
+            }
+            let outcome = read_into(&found.path, shape, sides, into);
+            progress(LoadProgress { n_done: n_done.fetch_add(1, Ordering::Relaxed) + 1, n_total });
+            Ok(outcome)
+        };
+
+        let picture_len = shape.iter().product();
+        let mut bytes = vec![0; n_total * picture_len];
+        let outcomes: Vec<Result<[u8; 32], String>> = found
+            .par_iter()
+            .zip(bytes.par_chunks_exact_mut(picture_len))
+            .map(|(found, into)| read(found, into))
+            .collect::<Result<_>>()?;
+
+        let mut pictures = Vec::with_capacity(n_total);
+        let mut skipped = unreadable;
+        for (index, (Found { relative: name, .. }, outcome)) in
+            found.into_iter().zip(outcomes).enumerate()
+        {
+            match outcome {
+                Ok(content_hash) => {
+                    // Close the gap that skipped pictures left.
+                    let start = index * picture_len;
+                    bytes.copy_within(start..start + picture_len, pictures.len() * picture_len);
+                    pictures.push(FolderPicture { name, content_hash });
+                }
+                Err(reason) => skipped.push(Skipped { path: name, reason }),
+            }
+        }
+        bytes.truncate(pictures.len() * picture_len);
+        bytes.shrink_to_fit();
+        skipped.sort_by(|a, b| a.path.cmp(&b.path));
+        if pictures.is_empty() {
+            return Err(nothing_usable(dir, &skipped, n_ignored));
+        }
+        Ok(Folder { shape, bytes, pictures, skipped })
+    }
+
+    /// Loads the picture files at `paths`, in the order given, as [`load`](Self::load) does.
+    ///
+    /// # Errors
+    /// When a file yields no picture, when `paths` is empty, or when `shape` is impossible.
+    pub fn load_files(paths: &[PathBuf], shape: [usize; 3]) -> Result<Self> {
+        let sides = check_shape(shape)?;
+        let picture_len: usize = shape.iter().product();
+        let mut bytes = vec![0; paths.len() * picture_len];
+        let pictures: Vec<FolderPicture> = paths
+            .par_iter()
+            .zip(bytes.par_chunks_exact_mut(picture_len))
+            .map(|(path, into)| {
+                let content_hash = read_into(path, shape, sides, into)
+                    .map_err(|reason| Error::malformed(path, reason))?;
+                Ok(FolderPicture { name: path.to_string_lossy().into_owned(), content_hash })
+            })
+            .collect::<Result<_>>()?;
+        if pictures.is_empty() {
+            return Err(Error::invalid("pictures", "no file is given"));
+        }
+        Ok(Folder { shape, bytes, pictures, skipped: vec![] })
+    }
+
+    /// Wraps pictures that are in memory already: names, and bytes `[N, H, W, C]` for `shape` =
+    /// `[C, H, W]`.
+    ///
+    /// # Errors
+    /// When there is no name, when `bytes` does not hold as many pictures as there are names, or
+    /// when `shape` is impossible.
+    pub fn from_bytes(shape: [usize; 3], names: Vec<String>, bytes: Vec<u8>) -> Result<Self> {
+        check_shape(shape)?;
+        let picture_len: usize = shape.iter().product();
+        if names.is_empty() || bytes.len() != names.len() * picture_len {
+            return Err(Error::invalid(
+                "pictures",
+                format!(
+                    "{} bytes given for {} of shape {shape:?}",
+                    bytes.len(),
+                    counted(names.len(), "picture")
+                ),
+            ));
+        }
+        let pictures = names
+            .into_iter()
+            .zip(bytes.chunks_exact(picture_len))
+            .map(|(name, bytes)| FolderPicture { name, content_hash: Sha256::digest(bytes).into() })
+            .collect();
+        Ok(Folder { shape, bytes, pictures, skipped: vec![] })
+    }
+
+    /// How many pictures there are; at least one.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// `[C, H, W]` of each picture.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    /// The pictures, in order.
+    pub fn pictures(&self) -> &[FolderPicture] {
+        &self.pictures
+    }
+
+    /// Files that yielded no picture, in the order of their names.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// The bytes `[H, W, C]` of picture `index`.
+    ///
+    /// # Errors
+    /// When there is no such picture.
+    pub fn picture_bytes(&self, index: usize) -> Result<&[u8]> {
+        let picture_len: usize = self.shape.iter().product();
+        self.bytes.chunks_exact(picture_len).nth(index).ok_or_else(|| {
+            Error::invalid(
+                "picture index",
+                format!("{index}, but there are {}", counted(self.len(), "picture")),
+            )
+        })
+    }
+
+    /// The pictures `indices` as `[N, C, H, W]` in [-1, 1].
+    ///
+    /// # Errors
+    /// When there is no such picture.
+    pub fn images(&self, indices: &[usize]) -> Result<Images> {
+        let [c, h, w] = self.shape;
+        let mut bytes = Vec::with_capacity(indices.len() * c * h * w);
+        for &index in indices {
+            bytes.extend_from_slice(self.picture_bytes(index)?);
+        }
+        Images::from_bytes_nhwc([indices.len(), c, h, w], &bytes)
+    }
+
+    /// Parts the pictures into training, validation and test sets.
+    ///
+    /// # Errors
+    /// When the shares are impossible.
+    pub fn split(&self, config: &SplitConfig) -> Result<SplitIndices> {
+        config.indices(self.pictures.iter().map(|picture| &picture.content_hash))
+    }
+
+    /// 64 hexadecimal digits that stand for the shape and the content of all pictures, and for
+    /// nothing else: names and their order do not matter. A resumed run that finds another
+    /// fingerprint would see other batches.
+    pub fn fingerprint(&self) -> String {
+        let mut hashes: Vec<&[u8; 32]> =
+            self.pictures.iter().map(|picture| &picture.content_hash).collect();
+        hashes.sort_unstable();
+        let mut digest = Sha256::new_with_prefix(b"kao folder 1");
+        for side in self.shape {
+            digest.update((side as u64).to_le_bytes());
+        }
+        for hash in hashes {
+            digest.update(hash);
+        }
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// Reads one picture into `into`, `[H, W, C]`, and returns its content hash.
+fn read_into(
+    path: &Path,
+    shape: [usize; 3],
+    [height, width]: [u32; 2],
+    into: &mut [u8],
+) -> Result<[u8; 32], String> {
+    let picture = Picture::read(path).map_err(|error| error.to_string())?;
+    let picture = if shape[0] == 1 { picture.into_luma() } else { picture };
+    let picture = picture.fit(width, height, Fit::Crop).map_err(|error| error.to_string())?;
+    into.copy_from_slice(picture.bytes());
+    Ok(Sha256::digest(picture.bytes()).into())
+}
+
+/// Height and width of `shape`.
+fn check_shape(shape: [usize; 3]) -> Result<[u32; 2]> {
+    let [c, h, w] = shape;
+    let sides = u32::try_from(h).ok().zip(u32::try_from(w).ok());
+    match sides {
+        Some((h, w))
+            if (c == 1 || c == 3)
+                && (1..=super::MAX_PIXELS).contains(&(u64::from(h) * u64::from(w))) =>
+        {
+            Ok([h, w])
+        }
+        _ => Err(Error::invalid(
+            "image size",
+            format!("[{c}, {h}, {w}], where 1 or 3 channels and sides above 0 are expected"),
+        )),
+    }
+}
+
+fn nothing_usable(dir: &Path, skipped: &[Skipped], n_ignored: usize) -> Error {
+    let problem = match skipped {
+        [] if n_ignored == 0 => "holds no picture: it is empty".into(),
+        [] => format!("holds no picture, only {}", counted(n_ignored, "other file")),
+        [Skipped { path, reason }, ..] => format!(
+            "none of {} can be used; the first, `{path}`: {reason}",
+            counted(skipped.len(), "picture")
+        ),
+    };
+    Error::malformed(dir, problem)
+        .with_hint("give a folder that `kao prepare` wrote, or any folder of pictures")
+}

@@ -1,0 +1,37 @@
+//! Pictures on disk, made ready for training: from a folder of whatever the user downloaded to
+//! batches in a fixed order.
+//!
+//! [`prepare()`] turns raw pictures into a clean folder of equal-sized PNGs, [`Folder`] holds such a
+//! folder in memory as bytes, [`SplitConfig`] parts it into training, validation and test pictures,
+//! and [`Loader`] deals out training batches.
+//!
+//! Whatever depends on chance here is a pure function of content, seed and position: the split of
+//! a picture depends on its pixels, the order of an epoch on the contents of the folder, the seed
+//! and the epoch number. Neither file names, nor the number of threads, nor the order in which a
+//! disk answers play a part, so that a resumed run sees exactly what an uninterrupted one does.
+//!
+//! The room refuses to know the model, the framework and the terminal: it yields [`Images`]
+//! (`[N, C, H, W]`, nominal range `[-1, 1]`) and reports progress to whoever asks.
+//!
+//! [`Images`]: crate::images::Images
+
+mod decode;
+mod fit;
+mod folder;
+mod jpeg;
+mod loader;
+mod names;
+mod prepare;
+mod report;
+mod scan;
+mod split;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, Picture};
+pub use fit::Fit;
+pub use folder::{Folder, FolderPicture, LoadProgress};
+pub use loader::{Batch, Loader, LoaderConfig};
+pub use prepare::{PrepareConfig, PrepareProgress, prepare};
+pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
+pub use split::{Split, SplitConfig, SplitIndices};

@@ -1,0 +1,499 @@
+//! Raw pictures to a clean folder: one size, one format, each once.
+//!
+//! The output folder belongs to this module. The report in it lists the files that runs wrote, so
+//! that a later run may replace and remove those, and refuses a folder with any others. While a
+//! run is under way the report says so, and [`Folder`](super::Folder) does not load such a folder.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+use rayon::prelude::*;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
+
+use super::decode::Picture;
+use super::fit::Fit;
+use super::names::output_names;
+use super::report::{Duplicate, PrepareReport, REPORT_FILE, Skipped, counted};
+use super::scan::{Found, Scan, scan};
+use crate::error::{Error, Result};
+
+const TEMPORARY_PREFIX: &str = ".kao-prepare-";
+
+/// Sides that a prepared picture may have, in pixels.
+const SIZES: std::ops::RangeInclusive<u32> = 1..=4096;
+
+/// Memory for prepared pictures that wait to be written.
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// What [`prepare`] is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrepareConfig {
+    /// The folder of raw pictures, flat or with sub-folders.
+    pub raw_dir: PathBuf,
+    /// The folder to fill. It is created where it does not exist; sub-folders of the raw folder
+    /// are kept below it.
+    pub out_dir: PathBuf,
+    /// Side of the written pictures in pixels, 1 to 4096.
+    pub size: u32,
+    /// How pictures that are not square become so.
+    pub fit: Fit,
+    /// Write pictures whose pixels are those of another, too.
+    pub keep_duplicates: bool,
+    /// Fail when a picture would be skipped.
+    pub strict: bool,
+    /// Skip pictures with a side below this many pixels.
+    pub min_side: u32,
+}
+
+impl PrepareConfig {
+    /// 64 pixels, [`Fit::Crop`], duplicates dropped, sides from 16 pixels, unusable files skipped.
+    pub fn new(raw_dir: impl Into<PathBuf>, out_dir: impl Into<PathBuf>) -> Self {
+        PrepareConfig {
+            raw_dir: raw_dir.into(),
+            out_dir: out_dir.into(),
+            size: 64,
+            fit: Fit::default(),
+            keep_duplicates: false,
+            strict: false,
+            min_side: 16,
+        }
+    }
+}
+
+/// How far [`prepare`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrepareProgress {
+    /// Pictures read so far. With `strict` each is read twice: once to check, once to write.
+    pub n_done: usize,
+    /// Pictures to read in all.
+    pub n_total: usize,
+}
+
+/// Turns the pictures of a folder into PNGs (RGB, 8 bits) of one size in another folder.
+///
+/// Pictures are decoded as [`Picture::decode`] says. Those whose decoded pixels are the same are
+/// duplicates, whatever their files look like (equal files always are); the first in the order of
+/// paths is written. Files that are broken, too small or unreadable are skipped and listed in the
+/// report. The result does not depend on the number of threads.
+///
+/// The report is returned and saved in the output folder as [`REPORT_FILE`]. Each file is written
+/// under a temporary name and renamed. A second run into the same folder replaces what the first
+/// wrote and removes those of its pictures that it does not write again.
+///
+/// `progress` is called from several threads, after each picture. When `cancelled` returns true
+/// the work stops soon.
+///
+/// # Errors
+/// When a folder cannot be read or written, when one of the two folders lies within the other,
+/// when there is no usable picture, when the output folder holds pictures that no earlier run
+/// wrote, when `size` is out of range, or when cancelled ([`ErrorKind::Interrupted`]). With
+/// `strict` also when any picture would be skipped; then nothing has been written.
+///
+/// [`ErrorKind::Interrupted`]: crate::error::ErrorKind::Interrupted
+pub fn prepare(
+    config: &PrepareConfig,
+    progress: &(dyn Fn(PrepareProgress) + Sync),
+    cancelled: &(dyn Fn() -> bool + Sync),
+) -> Result<PrepareReport> {
+    if !SIZES.contains(&config.size) {
+        return Err(Error::invalid(
+            "size",
+            format!(
+                "{} pixels; from {} to {} are possible",
+                config.size,
+                SIZES.start(),
+                SIZES.end()
+            ),
+        ));
+    }
+    let scan = scan(&config.raw_dir)?;
+    refuse_nested(&config.raw_dir, &config.out_dir)?;
+    if scan.pictures.is_empty() {
+        return Err(no_pictures(&config.raw_dir, &scan));
+    }
+    let outputs = output_names(scan.pictures.iter().map(|found| found.relative.as_str()));
+    let before = Before::look(&config.out_dir)?;
+
+    let passes = if config.strict { 2 } else { 1 };
+    let n_done = AtomicUsize::new(0);
+    let n_total = passes * scan.pictures.len();
+    let run = Run {
+        config,
+        count: &|| {
+            let n_done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
+            progress(PrepareProgress { n_done, n_total });
+        },
+        cancelled,
+    };
+    if config.strict {
+        run.check(&scan)?;
+    }
+
+    let mut report = PrepareReport {
+        complete: false,
+        raw_dir: config.raw_dir.to_string_lossy().into_owned(),
+        size: config.size,
+        fit: config.fit,
+        keep_duplicates: config.keep_duplicates,
+        min_side: config.min_side,
+        n_read: scan.pictures.len() + scan.unreadable.len(),
+        n_ignored: scan.n_ignored,
+        n_written: 0,
+        duplicates: vec![],
+        skipped: vec![],
+        // Until the run is complete: whatever may lie there and is Kao's own.
+        files: outputs
+            .iter()
+            .zip(&scan.pictures)
+            .map(|(output, found)| (output.clone(), found.relative.clone()))
+            .chain(before.owned.iter().map(|output| (output.clone(), String::new())))
+            .collect(),
+    };
+    create_dir(&config.out_dir)?;
+    save_report(&config.out_dir, &report)?;
+    remove_temporary(&config.out_dir)?;
+    // What is not to be written again goes before anything is written: on a disk that ignores
+    // case the new `a.png` would replace the old `A.png`.
+    let planned: BTreeSet<&String> = outputs.iter().collect();
+    before.remove(&config.out_dir, |output| !planned.contains(output))?;
+
+    let written = run.write(&scan.pictures, &outputs, &mut report)?;
+    before.remove(&config.out_dir, |output| {
+        planned.contains(output) && !written.contains_key(output)
+    })?;
+
+    report.skipped.extend(scan.unreadable);
+    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    report.n_written = written.len();
+    report.files = written;
+    if report.n_written == 0 {
+        let Skipped { path, reason } = &report.skipped[0];
+        return Err(Error::malformed(
+            &config.raw_dir,
+            format!(
+                "none of {} can be used; the first, `{path}`: {reason}",
+                counted(report.n_read, "picture")
+            ),
+        ));
+    }
+    report.complete = true;
+    save_report(&config.out_dir, &report)?;
+    Ok(report)
+}
+
+/// What all steps of one run share.
+struct Run<'a> {
+    config: &'a PrepareConfig,
+    /// To be called after each picture.
+    count: &'a (dyn Fn() + Sync),
+    cancelled: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A picture at its final size, and the hash of its pixels before that.
+struct Ready {
+    hash: [u8; 32],
+    picture: Picture,
+}
+
+impl Run<'_> {
+    /// Fails when any picture would be skipped, and writes nothing.
+    fn check(&self, scan: &Scan) -> Result<()> {
+        let reasons: Vec<Option<String>> = scan
+            .pictures
+            .par_iter()
+            .map(|found| self.read(found).map(|outcome| outcome.err()))
+            .collect::<Result<_>>()?;
+        let mut unusable: Vec<Skipped> = scan
+            .pictures
+            .iter()
+            .zip(reasons)
+            .filter_map(|(found, reason)| {
+                Some(Skipped { path: found.relative.clone(), reason: reason? })
+            })
+            .chain(scan.unreadable.iter().cloned())
+            .collect();
+        unusable.sort_by(|a, b| a.path.cmp(&b.path));
+        match unusable.first() {
+            None => Ok(()),
+            Some(Skipped { path, reason }) => Err(Error::malformed(
+                self.config.raw_dir.join(path),
+                format!("{reason}; {} cannot be used", counted(unusable.len(), "picture")),
+            )
+            .with_hint("without strict, such files are skipped and listed")),
+        }
+    }
+
+    /// Writes the pictures and completes the report's lists; returns each output with its source.
+    fn write(
+        &self,
+        pictures: &[Found],
+        outputs: &[String],
+        report: &mut PrepareReport,
+    ) -> Result<BTreeMap<String, String>> {
+        let side = self.config.size as usize;
+        let chunk_len = (CHUNK_BYTES / (side * side * 3)).clamp(8, 4096);
+        let mut first_of: HashMap<[u8; 32], usize> = HashMap::new();
+        let mut written = BTreeMap::new();
+        // Whether a picture is a duplicate depends on those before it, so this is decided in order,
+        // between the reading and the writing of a chunk.
+        for start in (0..pictures.len()).step_by(chunk_len) {
+            let end = (start + chunk_len).min(pictures.len());
+            let outcomes: Vec<Result<Ready, String>> = pictures[start..end]
+                .par_iter()
+                .map(|found| self.read(found))
+                .collect::<Result<_>>()?;
+            let mut to_write = Vec::with_capacity(outcomes.len());
+            for (index, outcome) in (start..).zip(outcomes) {
+                let path = pictures[index].relative.clone();
+                let Ready { hash, picture } = match outcome {
+                    Ok(ready) => ready,
+                    Err(reason) => {
+                        report.skipped.push(Skipped { path, reason });
+                        continue;
+                    }
+                };
+                let first = *first_of.entry(hash).or_insert(index);
+                if first != index {
+                    let of = pictures[first].relative.clone();
+                    report.duplicates.push(Duplicate { path: path.clone(), of });
+                    if !self.config.keep_duplicates {
+                        continue;
+                    }
+                }
+                written.insert(outputs[index].clone(), path);
+                to_write.push((self.config.out_dir.join(&outputs[index]), picture));
+            }
+            to_write.par_iter().try_for_each(|(path, picture)| {
+                self.check_cancelled()?;
+                write_png(path, picture)
+            })?;
+        }
+        Ok(written)
+    }
+
+    /// Reads one picture. The outer error ends the run, the inner one skips the picture.
+    fn read(&self, found: &Found) -> Result<Result<Ready, String>> {
+        self.check_cancelled()?;
+        let outcome = self.ready(&found.path);
+        (self.count)();
+        Ok(outcome)
+    }
+
+    fn ready(&self, path: &Path) -> Result<Ready, String> {
+        let picture = Picture::read(path).map_err(|error| error.to_string())?;
+        let (width, height) = (picture.width(), picture.height());
+        if width.min(height) < self.config.min_side {
+            return Err(format!(
+                "{width}×{height} pixels; a side is below {}",
+                self.config.min_side
+            ));
+        }
+        let hash = Sha256::new()
+            .chain_update(width.to_le_bytes())
+            .chain_update(height.to_le_bytes())
+            .chain_update(picture.bytes())
+            .finalize()
+            .into();
+        let picture = picture
+            .fit(self.config.size, self.config.size, self.config.fit)
+            .map_err(|error| error.to_string())?;
+        Ok(Ready { hash, picture })
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if (self.cancelled)() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+/// What an output folder held before the run.
+#[derive(Debug, Default)]
+struct Before {
+    /// What an earlier run wrote, or was about to write.
+    owned: BTreeSet<String>,
+    /// Of these, what is there.
+    present: BTreeSet<String>,
+}
+
+impl Before {
+    /// Looks into the output folder and refuses one with pictures of somebody else.
+    fn look(out_dir: &Path) -> Result<Self> {
+        if !out_dir.exists() {
+            return Ok(Before::default());
+        }
+        let owned = owned_files(out_dir)?;
+        let found = scan(out_dir)?.pictures;
+        let mut foreign = found.iter().filter(|found| !owned.contains(&found.relative));
+        if let Some(first) = foreign.next() {
+            return Err(Error::malformed(
+                out_dir,
+                format!(
+                    "the output folder holds {} that were not prepared, `{}` first",
+                    counted(1 + foreign.count(), "picture"),
+                    first.relative
+                ),
+            )
+            .with_hint("choose a new or empty folder"));
+        }
+        let present = found.into_iter().map(|found| found.relative).collect();
+        Ok(Before { owned, present })
+    }
+
+    /// Removes the files of earlier runs for which `unwanted` holds.
+    fn remove(&self, out_dir: &Path, unwanted: impl Fn(&String) -> bool) -> Result<()> {
+        for output in self.present.iter().filter(|output| unwanted(output)) {
+            let path = out_dir.join(output);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path, source));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that the report in `out_dir` lists; none when there is no report.
+fn owned_files(out_dir: &Path) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Listed {
+        files: BTreeMap<String, String>,
+    }
+    match read_report::<Listed>(out_dir)? {
+        None => Ok(BTreeSet::new()),
+        Some(listed) => Ok(listed.files.into_keys().collect()),
+    }
+}
+
+/// Whether `dir` was left by a run of [`prepare`] that did not come to its end.
+pub(super) fn is_unfinished(dir: &Path) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Completeness {
+        complete: bool,
+    }
+    Ok(read_report::<Completeness>(dir)?.is_some_and(|report| !report.complete))
+}
+
+fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
+    let path = dir.join(REPORT_FILE);
+    let content = match std::fs::read(&path) {
+        Ok(content) => content,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io("read", path, source)),
+    };
+    serde_json::from_slice(&content).map(Some).map_err(|error| {
+        Error::malformed(&path, format!("not the report of a preparation: {error}"))
+            .with_hint("remove this file if it belongs to something else")
+    })
+}
+
+fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> {
+    let path = out_dir.join(REPORT_FILE);
+    let content = serde_json::to_vec_pretty(report)
+        .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
+    write_file(&path, &content, true)
+}
+
+fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+    let mut content = Vec::new();
+    PngEncoder::new(&mut content)
+        .write_image(
+            picture.bytes(),
+            picture.width(),
+            picture.height(),
+            image::ExtendedColorType::Rgb8,
+        )
+        .map_err(|error| Error::io("write", path, std::io::Error::other(error)))?;
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    write_file(path, &content, false)
+}
+
+fn create_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))
+}
+
+/// Writes under a temporary name beside `path`, then renames.
+fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
+    let failed = |source| Error::io("write", path, source);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file; the default of temporary files is for the owner only.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    if sync {
+        file.as_file().sync_all().map_err(failed)?;
+    }
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
+}
+
+/// Removes what a killed run left half-written.
+fn remove_temporary(out_dir: &Path) -> Result<()> {
+    for entry in WalkDir::new(out_dir).into_iter().flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        if is_temporary && entry.file_type().is_file() {
+            let path = entry.path();
+            std::fs::remove_file(path).map_err(|source| Error::io("remove", path, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses folders of which one lies within the other, or is the other.
+fn refuse_nested(raw_dir: &Path, out_dir: &Path) -> Result<()> {
+    let raw = resolved(raw_dir)?;
+    let out = resolved(out_dir)?;
+    let problem = if raw == out {
+        "the output folder is the raw folder"
+    } else if out.starts_with(&raw) {
+        "the output folder lies within the raw folder"
+    } else if raw.starts_with(&out) {
+        "the raw folder lies within the output folder"
+    } else {
+        return Ok(());
+    };
+    Err(Error::malformed(out_dir, problem).with_hint("choose a folder beside the raw one"))
+}
+
+/// The absolute path with links followed, as far as it exists.
+fn resolved(path: &Path) -> Result<PathBuf> {
+    let failed = |source| Error::io("find", path, source);
+    let mut resolved = PathBuf::new();
+    for component in std::path::absolute(path).map_err(failed)?.components() {
+        match component {
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            component => resolved.push(component),
+        }
+        // Step by step, because `..` behind a link leads to the parent of its target.
+        match resolved.canonicalize() {
+            Ok(canonical) => resolved = canonical,
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    Ok(resolved)
+}
+
+fn no_pictures(dir: &Path, scan: &Scan) -> Error {
+    let found = match (scan.unreadable.first(), scan.n_ignored) {
+        (Some(Skipped { path, reason }), _) => format!("holds no picture; `{path}` {reason}"),
+        (None, 0) => "holds no picture: it is empty".into(),
+        (None, n_ignored) => format!("holds no picture, only {}", counted(n_ignored, "other file")),
+    };
+    Error::malformed(dir, found)
+        .with_hint("give a folder with JPEG, PNG, GIF, WebP, BMP or TIFF files, in it or below it")
+}

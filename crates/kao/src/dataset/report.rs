@@ -1,0 +1,165 @@
+//! What became of each file: for the user to read, and for later runs to know which files are
+//! Kao's own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::fit::Fit;
+
+/// The name under which the report of [`prepare`](super::prepare()) lies in the output folder.
+pub const REPORT_FILE: &str = "prepare.json";
+
+/// How many skipped files the text form of a report names.
+const N_NAMED: usize = 10;
+
+/// A file that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Below the scanned folder, parts joined by `/`.
+    pub path: String,
+    /// Why, in a few words.
+    pub reason: String,
+}
+
+/// A picture whose pixels are those of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Duplicate {
+    /// Below the raw folder, parts joined by `/`.
+    pub path: String,
+    /// The first picture, in the order of paths, that has the same pixels.
+    pub of: String,
+}
+
+/// What [`prepare`](super::prepare()) did. Its text form is one line of counts, then one line for
+/// each skipped file, at most ten of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareReport {
+    /// Whether the run came to its end. In the saved file this is false while a run is under way
+    /// and after one that was interrupted.
+    pub complete: bool,
+    /// The raw folder, as it was given.
+    pub raw_dir: String,
+    /// Side of the written pictures in pixels.
+    pub size: u32,
+    /// How pictures that are not square were made so.
+    pub fit: Fit,
+    /// Whether duplicates were written too.
+    pub keep_duplicates: bool,
+    /// Pictures with a side below this many pixels were skipped.
+    pub min_side: u32,
+    /// How many pictures, or files that claim to be, were found. Each of them was written,
+    /// dropped or skipped.
+    pub n_read: usize,
+    /// How many files that are no pictures lie among them.
+    pub n_ignored: usize,
+    /// How many pictures were written.
+    pub n_written: usize,
+    /// Pictures whose pixels are those of another, in the order of paths.
+    pub duplicates: Vec<Duplicate>,
+    /// Pictures that could not be used, in the order of paths.
+    pub skipped: Vec<Skipped>,
+    /// Each written file with its source, both below their folders.
+    pub files: BTreeMap<String, String>,
+}
+
+impl fmt::Display for PrepareReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} read", grouped(self.n_read))?;
+        if !self.duplicates.is_empty() {
+            let fate = if self.keep_duplicates { "kept" } else { "dropped" };
+            write!(f, ", {} {fate}", counted(self.duplicates.len(), "duplicate"))?;
+        }
+        if !self.skipped.is_empty() {
+            write!(f, ", {} skipped", grouped(self.skipped.len()))?;
+        }
+        write!(f, ", {} written", grouped(self.n_written))?;
+        if self.n_ignored > 0 {
+            write!(f, " ({} ignored)", counted(self.n_ignored, "other file"))?;
+        }
+        for Skipped { path, reason } in self.skipped.iter().take(N_NAMED) {
+            write!(f, "\nskipped `{path}`: {reason}")?;
+        }
+        if self.skipped.len() > N_NAMED {
+            let more = grouped(self.skipped.len() - N_NAMED);
+            write!(f, "\nskipped {more} more, all listed in {REPORT_FILE}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `1 duplicate`, `5,600 duplicates`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A count with a comma between thousands.
+fn grouped(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> PrepareReport {
+        PrepareReport {
+            complete: true,
+            raw_dir: "raw".into(),
+            size: 64,
+            fit: Fit::Crop,
+            keep_duplicates: false,
+            min_side: 16,
+            n_read: 5600,
+            n_ignored: 0,
+            n_written: 5000,
+            duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }; 600],
+            skipped: vec![],
+            files: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_text_is_one_line_of_counts() {
+        assert_eq!(report().to_string(), "5,600 read, 600 duplicates dropped, 5,000 written");
+    }
+
+    #[test]
+    fn at_most_ten_skipped_files_are_named() {
+        let skipped = Skipped { path: "x.jpg".into(), reason: "the file is empty".into() };
+        let text = PrepareReport {
+            skipped: vec![skipped; 1234],
+            duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }],
+            keep_duplicates: true,
+            n_ignored: 2,
+            ..report()
+        }
+        .to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "5,600 read, 1 duplicate kept, 1,234 skipped, 5,000 written (2 other files ignored)"
+        );
+        assert_eq!(lines[1], "skipped `x.jpg`: the file is empty");
+        assert_eq!(lines.len(), 12);
+        assert_eq!(lines[11], "skipped 1,224 more, all listed in prepare.json");
+    }
+
+    #[test]
+    fn counts_are_grouped_by_thousands() {
+        for (count, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (63632, "63,632"), (1234567, "1,234,567")]
+        {
+            assert_eq!(grouped(count), text);
+        }
+    }
+}

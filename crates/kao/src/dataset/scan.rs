@@ -1,0 +1,113 @@
+//! What lies in a folder: the files that are pictures or claim to be, in a fixed order.
+//!
+//! This opens a file only to look at its first bytes where the name does not say what it is.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use image::ImageFormat;
+use walkdir::{DirEntry, WalkDir};
+
+use super::report::Skipped;
+use crate::error::{Error, Result};
+
+/// Names that promise a picture. What cannot be read of these is worth telling the user, so
+/// formats that Kao does not decode are among them.
+const PICTURE_EXTENSIONS: [&str; 24] = [
+    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "ico", "jfif", "jp2", "jpe", "jpeg",
+    "jpg", "jxl", "pbm", "pgm", "png", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp",
+];
+
+/// A file that is a picture or claims to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub path: PathBuf,
+    /// Below the scanned folder, parts joined by `/`.
+    pub relative: String,
+}
+
+/// The content of a folder and its sub-folders.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Sorted by `relative`.
+    pub pictures: Vec<Found>,
+    /// How many other files there are.
+    pub n_ignored: usize,
+    /// Entries that could not even be looked at, sorted.
+    pub unreadable: Vec<Skipped>,
+}
+
+/// Looks through `dir` and the folders below it. Links are followed; hidden files (whose name
+/// begins with a dot) are ignored and hidden folders passed over.
+pub(super) fn scan(dir: &Path) -> Result<Scan> {
+    let metadata = std::fs::metadata(dir).map_err(|source| Error::io("read", dir, source))?;
+    if !metadata.is_dir() {
+        return Err(Error::malformed(dir, "is a file, where a folder of pictures is expected"));
+    }
+    let mut scan = Scan::default();
+    let entries = WalkDir::new(dir).follow_links(true).into_iter().filter_entry(|entry| {
+        !(entry.file_type().is_dir() && entry.depth() > 0 && is_hidden(entry))
+    });
+    for entry in entries {
+        match entry {
+            Ok(entry) if entry.file_type().is_dir() => {}
+            Ok(entry) if entry.file_type().is_file() && is_picture(&entry) => {
+                let relative = relative_name(dir, entry.path());
+                scan.pictures.push(Found { path: entry.into_path(), relative });
+            }
+            Ok(_) => scan.n_ignored += 1,
+            Err(error) if error.depth() == 0 => {
+                return Err(Error::io("read", dir, error.into()));
+            }
+            Err(error) => scan.unreadable.push(Skipped {
+                path: error.path().map(|path| relative_name(dir, path)).unwrap_or_default(),
+                reason: match error.io_error() {
+                    Some(source) => format!("cannot be read: {source}"),
+                    None => "a link that leads back to a folder above it".into(),
+                },
+            }),
+        }
+    }
+    scan.pictures.sort_by(|a, b| a.relative.cmp(&b.relative));
+    scan.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(scan)
+}
+
+/// `path` below `dir`, parts joined by `/`; what is not Unicode is replaced.
+pub(super) fn relative_name(dir: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(dir).unwrap_or(path);
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+/// Whether a name ends as those of pictures do.
+pub(super) fn is_named_as_picture(name: &Path) -> bool {
+    name.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| PICTURE_EXTENSIONS.contains(&extension.to_lowercase().as_str()))
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with('.')
+}
+
+fn is_picture(entry: &DirEntry) -> bool {
+    !is_hidden(entry) && (is_named_as_picture(entry.path()) || begins_as_picture(entry.path()))
+}
+
+/// Whether the first bytes are those of a picture. Only signatures that no text begins with
+/// count: a note that starts with "BM" is no bitmap.
+fn begins_as_picture(path: &Path) -> bool {
+    let mut start = Vec::with_capacity(16);
+    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
+    read.is_ok()
+        && matches!(
+            image::guess_format(&start),
+            Ok(ImageFormat::Jpeg
+                | ImageFormat::Png
+                | ImageFormat::Gif
+                | ImageFormat::WebP
+                | ImageFormat::Tiff)
+        )
+}

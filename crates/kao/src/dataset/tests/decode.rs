@@ -1,0 +1,236 @@
+use image::{DynamicImage, ImageFormat, LumaA, Rgba, RgbaImage};
+use proptest::prelude::*;
+
+use super::{encoded, sample};
+use crate::dataset::{DecodeError, Picture};
+
+const CMYK: &[u8] = include_bytes!("../testdata/cmyk.jpg");
+const ORIENTATION: &[u8] = include_bytes!("../testdata/orientation.jpg");
+
+fn pixel(picture: &Picture, x: u32, y: u32) -> [u8; 3] {
+    let start = ((y * picture.width() + x) * 3) as usize;
+    picture.bytes()[start..start + 3].try_into().unwrap()
+}
+
+#[track_caller]
+fn assert_near(found: [u8; 3], expected: [u8; 3], tolerance: u8) {
+    let near = found.iter().zip(expected).all(|(&a, b)| a.abs_diff(b) <= tolerance);
+    assert!(near, "{found:?}, where {expected:?} is expected");
+}
+
+#[test]
+fn lossless_formats_keep_every_pixel() {
+    let image = sample(33, 17, 1);
+    for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP] {
+        let picture = Picture::decode(&encoded(image.clone(), format)).unwrap();
+        assert_eq!((picture.width(), picture.height(), picture.channels()), (33, 17, 3));
+        assert_eq!(picture.bytes(), image.as_raw(), "{format:?}");
+    }
+}
+
+#[test]
+fn alpha_is_laid_over_white() {
+    let image = RgbaImage::from_fn(3, 1, |x, _| Rgba([0, 100, 200, [0, 128, 255][x as usize]]));
+    let picture = Picture::decode(&encoded(image, ImageFormat::Png)).unwrap();
+    assert_eq!(picture.channels(), 3);
+    // (value · alpha + 255 · (255 − alpha)) / 255
+    assert_eq!(pixel(&picture, 0, 0), [255, 255, 255]);
+    assert_eq!(pixel(&picture, 1, 0), [127, 177, 227]);
+    assert_eq!(pixel(&picture, 2, 0), [0, 100, 200]);
+}
+
+#[test]
+fn grey_becomes_rgb_with_and_without_alpha() {
+    let grey = image::GrayImage::from_fn(4, 4, |x, y| image::Luma([(x * 50 + y) as u8]));
+    let picture = Picture::decode(&encoded(grey.clone(), ImageFormat::Png)).unwrap();
+    assert_eq!(pixel(&picture, 3, 2), [152; 3]);
+    // And luma of that is what it was.
+    assert_eq!(picture.into_luma().bytes(), grey.as_raw());
+
+    let faint = image::ImageBuffer::from_pixel(2, 2, LumaA([0_u8, 51]));
+    let picture =
+        Picture::decode(&encoded(DynamicImage::ImageLumaA8(faint), ImageFormat::Png)).unwrap();
+    assert_eq!(pixel(&picture, 1, 1), [204; 3]);
+}
+
+#[test]
+fn luma_weighs_the_channels_as_pillow_does() {
+    // Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0)), Pillow 13.0.0
+    for (rgb, luma) in [
+        ([255, 0, 0], 76),
+        ([0, 255, 0], 150),
+        ([0, 0, 255], 29),
+        ([10, 200, 77], 129),
+        ([255; 3], 255),
+    ] {
+        let picture = Picture::from_bytes(1, 1, 3, rgb.to_vec()).unwrap().into_luma();
+        assert_eq!((picture.channels(), picture.bytes()), (1, &[luma][..]), "{rgb:?}");
+    }
+}
+
+#[test]
+fn sixteen_bits_become_eight() {
+    let deep = image::ImageBuffer::from_fn(2, 1, |x, _| {
+        image::Rgb([[0_u16, 0x8080, 0xFFFF], [0x0101, 0x7F7F, 0xFE00]][x as usize])
+    });
+    let picture =
+        Picture::decode(&encoded(DynamicImage::ImageRgb16(deep), ImageFormat::Png)).unwrap();
+    assert_eq!(pixel(&picture, 0, 0), [0, 128, 255]);
+    assert_eq!(pixel(&picture, 1, 0), [1, 127, 253]);
+}
+
+#[test]
+fn cmyk_jpeg_becomes_rgb() {
+    let picture = Picture::decode(CMYK).unwrap();
+    assert_eq!((picture.width(), picture.height()), (32, 32));
+    // Pillow: Image.open("cmyk.jpg").convert("RGB"); the last quadrant is (255 − 40) · (255 − 100)
+    // / 255.
+    assert_near(pixel(&picture, 8, 8), [55, 255, 255], 3);
+    assert_near(pixel(&picture, 24, 8), [255, 55, 255], 3);
+    assert_near(pixel(&picture, 8, 24), [255, 255, 55], 3);
+    assert_near(pixel(&picture, 24, 24), [131, 131, 131], 3);
+}
+
+#[test]
+fn every_exif_orientation_is_applied() {
+    const R: [u8; 3] = [220, 30, 40];
+    const G: [u8; 3] = [30, 200, 60];
+    const B: [u8; 3] = [40, 60, 210];
+    const Y: [u8; 3] = [240, 230, 50];
+    // Stored: R G over B Y, 32×16. What shows at top left, top right, bottom left, bottom right;
+    // EXIF 2.32, table of tag 0x0112: 6 means that row 0 of the file is the right-hand side.
+    let shown = [
+        (1, [R, G, B, Y]),
+        (2, [G, R, Y, B]),
+        (3, [Y, B, G, R]),
+        (4, [B, Y, R, G]),
+        (5, [R, B, G, Y]),
+        (6, [B, R, Y, G]),
+        (7, [Y, G, B, R]),
+        (8, [G, Y, R, B]),
+    ];
+    // The entry: tag, type 3 (short), count 1, value; Pillow writes the lower byte first or last.
+    let entry = ORIENTATION
+        .windows(12)
+        .position(|at| {
+            at == [1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0]
+                || at == [0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0]
+        })
+        .expect("the file has an orientation entry");
+    let value = entry + if ORIENTATION[entry] == 1 { 9 } else { 8 };
+    for (orientation, corners) in shown {
+        let mut content = ORIENTATION.to_vec();
+        content[value] = orientation;
+        let picture = Picture::decode(&content).unwrap();
+        let (width, height) = if orientation < 5 { (32, 16) } else { (16, 32) };
+        assert_eq!((picture.width(), picture.height()), (width, height), "{orientation}");
+        for (corner, expected) in corners.into_iter().enumerate() {
+            let x = width / 4 + width / 2 * (corner as u32 % 2);
+            let y = height / 4 + height / 2 * (corner as u32 / 2);
+            assert_near(pixel(&picture, x, y), expected, 6);
+        }
+    }
+}
+
+#[test]
+fn an_animation_yields_its_first_frame() {
+    for (name, content) in [
+        ("gif", &include_bytes!("../testdata/first_frame.gif")[..]),
+        ("png", &include_bytes!("../testdata/first_frame.png")[..]),
+        ("webp", &include_bytes!("../testdata/first_frame.webp")[..]),
+    ] {
+        let picture = Picture::decode(content).unwrap();
+        assert_eq!((picture.width(), picture.height()), (24, 24), "{name}");
+        assert_eq!(pixel(&picture, 2, 12), [255, 255, 255], "{name}: transparent there");
+        assert_eq!(pixel(&picture, 20, 12), [255, 0, 0], "{name}: red there, blue later");
+    }
+}
+
+#[test]
+fn content_that_is_no_picture_is_refused() {
+    assert_eq!(Picture::decode(b""), Err(DecodeError::Empty));
+    assert_eq!(Picture::decode(b"<html>not found</html>"), Err(DecodeError::UnknownFormat));
+    let avif = Picture::decode(b"\0\0\0\x20ftypavif\0\0\0\0").unwrap_err();
+    assert_eq!(
+        avif.to_string(),
+        "Avif pictures are not supported; JPEG, PNG, GIF, WebP, BMP and TIFF are"
+    );
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_refused() {
+    for format in [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::Gif,
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ] {
+        let content = encoded(sample(40, 40, 3), format);
+        for length in [12, content.len() / 3, content.len() / 2] {
+            let outcome = Picture::decode(&content[..length]);
+            assert!(outcome.is_err(), "{format:?} cut to {length} of {} bytes", content.len());
+        }
+    }
+}
+
+#[test]
+fn a_declared_size_is_checked_before_memory_is_taken() {
+    // A PNG that declares 50,000 × 50,000 pixels, and a BMP of 30,000 × 30,000.
+    let mut png = encoded(sample(8, 8, 0), ImageFormat::Png);
+    png[16..24].copy_from_slice(&[0, 0, 0xC3, 0x50, 0, 0, 0xC3, 0x50]);
+    let crc = crc32(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.to_be_bytes());
+    assert!(Picture::decode(&png).is_err());
+
+    let mut bmp = encoded(sample(8, 8, 0), ImageFormat::Bmp);
+    bmp[18..26].copy_from_slice(&[0x30, 0x75, 0, 0, 0x30, 0x75, 0, 0]);
+    assert_eq!(
+        Picture::decode(&bmp),
+        Err(DecodeError::TooManyPixels { width: 30_000, height: 30_000 })
+    );
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |mut crc, &byte| {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+        crc
+    })
+}
+
+#[test]
+fn impossible_pictures_are_refused() {
+    assert!(Picture::from_bytes(2, 2, 3, vec![0; 11]).is_err());
+    assert!(Picture::from_bytes(0, 2, 3, vec![]).is_err());
+    assert!(Picture::from_bytes(u32::MAX, u32::MAX, usize::MAX, vec![1]).is_err());
+}
+
+proptest! {
+    /// Damage anywhere in any format ends in a picture or an error, never in a panic.
+    #[test]
+    fn damaged_files_never_panic(
+        format in prop::sample::select(vec![
+            ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif,
+            ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff,
+        ]),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut content = encoded(sample(16, 16, 5), format);
+        for (at, value) in damage {
+            let at = at.index(content.len());
+            content[at] = value;
+        }
+        let end = cut.index(content.len() * 3).min(content.len());
+        if let Ok(picture) = Picture::decode(&content[..end]) {
+            prop_assert_eq!(
+                picture.bytes().len() as u64,
+                u64::from(picture.width()) * u64::from(picture.height()) * 3
+            );
+        }
+    }
+}
