@@ -1,0 +1,106 @@
+//! Files that are either the old one or the new one, whole, whatever happens in between.
+//!
+//! The content goes to a temporary file in the same folder, which is synced and renamed over the
+//! target, and then the folder is synced.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Writes `path` through `write`, atomically. When `write` fails, nothing is left behind and a
+/// file that was at `path` stays as it was.
+///
+/// # Errors
+/// When the folder of `path` does not exist or cannot be written, or when `write` fails.
+pub fn atomic_write<T>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<T>,
+) -> Result<T> {
+    let path = path.as_ref();
+    let refused = |source| Error::io("write", path, source);
+    if path.is_dir() {
+        return Err(refused(io::ErrorKind::IsADirectory.into()));
+    }
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    if !folder.is_dir() {
+        return Err(refused(io::ErrorKind::NotFound.into()).with_hint(format!(
+            "the folder `{}` does not exist: create it first",
+            folder.display()
+        )));
+    }
+
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".kao-").suffix(".tmp");
+    // Temporary files are private by default; this one becomes an ordinary file, so it gets the
+    // permissions of one (which the user's umask narrows).
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let temporary = builder.tempfile_in(folder).map_err(refused)?;
+
+    let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
+    let value = write(&mut writer).map_err(refused)?;
+    writer.flush().map_err(refused)?;
+    drop(writer);
+    temporary.as_file().sync_all().map_err(refused)?;
+    temporary.persist(path).map_err(|failed| refused(failed.error))?;
+    sync_folder(folder).map_err(refused)?;
+    Ok(value)
+}
+
+/// Makes a rename in `folder` survive a power cut. Only Unix lets a folder be synced.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model");
+        atomic_write(&path, |file| file.write_all(b"old")).unwrap();
+        let failed = atomic_write(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err::<(), _>(io::Error::other("power cut"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("power cut"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["model"]);
+        atomic_write(&path, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["model"]);
+    }
+
+    #[test]
+    fn a_missing_folder_is_named_in_the_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = atomic_write(folder.path().join("no/model"), |_| Ok(())).unwrap_err();
+        assert!(error.hint().unwrap().contains("no` does not exist"), "{error}");
+        assert!(atomic_write(folder.path(), |_| Ok(())).is_err());
+        assert!(atomic_write("/", |_| Ok(())).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_file_gets_ordinary_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, plain) = (folder.path().join("ours"), folder.path().join("plain"));
+        atomic_write(&ours, |_| Ok(())).unwrap();
+        std::fs::write(&plain, b"").unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
+    }
+}

@@ -1,0 +1,29 @@
+//! Files to named tensors and back.
+//!
+//! Every format is one file here and ends in the same thing: named tensors on the host and the
+//! metadata that came with them. This room knows no model: it does not know which names a UNet
+//! has, nor what a configuration means. [`LoadReport`] compares what a file holds with what
+//! somebody expects.
+//!
+//! Files are taken to be hostile. Every size that a file declares is checked against the size
+//! the file really has before memory is taken, nothing in a pickle is ever called, and no input
+//! panics.
+
+mod atomic;
+mod file;
+mod lightning;
+mod pickle;
+mod pickle_json;
+mod report;
+mod safetensors;
+mod tensor;
+mod torch_tensor;
+
+pub use self::safetensors::{StoreAs, write_safetensors};
+pub use atomic::atomic_write;
+pub use file::{Contents, Format, Metadata, WeightsFile, peek, read};
+pub use report::{LoadReport, Missing, WrongShape};
+pub use tensor::{Dtype, HostTensor, NamedTensors, TensorInfo, TensorView};
+
+#[cfg(test)]
+mod tests;

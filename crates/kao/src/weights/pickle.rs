@@ -1,0 +1,580 @@
+//! Reading a Python pickle as data.
+//!
+//! A pickle is a program for a small stack machine, and Python's own reader will call whatever
+//! function it names. This one calls nothing: a call becomes an [`Object`] that remembers what
+//! would have been called and with what, and only containers of the standard library
+//! (`OrderedDict` and the like) are taken for what they are.
+//!
+//! Values live in one arena and refer to each other by number. So a value that contains itself,
+//! or one list shared a billion times, costs no more than the bytes that describe it, and nothing
+//! here recurses.
+
+use std::collections::HashMap;
+
+/// The number of a value in its [`Pickle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Id(u32);
+
+/// A value.
+#[derive(Debug)]
+pub(super) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits, little-endian two's complement.
+    BigInt(Vec<u8>),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Set(Vec<Id>),
+    /// In order; a key may be there twice, and the later one counts.
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, by name only.
+    Global {
+        module: Id,
+        name: Id,
+    },
+    /// What a call or a class would have made.
+    Object(Box<Object>),
+    /// A reference to something outside the pickle: here, a tensor's storage.
+    Persistent(Id),
+}
+
+/// What a call or a class would have made, had anything been called.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// What would have been called; mostly a [`Node::Global`].
+    pub class: Id,
+    /// The arguments; mostly a [`Node::Tuple`].
+    pub args: Id,
+    /// What would have been handed to `__setstate__`.
+    pub state: Option<Id>,
+    /// What would have been appended.
+    pub items: Vec<Id>,
+    /// What would have been set by key.
+    pub pairs: Vec<(Id, Id)>,
+}
+
+/// A pickle, read.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    nodes: Vec<Node>,
+    root: Id,
+}
+
+impl Pickle {
+    /// Reads `bytes`.
+    ///
+    /// # Errors
+    /// What is wrong with it and where, in words that follow on "its pickle:".
+    pub fn parse(bytes: &[u8]) -> Result<Pickle, String> {
+        Machine::new(bytes).run()
+    }
+
+    pub fn root(&self) -> Id {
+        self.root
+    }
+
+    pub fn node(&self, id: Id) -> &Node {
+        // Numbers come only from `Machine::add`, which pushes the node.
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The text of a string.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        if let Node::Str(text) = self.node(id) { Some(text) } else { None }
+    }
+
+    /// The elements of a list or tuple.
+    pub fn sequence(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::List(items) | Node::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary, or of an object of a dictionary's subclass.
+    pub fn pairs(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.node(id) {
+            Node::Dict(pairs) => Some(pairs),
+            Node::Object(object) if !object.pairs.is_empty() => Some(&object.pairs),
+            _ => None,
+        }
+    }
+
+    /// The value of `key` in the dictionary `id`.
+    pub fn get(&self, id: Id, key: &str) -> Option<Id> {
+        let pairs = self.pairs(id)?;
+        pairs.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|&(_, value)| value)
+    }
+
+    /// Module and name of a class or function.
+    pub fn global(&self, id: Id) -> Option<(&str, &str)> {
+        let &Node::Global { module, name } = self.node(id) else { return None };
+        Some((self.text(module)?, self.text(name)?))
+    }
+}
+
+/// Values and stack entries a pickle may have. A large checkpoint has some hundred thousand.
+const MAX_NODES: usize = 4_000_000;
+/// Elements that containers may copy from their arguments.
+const MAX_COPIED: usize = 64 << 20;
+
+const NONE: Id = Id(0);
+const FALSE: Id = Id(1);
+const TRUE: Id = Id(2);
+const EMPTY_TUPLE: Id = Id(3);
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    nodes: Vec<Node>,
+    stack: Vec<Id>,
+    /// Heights of the stack at which a mark lies.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Id>,
+    /// Elements that containers copied from their arguments: the one thing that could grow
+    /// faster than the program.
+    n_copied: usize,
+}
+
+type Step<T = ()> = Result<T, String>;
+
+impl<'a> Machine<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let nodes = vec![Node::None, Node::Bool(false), Node::Bool(true), Node::Tuple(Vec::new())];
+        let (stack, marks, memo) = Default::default();
+        Machine { bytes, position: 0, nodes, stack, marks, memo, n_copied: 0 }
+    }
+
+    fn run(mut self) -> Result<Pickle, String> {
+        loop {
+            let start = self.position;
+            let opcode = self.byte()?;
+            if opcode == b'.' {
+                let root = self.pop()?;
+                return Ok(Pickle { nodes: self.nodes, root });
+            }
+            self.execute(opcode)
+                .map_err(|problem| format!("{problem} (opcode {opcode:#04x} at byte {start})"))?;
+        }
+    }
+
+    fn execute(&mut self, opcode: u8) -> Step {
+        match opcode {
+            // Stack, marks, memo, and framing, which says nothing to a reader in memory.
+            b'(' => self.mark(),
+            b'0' => self.pop_or_mark(),
+            b'1' => self.pop_to_mark().map(drop),
+            b'2' => self.top().and_then(|top| self.push(top)),
+            0x80 => self.protocol(),
+            0x95 => self.take(8).map(drop),
+            b'p' => self.text_number().and_then(|index| self.store(index)),
+            b'q' => self.unsigned(1).and_then(|index| self.store(index)),
+            b'r' => self.unsigned(4).and_then(|index| self.store(index)),
+            0x94 => self.store(self.memo.len() as u64),
+            b'g' => self.text_number().and_then(|index| self.recall(index)),
+            b'h' => self.unsigned(1).and_then(|index| self.recall(index)),
+            b'j' => self.unsigned(4).and_then(|index| self.recall(index)),
+
+            // Plain values.
+            b'N' => self.push(NONE),
+            0x88 => self.push(TRUE),
+            0x89 => self.push(FALSE),
+            b'I' => self.text_int(),
+            b'J' => self.unsigned(4).and_then(|n| self.add(Node::Int(n as u32 as i32 as i64))),
+            b'K' => self.unsigned(1).and_then(|n| self.add(Node::Int(n as i64))),
+            b'M' => self.unsigned(2).and_then(|n| self.add(Node::Int(n as i64))),
+            b'L' => self.text_int(),
+            0x8a => self.counted(1).and_then(|bytes| self.add(int_from_bytes(bytes))),
+            0x8b => self.counted(4).and_then(|bytes| self.add(int_from_bytes(bytes))),
+            b'F' => self.text_float(),
+            b'G' => {
+                let bits = self.take(8)?.iter().fold(0, |bits, &b| bits << 8 | u64::from(b));
+                self.add(Node::Float(f64::from_bits(bits)))
+            }
+            b'S' => self.quoted(),
+            b'V' => self.line().and_then(|line| self.add(Node::Str(lossy(line)))),
+            b'T' => self.counted(4).and_then(|bytes| self.add(Node::Str(lossy(bytes)))),
+            b'U' | 0x8c => self.counted(1).and_then(|bytes| self.add(Node::Str(lossy(bytes)))),
+            b'X' => self.counted(4).and_then(|bytes| self.add(Node::Str(lossy(bytes)))),
+            0x8d => self.counted(8).and_then(|bytes| self.add(Node::Str(lossy(bytes)))),
+            b'B' => self.counted(4).and_then(|bytes| self.add(Node::Bytes(bytes.to_vec()))),
+            b'C' => self.counted(1).and_then(|bytes| self.add(Node::Bytes(bytes.to_vec()))),
+            0x8e | 0x96 => self.counted(8).and_then(|bytes| self.add(Node::Bytes(bytes.to_vec()))),
+
+            // Containers.
+            b')' => self.push(EMPTY_TUPLE),
+            b't' => self.pop_to_mark().and_then(|items| self.add(Node::Tuple(items))),
+            0x85 => self.tuple_of(1),
+            0x86 => self.tuple_of(2),
+            0x87 => self.tuple_of(3),
+            b']' => self.add(Node::List(Vec::new())),
+            b'l' => self.pop_to_mark().and_then(|items| self.add(Node::List(items))),
+            b'a' => self.pop().and_then(|item| self.extend(vec![item])),
+            b'e' => self.pop_to_mark().and_then(|items| self.extend(items)),
+            0x8f => self.add(Node::Set(Vec::new())),
+            0x90 => self.pop_to_mark().and_then(|items| self.extend(items)),
+            0x91 => self.pop_to_mark().and_then(|items| self.add(Node::Set(items))),
+            b'}' => self.add(Node::Dict(Vec::new())),
+            b'd' => {
+                let pairs = in_pairs(self.pop_to_mark()?)?;
+                self.add(Node::Dict(pairs))
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(vec![(key, value)])
+            }
+            b'u' => {
+                let pairs = in_pairs(self.pop_to_mark()?)?;
+                self.set_items(pairs)
+            }
+
+            // Names, calls and objects: remembered, never looked up and never called.
+            b'c' => {
+                let class = self.named_by_lines()?;
+                self.push(class)
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                if [module, name].iter().any(|id| !matches!(self.node(*id), Node::Str(_))) {
+                    return Err("a name that is no text".to_owned());
+                }
+                self.add(Node::Global { module, name })
+            }
+            b'R' | 0x81 => {
+                let (args, class) = (self.pop()?, self.pop()?);
+                self.call(class, args)
+            }
+            0x92 => {
+                let (_keywords, args, class) = (self.pop()?, self.pop()?, self.pop()?);
+                self.call(class, args)
+            }
+            b'i' => {
+                let class = self.named_by_lines()?;
+                let args = self.pop_to_mark()?;
+                let args = self.new_node(Node::Tuple(args))?;
+                self.call(class, args)
+            }
+            b'o' => {
+                let mut args = self.pop_to_mark()?;
+                if args.is_empty() {
+                    return Err("an object without a class".to_owned());
+                }
+                let class = args.remove(0);
+                let args = self.new_node(Node::Tuple(args))?;
+                self.call(class, args)
+            }
+            b'b' => self.build(),
+            b'P' => {
+                let text = lossy(self.line()?);
+                let id = self.new_node(Node::Str(text))?;
+                self.add(Node::Persistent(id))
+            }
+            b'Q' => self.pop().and_then(|id| self.add(Node::Persistent(id))),
+
+            0x82..=0x84 => Err("extension codes are not supported".to_owned()),
+            0x97 | 0x98 => Err("buffers outside the pickle are not supported".to_owned()),
+            _ => Err("an unknown opcode".to_owned()),
+        }
+    }
+
+    // Reading the program.
+
+    fn take(&mut self, n_bytes: u64) -> Step<&'a [u8]> {
+        let rest = &self.bytes[self.position..];
+        match usize::try_from(n_bytes).ok().and_then(|n| rest.get(..n)) {
+            Some(taken) => {
+                self.position += taken.len();
+                Ok(taken)
+            }
+            None => Err(format!(
+                "it ends at byte {}, in the middle of a value of {n_bytes} bytes",
+                self.bytes.len()
+            )),
+        }
+    }
+
+    fn byte(&mut self) -> Step<u8> {
+        self.take(1).map(|taken| taken[0])
+    }
+
+    /// A little-endian number of `n_bytes` ≤ 8.
+    fn unsigned(&mut self, n_bytes: u64) -> Step<u64> {
+        Ok(self.take(n_bytes)?.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)))
+    }
+
+    /// The bytes after a length of `n_length_bytes`.
+    fn counted(&mut self, n_length_bytes: u64) -> Step<&'a [u8]> {
+        let n_bytes = self.unsigned(n_length_bytes)?;
+        self.take(n_bytes)
+    }
+
+    fn line(&mut self) -> Step<&'a [u8]> {
+        let rest = &self.bytes[self.position..];
+        match rest.iter().position(|&byte| byte == b'\n') {
+            Some(end) => {
+                self.position += end + 1;
+                Ok(&rest[..end])
+            }
+            None => Err("it ends in the middle of a line".to_owned()),
+        }
+    }
+
+    fn text_number(&mut self) -> Step<u64> {
+        let line = lossy(self.line()?);
+        line.trim().parse().map_err(|_| format!("`{}` is no memo number", shorten(&line)))
+    }
+
+    fn text_int(&mut self) -> Step {
+        let line = lossy(self.line()?);
+        match line.trim().trim_end_matches('L') {
+            "00" => self.push(FALSE),
+            "01" => self.push(TRUE),
+            digits => match digits.parse() {
+                Ok(number) => self.add(Node::Int(number)),
+                Err(_) => Err(format!("`{}` is no 64-bit integer", shorten(&line))),
+            },
+        }
+    }
+
+    fn text_float(&mut self) -> Step {
+        let line = lossy(self.line()?);
+        match line.trim().parse() {
+            Ok(number) => self.add(Node::Float(number)),
+            Err(_) => Err(format!("`{}` is no number", shorten(&line))),
+        }
+    }
+
+    /// A string in quotes. Escapes are left as they are: nothing that is read here has any.
+    fn quoted(&mut self) -> Step {
+        let line = lossy(self.line()?);
+        let text = line.trim();
+        let inner = ['\'', '"'].iter().find_map(|&q| text.strip_prefix(q)?.strip_suffix(q));
+        match inner {
+            Some(inner) => self.add(Node::Str(inner.to_owned())),
+            None => Err("a string without quotes".to_owned()),
+        }
+    }
+
+    fn protocol(&mut self) -> Step {
+        match self.byte()? {
+            0..=5 => Ok(()),
+            other => Err(format!("pickle protocol {other} is not known (0 to 5 are)")),
+        }
+    }
+
+    /// A class or function whose module and name are the next two lines.
+    fn named_by_lines(&mut self) -> Step<Id> {
+        let (module, name) = (lossy(self.line()?), lossy(self.line()?));
+        let module = self.new_node(Node::Str(module))?;
+        let name = self.new_node(Node::Str(name))?;
+        self.new_node(Node::Global { module, name })
+    }
+
+    // The stack, the marks and the memo.
+
+    fn node(&self, id: Id) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    fn new_node(&mut self, node: Node) -> Step<Id> {
+        if self.nodes.len() >= MAX_NODES {
+            return Err(format!("more than {MAX_NODES} values"));
+        }
+        self.nodes.push(node);
+        Ok(Id((self.nodes.len() - 1) as u32))
+    }
+
+    fn add(&mut self, node: Node) -> Step {
+        let id = self.new_node(node)?;
+        self.push(id)
+    }
+
+    fn push(&mut self, id: Id) -> Step {
+        if self.stack.len() >= MAX_NODES {
+            return Err(format!("more than {MAX_NODES} values on the stack"));
+        }
+        self.stack.push(id);
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Step {
+        if self.marks.len() >= MAX_NODES {
+            return Err(format!("more than {MAX_NODES} marks"));
+        }
+        self.marks.push(self.stack.len());
+        Ok(())
+    }
+
+    fn top(&self) -> Step<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        self.stack[floor..].last().copied().ok_or_else(|| "nothing on the stack".to_owned())
+    }
+
+    fn pop(&mut self) -> Step<Id> {
+        let top = self.top()?;
+        self.stack.pop();
+        Ok(top)
+    }
+
+    fn pop_or_mark(&mut self) -> Step {
+        if self.marks.last() == Some(&self.stack.len()) {
+            self.marks.pop();
+            return Ok(());
+        }
+        self.pop().map(drop)
+    }
+
+    fn pop_to_mark(&mut self) -> Step<Vec<Id>> {
+        let height = self.marks.pop().ok_or("no mark on the stack")?;
+        Ok(self.stack.split_off(height))
+    }
+
+    fn store(&mut self, index: u64) -> Step {
+        let top = self.top()?;
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn recall(&mut self, index: u64) -> Step {
+        match self.memo.get(&index) {
+            Some(&id) => self.push(id),
+            None => Err(format!("memo {index} is empty")),
+        }
+    }
+
+    // Building values.
+
+    fn tuple_of(&mut self, n_items: usize) -> Step {
+        let mut items = vec![NONE; n_items];
+        for item in items.iter_mut().rev() {
+            *item = self.pop()?;
+        }
+        self.add(Node::Tuple(items))
+    }
+
+    fn top_node(&mut self) -> Step<&mut Node> {
+        let top = self.top()?;
+        Ok(&mut self.nodes[top.0 as usize])
+    }
+
+    fn extend(&mut self, new: Vec<Id>) -> Step {
+        match self.top_node()? {
+            Node::List(items) | Node::Set(items) => items.extend(new),
+            Node::Object(object) => object.items.extend(new),
+            _ => return Err("items for something that is no list".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn set_items(&mut self, new: Vec<(Id, Id)>) -> Step {
+        match self.top_node()? {
+            Node::Dict(pairs) => pairs.extend(new),
+            Node::Object(object) => object.pairs.extend(new),
+            _ => return Err("entries for something that is no dictionary".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn build(&mut self) -> Step {
+        let state = self.pop()?;
+        // Attributes of a container or a class say nothing about its content.
+        if let Node::Object(object) = self.top_node()? {
+            object.state = Some(state);
+        }
+        Ok(())
+    }
+
+    /// Takes the standard containers for what they are, and remembers any other call.
+    fn call(&mut self, class: Id, args: Id) -> Step {
+        if let Node::Tuple(args) = self.node(args)
+            && let Some(&content) = args.first()
+        {
+            self.n_copied += match self.node(content) {
+                Node::List(items) | Node::Tuple(items) | Node::Set(items) => items.len(),
+                Node::Str(text) => text.len(),
+                _ => 0,
+            };
+            if self.n_copied > MAX_COPIED {
+                return Err(format!("more than {MAX_COPIED} values copied"));
+            }
+        }
+        let node = self.container(class, args).unwrap_or_else(|| {
+            let (items, pairs) = Default::default();
+            Node::Object(Box::new(Object { class, args, state: None, items, pairs }))
+        });
+        self.add(node)
+    }
+
+    fn container(&self, class: Id, args: Id) -> Option<Node> {
+        let &Node::Global { module, name } = self.node(class) else { return None };
+        let (Node::Str(module), Node::Str(name)) = (self.node(module), self.node(name)) else {
+            return None;
+        };
+        let Node::Tuple(args) = self.node(args) else { return None };
+        let sequence = |id: Id| match self.node(id) {
+            Node::List(items) | Node::Tuple(items) | Node::Set(items) => Some(items.as_slice()),
+            _ => None,
+        };
+        // No argument: empty. One: what it is made of.
+        let items = match args[..] {
+            [] => Some([].as_slice()),
+            [content] => sequence(content),
+            _ => None,
+        };
+        match (module.as_str(), name.as_str()) {
+            ("collections", "OrderedDict") | ("builtins" | "__builtin__", "dict") => {
+                let pair = |&id: &Id| match sequence(id) {
+                    Some(&[key, value]) => Some((key, value)),
+                    _ => None,
+                };
+                Some(Node::Dict(items?.iter().map(pair).collect::<Option<_>>()?))
+            }
+            // Its argument is what makes missing entries, and of no interest.
+            ("collections", "defaultdict") => Some(Node::Dict(Vec::new())),
+            ("builtins" | "__builtin__", "list") => Some(Node::List(items?.to_vec())),
+            ("builtins" | "__builtin__", "tuple") | ("torch", "Size") => {
+                Some(Node::Tuple(items?.to_vec()))
+            }
+            ("builtins" | "__builtin__", "set" | "frozenset") => Some(Node::Set(items?.to_vec())),
+            // How protocol 2 writes bytes: as text of the code points 0 to 255.
+            ("_codecs", "encode") => match self.node(*args.first()?) {
+                Node::Str(text) => {
+                    let bytes = text.chars().map(|c| u8::try_from(u32::from(c)));
+                    Some(Node::Bytes(bytes.collect::<Result<_, _>>().ok()?))
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn in_pairs(items: Vec<Id>) -> Step<Vec<(Id, Id)>> {
+    match items.as_chunks::<2>() {
+        (pairs, []) => Ok(pairs.iter().map(|&[key, value]| (key, value)).collect()),
+        _ => Err("a key without a value".to_owned()),
+    }
+}
+
+/// A little-endian two's complement integer of any length.
+fn int_from_bytes(bytes: &[u8]) -> Node {
+    if bytes.len() > 8 {
+        return Node::BigInt(bytes.to_vec());
+    }
+    let is_negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
+    let mut wide = [if is_negative { 0xff } else { 0 }; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    Node::Int(i64::from_le_bytes(wide))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,161 @@
+//! A pickled value as JSON, for settings and for showing: hyper-parameters, counters.
+//!
+//! JSON is a tree and a pickle is not, so what is shared is repeated. A budget keeps a small
+//! pickle from growing into a large tree; what is beyond it becomes a short text in its place.
+
+use serde_json::{Map, Number, Value};
+
+use super::pickle::{Id, Node, Object, Pickle};
+
+const MAX_DEPTH: usize = 32;
+/// Values, and bytes of text, that one tree may have.
+const BUDGET: usize = 1 << 20;
+
+/// The value `id` as JSON.
+///
+/// Tuples and sets become arrays. An object becomes what it holds: its entries, items or state
+/// (for `Namespace`, `AttributeDict`, omegaconf's containers and NumPy's numbers that is the
+/// plain value), and else its name in angle brackets.
+pub(super) fn to_json(pickle: &Pickle, id: Id) -> Value {
+    Converter { pickle, budget: BUDGET }.value(id, 0)
+}
+
+struct Converter<'a> {
+    pickle: &'a Pickle,
+    budget: usize,
+}
+
+impl Converter<'_> {
+    fn value(&mut self, id: Id, depth: usize) -> Value {
+        if depth > MAX_DEPTH || !self.spend(1) {
+            return Value::String("<left out: too deep or too much>".to_owned());
+        }
+        match self.pickle.node(id) {
+            Node::None => Value::Null,
+            Node::Bool(value) => (*value).into(),
+            Node::Int(value) => (*value).into(),
+            Node::BigInt(bytes) => Value::String(format!("<integer of {} bytes>", bytes.len())),
+            Node::Float(value) => float(*value),
+            Node::Str(text) => self.text(text),
+            Node::Bytes(bytes) => Value::String(format!("<{} bytes>", bytes.len())),
+            Node::List(items) | Node::Tuple(items) | Node::Set(items) => self.array(items, depth),
+            Node::Dict(pairs) => self.object(pairs, depth),
+            Node::Global { .. } => self.name(id, ["", ""]),
+            Node::Object(object) => self.instance(object, depth),
+            Node::Persistent(_) => Value::String("<data of a tensor>".to_owned()),
+        }
+    }
+
+    /// Whether there is still budget for `cost`, which is then taken.
+    fn spend(&mut self, cost: usize) -> bool {
+        let enough = self.budget >= cost;
+        self.budget = if enough { self.budget - cost } else { 0 };
+        enough
+    }
+
+    fn text(&mut self, text: &str) -> Value {
+        if self.spend(text.len()) {
+            Value::String(text.to_owned())
+        } else {
+            Value::String(format!("<text of {} bytes>", text.len()))
+        }
+    }
+
+    /// Module and name of a class, as in `torch.float32`.
+    fn name(&mut self, class: Id, [before, after]: [&str; 2]) -> Value {
+        match self.pickle.global(class) {
+            Some((module, name)) if self.spend(module.len() + name.len()) => {
+                Value::String(format!("{before}{module}.{name}{after}"))
+            }
+            _ => Value::String("<object>".to_owned()),
+        }
+    }
+
+    fn array(&mut self, items: &[Id], depth: usize) -> Value {
+        let mut array = Vec::new();
+        for &item in items {
+            array.push(self.value(item, depth + 1));
+            if self.budget == 0 {
+                break;
+            }
+        }
+        Value::Array(array)
+    }
+
+    fn object(&mut self, pairs: &[(Id, Id)], depth: usize) -> Value {
+        let mut map = Map::new();
+        for &(key, value) in pairs {
+            let key = match self.value(key, depth + 1) {
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            map.insert(key, self.value(value, depth + 1));
+            if self.budget == 0 {
+                break;
+            }
+        }
+        Value::Object(map)
+    }
+
+    fn instance(&mut self, object: &Object, depth: usize) -> Value {
+        let (module, name) = self.pickle.global(object.class).unwrap_or_default();
+        if name == "scalar" && module.starts_with("numpy") {
+            return self.numpy_scalar(object).unwrap_or_else(|| "<numpy number>".into());
+        }
+        if module.starts_with("pathlib") && name.ends_with("Path") {
+            let parts = self.pickle.sequence(object.args).unwrap_or_default();
+            let parts: Vec<_> = parts.iter().filter_map(|&part| self.pickle.text(part)).collect();
+            if self.spend(parts.iter().map(|part| part.len() + 1).sum()) {
+                return Value::String(parts.join("/").replacen("//", "/", 1));
+            }
+        }
+        if module.starts_with("omegaconf")
+            && let Some(state) = object.state
+            && let Some(inner) = ["_content", "_val"].iter().find_map(|k| self.pickle.get(state, k))
+        {
+            return self.value(inner, depth + 1);
+        }
+        if !object.pairs.is_empty() {
+            return self.object(&object.pairs, depth);
+        }
+        if !object.items.is_empty() {
+            return self.array(&object.items, depth);
+        }
+        match object.state {
+            Some(state) if self.pickle.pairs(state).is_some() => self.value(state, depth + 1),
+            // An empty container of a class of its own, such as an `AttributeDict`.
+            _ if name.ends_with("Dict") || name == "Namespace" => Value::Object(Map::new()),
+            _ => self.name(object.class, ["<", ">"]),
+        }
+    }
+
+    /// `scalar(dtype('f8'), bytes)`, for little-endian numbers.
+    fn numpy_scalar(&self, object: &Object) -> Option<Value> {
+        let &[dtype, bytes] = self.pickle.sequence(object.args)? else { return None };
+        let Node::Object(dtype) = self.pickle.node(dtype) else { return None };
+        let dtype = self.pickle.text(*self.pickle.sequence(dtype.args)?.first()?)?;
+        let Node::Bytes(bytes) = self.pickle.node(bytes) else { return None };
+        Some(match dtype {
+            "f8" => float(f64::from_le_bytes(bytes.as_slice().try_into().ok()?)),
+            "f4" => float(f32::from_le_bytes(bytes.as_slice().try_into().ok()?).into()),
+            "i8" => i64::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "i4" => i32::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "i2" => i16::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "i1" => i8::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "u8" => u64::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "u4" => u32::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "u2" => u16::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
+            "u1" => (*bytes.first()?).into(),
+            "b1" => (*bytes.first()? != 0).into(),
+            _ => return None,
+        })
+    }
+}
+
+/// JSON has no infinity and no NaN: those become text.
+fn float(value: f64) -> Value {
+    match Number::from_f64(value) {
+        Some(number) => Value::Number(number),
+        None => Value::String(value.to_string()),
+    }
+}
