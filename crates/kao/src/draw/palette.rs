@@ -1,0 +1,242 @@
+//! The colours of one picture: skin, hair, eyes, cloth and accent, chosen to go together.
+
+use super::colour::{Colour, Lch, lch};
+use super::random::Stream;
+
+/// The hue that shadows lean toward, as in painted skies and rooms.
+const SHADOW_HUE: f32 = 290.0;
+
+/// Skin under one light.
+#[derive(Clone, Debug)]
+pub(super) struct Skin {
+    pub base: Colour,
+    pub light: Colour,
+    pub shade: Colour,
+    pub deep: Colour,
+    pub line: Colour,
+    pub blush: Colour,
+    pub lip: Colour,
+}
+
+/// Hair under one light.
+#[derive(Clone, Debug)]
+pub(super) struct HairInk {
+    pub base: Colour,
+    pub light: Colour,
+    pub gloss: Colour,
+    pub shade: Colour,
+    pub deep: Colour,
+    pub line: Colour,
+    pub tip: Colour,
+    /// Opacity of the gloss band.
+    pub shine: f32,
+}
+
+/// An iris from top to bottom.
+#[derive(Clone, Debug)]
+pub(super) struct IrisInk {
+    pub rim: Colour,
+    pub top: Colour,
+    pub middle: Colour,
+    pub bottom: Colour,
+    pub glint: Colour,
+    pub pupil: Colour,
+}
+
+/// A coloured material: base, shadow, outline.
+#[derive(Clone, Debug)]
+pub(super) struct Cloth {
+    pub base: Colour,
+    pub light: Colour,
+    pub shade: Colour,
+    pub line: Colour,
+}
+
+/// All colours of one picture.
+#[derive(Clone, Debug)]
+pub(super) struct Palette {
+    pub skin: Skin,
+    pub hair: HairInk,
+    /// The two irises, left and right in the picture.
+    pub irises: [IrisInk; 2],
+    pub lash: Colour,
+    pub brow: Colour,
+    pub cloth: Cloth,
+    pub trim: Cloth,
+    pub accent: Cloth,
+    pub hair_hue: Lch,
+    pub accent_hue: Lch,
+}
+
+impl Palette {
+    pub fn sample(stream: &mut Stream) -> Self {
+        let skin_tone = sample_skin(stream);
+        let hair = sample_hair(stream);
+        let eye = sample_eye(stream, hair);
+        let other_eye =
+            if stream.chance(0.02) { eye.change(0.0, 1.0, stream.range(90.0, 200.0)) } else { eye };
+        let accent = sample_accent(stream, hair);
+        let cloth = sample_cloth(stream, accent);
+        let trim = if stream.chance(0.6) { lch(0.97, 0.005, 90.0) } else { accent };
+        let lash = if stream.chance(0.6) {
+            lch(0.2, 0.02, hair.h)
+        } else {
+            lch((hair.l - 0.38).clamp(0.16, 0.34), (hair.c * 0.6).min(0.07), hair.h)
+        };
+        Palette {
+            skin: skin_inks(skin_tone),
+            hair: hair_inks(stream, hair),
+            irises: [iris_inks(eye), iris_inks(other_eye)],
+            lash: lash.rgb(),
+            brow: lch((hair.l - 0.28).clamp(0.2, 0.6), (hair.c * 0.8).min(0.1), hair.h).rgb(),
+            cloth: cloth_inks(cloth),
+            trim: cloth_inks(trim),
+            accent: cloth_inks(accent),
+            hair_hue: hair,
+            accent_hue: accent,
+        }
+    }
+}
+
+/// A material of colour `base`.
+pub(super) fn cloth_inks(base: Lch) -> Cloth {
+    Cloth {
+        base: base.rgb(),
+        light: base.change(0.06, 0.9, 0.0).rgb(),
+        shade: base.change(-0.1, 1.05, 0.0).toward_hue(SHADOW_HUE, 15.0).rgb(),
+        line: lch((base.l - 0.35).max(0.15), base.c * 0.8, base.h).rgb(),
+    }
+}
+
+fn sample_skin(stream: &mut Stream) -> Lch {
+    let (l, c, h) = stream.weighted(&[
+        ((0.955, 0.026, 62.0), 5.0),
+        ((0.94, 0.034, 55.0), 5.0),
+        ((0.92, 0.045, 60.0), 3.0),
+        ((0.87, 0.06, 62.0), 0.8),
+        ((0.76, 0.08, 58.0), 0.45),
+        ((0.63, 0.085, 52.0), 0.3),
+    ]);
+    lch(stream.around(l, 0.012).min(0.972), c * stream.range(0.8, 1.2), stream.around(h, 6.0))
+}
+
+fn skin_inks(base: Lch) -> Skin {
+    // The paler the skin, the more its shadow turns to rose.
+    let pale = ((base.l - 0.6) / 0.35).clamp(0.0, 1.0);
+    Skin {
+        base: base.rgb(),
+        light: base.change(0.025, 0.6, 8.0).rgb(),
+        shade: lch(base.l - 0.085, base.c * 1.15 + 0.03, base.h - 22.0 * pale - 6.0).rgb(),
+        deep: lch(base.l - 0.17, base.c * 1.15 + 0.045, base.h - 28.0 * pale - 8.0).rgb(),
+        line: lch(base.l * 0.5 - 0.02, 0.07, base.h - 22.0).rgb(),
+        blush: lch(0.42 + 0.34 * base.l, 0.13, 22.0).rgb(),
+        lip: lch(0.3 + 0.38 * base.l, 0.12, 22.0).rgb(),
+    }
+}
+
+fn sample_hair(stream: &mut Stream) -> Lch {
+    let (l, c, h, dl) = stream.weighted(&[
+        ((0.27, 0.018, 290.0, 0.03), 7.0), // black
+        ((0.30, 0.05, 272.0, 0.04), 4.0),  // blue-black
+        ((0.31, 0.04, 330.0, 0.03), 2.0),  // plum-black
+        ((0.36, 0.045, 45.0, 0.04), 8.0),  // dark brown
+        ((0.48, 0.065, 50.0, 0.05), 10.0), // brown
+        ((0.58, 0.08, 62.0, 0.05), 7.0),   // light brown
+        ((0.50, 0.12, 38.0, 0.05), 6.0),   // auburn
+        ((0.80, 0.10, 85.0, 0.05), 9.0),   // blond
+        ((0.88, 0.075, 92.0, 0.03), 6.0),  // pale blond
+        ((0.70, 0.11, 72.0, 0.04), 5.0),   // honey
+        ((0.84, 0.012, 280.0, 0.05), 5.0), // silver
+        ((0.62, 0.015, 270.0, 0.06), 3.0), // grey
+        ((0.52, 0.18, 25.0, 0.04), 5.0),   // red
+        ((0.68, 0.15, 50.0, 0.04), 4.0),   // orange
+        ((0.78, 0.11, 5.0, 0.05), 8.0),    // pink
+        ((0.64, 0.17, 3.0, 0.05), 4.0),    // rose
+        ((0.50, 0.14, 310.0, 0.06), 7.0),  // purple
+        ((0.72, 0.09, 302.0, 0.06), 6.0),  // lavender
+        ((0.45, 0.12, 268.0, 0.06), 6.0),  // blue
+        ((0.68, 0.10, 245.0, 0.06), 5.0),  // sky
+        ((0.62, 0.09, 195.0, 0.06), 4.0),  // teal
+        ((0.50, 0.09, 155.0, 0.06), 3.0),  // green
+        ((0.78, 0.09, 150.0, 0.05), 1.5),  // mint
+    ]);
+    lch(stream.around(l, dl).clamp(0.2, 0.92), c * stream.range(0.7, 1.2), stream.around(h, 8.0))
+}
+
+fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
+    let dark = 1.0 - base.l;
+    let shade = base.change(-0.09 - 0.05 * base.l, 1.08, 0.0).toward_hue(SHADOW_HUE, 18.0);
+    let deep = base.change(-0.15 - 0.09 * base.l, 1.05, 0.0).toward_hue(SHADOW_HUE, 26.0);
+    let tip = match stream.count(0, 9) {
+        0 => base.change(0.1, 1.0, stream.range(30.0, 70.0) * stream.sign()),
+        1..=3 => base.change(0.07, 1.0, 0.0),
+        _ => base.change(-0.02, 1.0, 0.0),
+    };
+    let gloss = lch((base.l + 0.22 + 0.12 * dark).min(0.985), base.c * 0.5 + 0.01, base.h);
+    HairInk {
+        base: base.rgb(),
+        light: base.change(0.055 + 0.02 * dark, 0.95, 0.0).rgb(),
+        gloss: gloss.rgb(),
+        shade: shade.rgb(),
+        deep: deep.rgb(),
+        line: lch((base.l * 0.55 - 0.06).max(0.1), (base.c * 0.9).min(0.1), base.h)
+            .toward_hue(SHADOW_HUE, 20.0)
+            .rgb(),
+        tip: tip.rgb(),
+        shine: stream.range(0.45, 0.95),
+    }
+}
+
+fn sample_eye(stream: &mut Stream, hair: Lch) -> Lch {
+    let colour = stream.weighted(&[
+        (lch(0.52, 0.14, 258.0), 7.0), // blue
+        (lch(0.60, 0.11, 225.0), 4.0), // sky
+        (lch(0.55, 0.11, 155.0), 5.0), // green
+        (lch(0.58, 0.09, 190.0), 3.0), // teal
+        (lch(0.48, 0.15, 300.0), 5.0), // violet
+        (lch(0.48, 0.17, 22.0), 5.0),  // red
+        (lch(0.55, 0.16, 358.0), 2.0), // rose
+        (lch(0.62, 0.13, 72.0), 4.0),  // amber
+        (lch(0.44, 0.08, 50.0), 7.0),  // brown
+        (lch(0.34, 0.03, 40.0), 2.0),  // dark
+    ]);
+    // Now and then the hair's own hue.
+    let hue = if stream.chance(0.18) && hair.c > 0.06 { hair.h } else { colour.h };
+    lch(stream.around(colour.l, 0.04), colour.c * stream.range(0.8, 1.2), stream.around(hue, 8.0))
+}
+
+fn iris_inks(base: Lch) -> IrisInk {
+    IrisInk {
+        rim: base.change(-0.3, 0.7, 5.0).rgb(),
+        top: base.change(-0.24, 0.85, 8.0).rgb(),
+        middle: base.change(-0.02, 1.1, 0.0).rgb(),
+        bottom: base.change(0.22, 0.9, -8.0).rgb(),
+        glint: base.change(0.34, 0.55, -14.0).rgb(),
+        pupil: lch((base.l - 0.36).max(0.12), base.c * 0.5, base.h).rgb(),
+    }
+}
+
+fn sample_accent(stream: &mut Stream, hair: Lch) -> Lch {
+    let hue = hair.h + stream.weighted(&[(180.0, 3.0), (120.0, 2.0), (240.0, 2.0), (30.0, 2.0)]);
+    let l = stream.weighted(&[(0.42, 2.0), (0.55, 3.0), (0.68, 2.0), (0.85, 1.0)]);
+    let red = stream.chance(0.3);
+    lch(
+        stream.around(l, 0.04),
+        stream.range(0.1, 0.2),
+        if red { stream.around(20.0, 10.0) } else { stream.around(hue, 12.0) },
+    )
+}
+
+fn sample_cloth(stream: &mut Stream, accent: Lch) -> Lch {
+    let hue = stream.range(0.0, 360.0);
+    let base = stream.weighted(&[
+        (lch(0.96, 0.008, hue), 4.0),
+        (lch(0.3, 0.06, 265.0), 3.0),
+        (lch(0.24, 0.015, hue), 2.5),
+        (lch(0.5, 0.02, hue), 1.0),
+        (lch(0.55, 0.12, hue), 3.0),
+        (lch(0.8, 0.07, hue), 3.0),
+        (accent.change(-0.05, 0.9, 0.0), 2.0),
+    ]);
+    lch((base.l + stream.range(-0.04, 0.04)).clamp(0.15, 0.98), base.c, base.h)
+}
