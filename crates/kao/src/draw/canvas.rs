@@ -101,8 +101,8 @@ impl Canvas {
     }
 
     /// Draws the outline of `shape`, `width` wide.
-    pub fn stroke(&mut self, shape: &Shape, colour: Colour, width: f32) {
-        let (Some(path), Some(shader)) = (path(shape), shader(&Ink::Flat(colour))) else { return };
+    pub fn stroke(&mut self, shape: &Shape, ink: impl Into<Ink>, width: f32) {
+        let (Some(path), Some(shader)) = (path(shape), shader(&ink.into())) else { return };
         let paint = Paint { shader, anti_alias: true, ..Paint::default() };
         let stroke = Stroke {
             width,

@@ -55,19 +55,19 @@ pub(super) enum HighlightKind {
 
 impl EyeForm {
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let half_width = stream.around(0.285, 0.018) - 0.01 * maturity;
-        let height = lerp(0.31, 0.2, maturity) + stream.around(0.0, 0.025) - 0.045 * masculine;
+        let half_width = stream.around(0.278, 0.018);
+        let height = lerp(0.32, 0.21, maturity) + stream.around(0.0, 0.025) - 0.045 * masculine;
         let half_height = height.clamp(0.13, 0.36);
         EyeForm {
-            spread: stream.around(0.475, 0.014),
+            spread: stream.around(0.52, 0.018),
             y: stream.around(0.08, 0.025),
             half_width,
             half_height,
             slant: stream.around(0.1 + 0.1 * masculine, 0.16),
             boxy: stream.unit(),
-            iris: (stream.around(0.66, 0.04) - 0.06 * maturity).min(0.76),
-            lash: stream.range(0.16, 0.3),
-            lashes: stream.count(0, 3),
+            iris: (stream.around(0.75, 0.04) - 0.05 * maturity).min(0.82),
+            lash: stream.range(0.2, 0.36),
+            lashes: stream.count(0, 2),
             crease: stream.chance(0.7),
             lower_lash: stream.range(0.3, 1.0),
             pupil: stream.weighted(&[

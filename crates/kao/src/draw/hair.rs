@@ -101,6 +101,11 @@ impl Lock {
 
     /// The outline of the lock.
     pub fn outline(&self) -> Shape {
+        self.edge().close()
+    }
+
+    /// The outline from one side of the root round the tip to the other.
+    fn edge(&self) -> Shape {
         let n = self.samples();
         let at = |i: usize| i as f32 / n as f32;
         let left: Vec<Vec2> = (1..=n).map(|i| self.offset(at(i), 1.0)).collect();
@@ -109,18 +114,27 @@ impl Lock {
         if self.taper < 0.3 {
             shape = shape.line_to(self.offset(0.99, -1.0));
         }
-        shape.through(&right).close()
+        shape.through(&right)
     }
 
     /// The part between `from` and `to` along the lock and `a` and `b` across it (−1 to 1),
     /// narrowing to a point at both ends.
     pub fn sliver(&self, from: f32, to: f32, a: f32, b: f32) -> Shape {
+        self.patch(from, to, a, b, 0.6)
+    }
+
+    /// A [`sliver`](Self::sliver) with long, thin points.
+    pub fn spike(&self, from: f32, to: f32, a: f32, b: f32) -> Shape {
+        self.patch(from, to, a, b, 1.3)
+    }
+
+    fn patch(&self, from: f32, to: f32, a: f32, b: f32, pointed: f32) -> Shape {
         let n = if to - from > 0.4 { self.samples() } else { 4 };
         let middle = 0.5 * (a + b);
         let half = 0.5 * (b - a);
         let at = |i: usize, side: f32| {
             let t = i as f32 / n as f32;
-            let swell = power(4.0 * t * (1.0 - t), 0.6);
+            let swell = power(4.0 * t * (1.0 - t), pointed);
             self.offset(lerp(from, to, t), middle + side * half * swell)
         };
         let left: Vec<Vec2> = (1..=n).map(|i| at(i, 1.0)).collect();
@@ -153,6 +167,10 @@ pub(super) struct HairStyle {
     pub gloss_bow: f32,
     /// Half length of the band along a lock.
     pub gloss_length: f32,
+    /// Strength of the band as a gradient.
+    pub soft_gloss: f32,
+    /// Bright spikes in the band of a lock of usual width.
+    pub spikes: f32,
     /// Opacity of outlines.
     pub outline: f32,
     /// Strength of the shadow sides.
@@ -166,8 +184,10 @@ impl HairStyle {
             strands: stream.range(0.5, 3.0),
             gloss_y: stream.range(-1.16, -0.78),
             gloss_bow: stream.range(0.1, 0.35),
-            gloss_length: stream.range(0.03, 0.075),
-            outline: stream.range(0.55, 1.0),
+            gloss_length: stream.range(0.03, 0.09),
+            soft_gloss: if stream.chance(0.65) { stream.range(0.25, 0.75) } else { 0.0 },
+            spikes: if stream.chance(0.65) { stream.range(1.5, 3.5) } else { 0.0 },
+            outline: stream.range(0.45, 0.95),
             contrast: stream.range(0.5, 1.0),
             wave: if stream.chance(0.3) { stream.range(0.03, 0.11) } else { 0.0 },
         }
@@ -194,12 +214,31 @@ impl HairPainter<'_> {
         let body = ink.base.mix(ink.shade, tone);
         let from = lock.at(0.0);
         let to = lock.at(1.0);
-        let stops = vec![
-            (0.0, body.mix(ink.shade, 0.35)),
-            (0.3, body.mix(ink.light, 0.6 * (1.0 - depth))),
-            (0.65, body),
-            (1.0, body.mix(ink.tip, 0.8)),
-        ];
+        let crown = body.mix(ink.shade, 0.3);
+        let tip = body.mix(ink.tip, 0.8);
+        let gloss = if depth < 0.5 { self.gloss(lock) } else { None };
+        let stops = match gloss {
+            Some(s) if self.style.soft_gloss > 0.0 => {
+                let along = to - from;
+                let on = lock.at(s) - from;
+                let length = along.x * along.x + along.y * along.y;
+                let t = ((on.x * along.x + on.y * along.y) / length.max(1e-3)).clamp(0.1, 0.8);
+                let bright = body.mix(ink.gloss, self.style.soft_gloss * ink.shine);
+                vec![
+                    (0.0, crown),
+                    (0.45 * t, body),
+                    (t, bright),
+                    (t + 0.5 * (1.0 - t), body),
+                    (1.0, tip),
+                ]
+            }
+            _ => vec![
+                (0.0, crown),
+                (0.3, body.mix(ink.light, 0.6 * (1.0 - depth))),
+                (0.65, body),
+                (1.0, tip),
+            ],
+        };
         canvas.fill(&outline, Ink::Linear(from, to, stops));
 
         // `sliver` runs across the lock from the side of its normal; find which side is dark.
@@ -222,32 +261,37 @@ impl HairPainter<'_> {
             let width = (0.009 / lock.half_width.max(0.03)).min(0.3);
             canvas.fill(&lock.sliver(from, to, a - width, a + width), ink.line.alpha(0.5));
         }
-        self.paint_gloss(canvas, lock, stream, depth);
-        canvas.stroke(&outline, ink.line.alpha(self.style.outline), LINE);
+        if let Some(s) = gloss {
+            self.paint_gloss(canvas, lock, stream, s);
+        }
+        // Outlines fade toward the root, where locks flow together.
+        let line = ink.line.alpha(self.style.outline);
+        let fading = vec![(0.0, ink.line.alpha(0.0)), (0.5, line.alpha(0.6 * line.a)), (0.8, line)];
+        canvas.stroke(&lock.edge(), Ink::Linear(from, to, fading), LINE);
     }
 
-    /// The light that runs around the head as a band, broken by the locks.
-    fn paint_gloss(&self, canvas: &mut Canvas, lock: &Lock, stream: &mut Stream, depth: f32) {
+    /// Where the gloss band crosses the lock.
+    fn gloss(&self, lock: &Lock) -> Option<f32> {
         let style = self.style;
         let band = |x: f32| {
             let x = x - self.gloss_shift;
             style.gloss_y + style.gloss_bow * x * x
         };
-        let Some(s) = lock.crossing(band) else { return };
-        if s > 0.85 || depth > 0.5 {
-            return;
-        }
-        let pieces = if lock.half_width > 0.09 { 3 } else { 2 };
-        let wide = 1.7 / pieces as f32;
+        lock.crossing(band).filter(|&s| s < 0.85)
+    }
+
+    /// The light that runs around the head as a band, broken into spikes, at `s` of a lock.
+    fn paint_gloss(&self, canvas: &mut Canvas, lock: &Lock, stream: &mut Stream, s: f32) {
+        let style = self.style;
+        let pieces = (style.spikes * lock.half_width / 0.15 + stream.range(0.0, 1.0)) as usize;
         for k in 0..pieces {
-            let a = -0.85 + wide * k as f32;
-            let length = style.gloss_length * stream.range(0.6, 1.6);
-            let shift = stream.range(-0.03, 0.03);
-            let from = (s + shift - length).max(0.02);
-            let to = (s + shift + length).min(0.95);
+            let a = lerp(-0.8, 0.8, (k as f32 + stream.range(0.1, 0.9)) / pieces as f32);
+            let half = stream.range(0.25, 0.75) / pieces as f32;
+            let from = (s - style.gloss_length * stream.range(0.3, 2.0)).max(0.02);
+            let to = (s + style.gloss_length * stream.range(0.3, 2.0)).min(0.95);
             if from < to {
-                let piece = lock.sliver(from, to, a + 0.02, a + wide - 0.02);
-                canvas.fill(&piece, self.ink.gloss.alpha(self.ink.shine));
+                let piece = lock.spike(from, to, a - half, a + half);
+                canvas.fill(&piece, self.ink.gloss.alpha(self.ink.shine * stream.range(0.5, 1.0)));
             }
         }
     }

@@ -261,17 +261,17 @@ impl FrontHair {
             v(0.5, top + 0.07),
             v(0.95, top + 0.33),
             v(wide, -0.75),
-            v(wide - 0.02, -0.25),
-            v(1.02, 0.0),
-            v(0.93, -0.3),
+            v(wide - 0.05, -0.3),
+            v(1.03, -0.1),
+            v(0.95, -0.35),
             v(0.78, line + 0.1),
             v(0.4, line - 0.03),
             v(self.parting * 0.7, line - 0.12),
             v(-0.4, line - 0.03),
             v(-0.78, line + 0.1),
-            v(-0.93, -0.3),
-            v(-1.02, 0.0),
-            v(-wide + 0.02, -0.25),
+            v(-0.95, -0.35),
+            v(-1.03, -0.1),
+            v(-wide + 0.05, -0.3),
             v(-wide, -0.75),
             v(-0.95, top + 0.33),
             v(-0.5, top + 0.07),
@@ -284,13 +284,12 @@ impl FrontHair {
         locks.iter().fold(cap, |all, lock| all.join(lock.outline()))
     }
 
-    /// Draws the cap and the fringe; `locks` lie on the turned head.
-    pub fn paint(
+    /// Draws the hair over the skull, which all other locks lie on.
+    pub fn paint_cap(
         &self,
         canvas: &mut Canvas,
         head: &Head,
         painter: &HairPainter<'_>,
-        locks: &[Lock],
         stream: &mut Stream,
     ) {
         let ink = painter.ink;
@@ -306,6 +305,17 @@ impl FrontHair {
         if self.cut == FrontCut::Back {
             self.paint_combed(canvas, head, painter, stream);
         }
+    }
+
+    /// Draws the fringe; `locks` lie on the turned head.
+    pub fn paint(
+        &self,
+        canvas: &mut Canvas,
+        head: &Head,
+        painter: &HairPainter<'_>,
+        locks: &[Lock],
+        stream: &mut Stream,
+    ) {
         for lock in locks {
             painter.paint(canvas, lock, stream, 0.0);
         }

@@ -18,7 +18,7 @@ const PIVOT_DEPTH: f32 = 0.62;
 const FULL_TURN: f32 = 0.62;
 
 /// Widths of lines, in units of the head.
-pub(super) const LINE: f32 = 0.022;
+pub(super) const LINE: f32 = 0.018;
 
 /// Where the head looks, and the form of the face.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub(super) enum NoseKind {
 impl Head {
     /// `maturity` is 0 for a child's face and 1 for a grown one.
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let chin = lerp(1.08, 1.3, maturity) + stream.around(0.0, 0.03) + 0.05 * masculine;
+        let chin = lerp(1.06, 1.28, maturity) + stream.around(0.0, 0.03) + 0.05 * masculine;
         let mouth_y = chin * stream.range(0.66, 0.72);
         Head {
             turn: (stream.bell() * 0.42).clamp(-1.0, 1.0),
@@ -113,8 +113,8 @@ impl Head {
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
         let chin_x = 0.40 * far;
-        let jaw_x = lerp(0.56, 0.72, self.jaw);
-        let chin_width = lerp(0.17, 0.27, self.jaw);
+        let jaw_x = lerp(0.44, 0.62, self.jaw);
+        let chin_width = lerp(0.13, 0.22, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
         let points = [
@@ -122,15 +122,15 @@ impl Head {
             v(0.8 + 0.08 * far, -1.05),
             v(1.0 + 0.02 * far, -0.5),
             v(0.985 - 0.02 * far, -0.05),
-            v(0.955 + puff + 0.02 * far, 0.3),
-            v(lerp(0.86, 0.93, far) + puff, 0.55 * c),
+            v(0.93 + puff + 0.03 * far, 0.3),
+            v(lerp(0.78, 0.88, far) + puff, 0.55 * c),
             v(jaw_x + 0.17 * far, 0.79 * c),
             v(chin_x + chin_width, 0.965 * c),
             v(chin_x, c),
             v(chin_x - chin_width, 0.965 * c),
             v(-jaw_x + 0.06 * far, 0.79 * c),
-            v(-0.86 - puff + 0.0 * far, 0.55 * c),
-            v(-0.955 - puff, 0.3),
+            v(-0.78 - puff - 0.03 * far, 0.55 * c),
+            v(-0.93 - puff, 0.3),
             v(-0.985 - 0.02 * far, -0.05),
             v(-1.0 - 0.04 * far, -0.5),
             v(-0.8 - 0.06 * far, -1.05),

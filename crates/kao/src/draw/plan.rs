@@ -45,9 +45,9 @@ impl Plan {
         let masculine = if stream.chance(0.17) { stream.range(0.6, 1.0) } else { 0.0 };
         let maturity = (stream.range(0.0, 0.85) + 0.25 * masculine).min(1.0);
         let head = Head::sample(stream, maturity, masculine);
-        let unit = stream.around(0.305, 0.018).clamp(0.265, 0.345);
-        let tilt = stream.around(0.0, 0.09) + 0.05 * head.turn * stream.sign();
-        let eye_line = stream.around(0.535, 0.025);
+        let unit = stream.around(0.335, 0.02).clamp(0.285, 0.385);
+        let tilt = stream.around(0.0, 0.1) + 0.06 * head.turn * stream.sign();
+        let eye_line = stream.around(0.525, 0.025);
         let view = View {
             origin: v(0.5 - 0.32 * unit * head.turn + stream.around(0.0, 0.018), eye_line),
             unit,

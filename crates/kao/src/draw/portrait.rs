@@ -73,6 +73,7 @@ impl Portrait<'_> {
         brows::paint(canvas, &brow_shapes, palette, 1.0);
         plan.accessories.paint_glasses(canvas, head, &plan.eyes, palette);
 
+        plan.front.paint_cap(canvas, head, &hair, stream);
         self.paint_sides(canvas, &hair);
         plan.back.paint_over_shoulders(canvas, head, &hair, &mut self.stream(Part::Accessories));
         plan.accessories.paint_ears(canvas, head, &hair, palette);

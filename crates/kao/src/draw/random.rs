@@ -14,8 +14,6 @@ pub(super) enum Part {
     Plan,
     Colours,
     Background,
-    Clothes,
-    Face,
     Back,
     Sides,
     Front,
