@@ -24,7 +24,7 @@ pub struct Dropout {
 impl Dropout {
     /// What element `index` of the `[N, H, W, C]` tensor is multiplied by.
     #[inline(always)]
-    pub(crate) fn factor(self, index: usize) -> f32 {
+    pub fn factor(self, index: usize) -> f32 {
         let keep = 1.0 / (1.0 - self.rate);
         // A hash has 24 bits, compared as integers.
         let threshold = (self.rate * 16_777_216.0) as u32;

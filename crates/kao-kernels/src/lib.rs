@@ -8,9 +8,13 @@ mod channels;
 mod conv1x1;
 mod conv3x3;
 mod conv_stride2;
+mod gemm;
 mod group_norm;
 mod operands;
+mod output;
+mod parallel;
 pub mod reference;
+mod scratch;
 mod simd;
 mod upsample;
 

@@ -1,13 +1,23 @@
-//! The 3×3 convolution with stride 1 and zero padding 1.
+//! The 3×3 convolution with stride 1 and zero padding 1, by Winograd's minimal filtering: a quarter
+//! of the multiplications, at the price of some rounding error (see [`transform`]).
 
-use crate::{Epilogue, Pixels, Sink, Source, Weights, reference};
+mod forward;
+mod tiles;
+mod transform;
+mod weight_grad;
+mod weights;
+
+use crate::output::Output;
+use crate::scratch::Scratch;
+use crate::simd::simd_level;
+use crate::{Epilogue, Pixels, Sink, Source, Weights};
+use weights::{Direction, Layout, transform_weights};
 
 /// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3`].
 #[derive(Clone, Debug)]
 pub struct PreparedConv3x3 {
-    plain: Vec<f32>,
-    c_in: usize,
-    c_out: usize,
+    transformed: Vec<f32>,
+    layout: Layout,
 }
 
 impl PreparedConv3x3 {
@@ -17,7 +27,14 @@ impl PreparedConv3x3 {
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
         assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
-        Self { plain: weights.to_vec(), c_in, c_out }
+        let layout = Layout { c_from: c_in, c_to: c_out };
+        let mut transformed = vec![0.0; layout.len()];
+        // SAFETY: the level is available and the lengths are right.
+        unsafe {
+            let to = transformed.as_mut_ptr();
+            transform_weights(simd_level(), weights, layout, Direction::Forward, to);
+        }
+        Self { transformed, layout }
     }
 }
 
@@ -41,18 +58,30 @@ pub fn conv3x3(
     source.check(pixels);
     epilogue.check(pixels, c_out);
     assert_eq!(out.len(), pixels.total() * c_out, "length of the output");
-    let plain = match weights {
+    if out.is_empty() {
+        return;
+    }
+    let layout = Layout { c_from: source.channels(), c_to: c_out };
+    let output = Output::new(out, c_out, epilogue);
+    let level = simd_level();
+    match weights {
         Weights::Plain(weights) => {
             assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
-            weights
+            let mut transformed = Scratch::new(layout.len());
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe {
+                let to = transformed.as_mut_ptr();
+                transform_weights(level, weights, layout, Direction::Forward, to);
+                forward::convolve(level, pixels, source, to, layout, &output);
+            }
         }
         Weights::Prepared(prepared) => {
-            let channels = (prepared.c_in, prepared.c_out);
-            assert_eq!(channels, (source.channels(), c_out), "channels of the prepared weights");
-            &prepared.plain
+            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
+            let weights = prepared.transformed.as_ptr();
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe { forward::convolve(level, pixels, source, weights, layout, &output) };
         }
-    };
-    reference::conv3x3(pixels, source, plain, c_out, epilogue, out);
+    }
 }
 
 /// The gradient of [`conv3x3`] with respect to its input (after the prologue, before the epilogue).
@@ -74,7 +103,19 @@ pub fn conv3x3_data_grad(
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
-    reference::conv3x3_data_grad(pixels, dy, c_out, weights, sink);
+    if pixels.total() * sink.channels() == 0 {
+        return;
+    }
+    let layout = Layout { c_from: c_out, c_to: sink.channels() };
+    let output = Output::from(sink);
+    let level = simd_level();
+    let mut transformed = Scratch::new(layout.len());
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe {
+        let to = transformed.as_mut_ptr();
+        transform_weights(level, weights, layout, Direction::Backward, to);
+        forward::convolve(level, pixels, &Source::new(dy, c_out), to, layout, &output);
+    }
 }
 
 /// The gradient of [`conv3x3`] with respect to its weights; a prologue is recomputed.
@@ -96,5 +137,6 @@ pub fn conv3x3_weight_grad(
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
-    reference::conv3x3_weight_grad(pixels, source, dy, c_out, dw);
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe { weight_grad::weight_gradient(simd_level(), pixels, source, dy, c_out, dw) };
 }

@@ -1,7 +1,114 @@
-//! The choice of instructions.
+//! The choice of instructions, and the vectors that kernels are written with.
+//!
+//! A kernel is a type that implements [`Kernel`]: its `run` is generic over the instruction set
+//! [`Simd`], and [`dispatch`] calls it at a [`SimdLevel`] inside a function compiled for that
+//! level. For this to work everything between `run` and the vector operations has to be
+//! `#[inline(always)]`, and no closure may stand between.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
 
 use std::cell::Cell;
 use std::sync::OnceLock;
+
+/// An instruction set: vectors of `LANES` f32 and what can be done with them.
+///
+/// # Safety of the methods
+/// Each may be called only where the instruction set is available, which is so inside
+/// [`Kernel::run`]. Pointers have to be valid for the lanes read or written; no alignment is asked.
+pub(crate) trait Simd: Copy + 'static {
+    /// f32 in a vector; divides 16.
+    const LANES: usize;
+    /// Vectors across a register tile of the matrix product; `LANES · TILE_VECTORS` divides 32.
+    const TILE_VECTORS: usize;
+    /// Most rows of a register tile, at most 14.
+    const TILE_ROWS: usize;
+    /// A vector.
+    type V: Copy;
+
+    unsafe fn splat(x: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    /// The first `n` ≤ LANES lanes; the others are 0.
+    unsafe fn load_part(from: *const f32, n: usize) -> Self::V;
+    /// The first `n` ≤ LANES lanes.
+    unsafe fn store_part(to: *mut f32, n: usize, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn sqrt(a: Self::V) -> Self::V;
+    /// a · b + c, in one rounding where the instruction exists.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// Where a < b the lane of `then`, else that of `otherwise`.
+    unsafe fn select_lt(a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// The nearest integer.
+    unsafe fn round(a: Self::V) -> Self::V;
+    /// 2^a for integers −126 ≤ a ≤ 127.
+    unsafe fn exp2_of_integer(a: Self::V) -> Self::V;
+    /// The sum of the lanes, in an order fixed for the instruction set.
+    unsafe fn sum(a: Self::V) -> f32;
+    /// The greatest lane.
+    unsafe fn greatest(a: Self::V) -> f32;
+
+    /// Copies the transpose of the 16×16 block at `from` to `to`; strides in f32.
+    #[inline(always)]
+    unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        for i in 0..16 {
+            for j in 0..16 {
+                // SAFETY: the caller's promise: both blocks are 16 rows of 16 at their strides.
+                unsafe { *to.add(j * to_stride + i) = *from.add(i * from_stride + j) };
+            }
+        }
+    }
+}
+
+/// Something that can run with any instruction set.
+pub(crate) trait Kernel {
+    /// # Safety
+    /// The machine has the instruction set S. What else the kernel needs, it says itself.
+    unsafe fn run<S: Simd>(self);
+}
+
+/// Runs a kernel at a level.
+///
+/// # Safety
+/// The machine has the level (as all levels that [`simd_level`] returns), and what the kernel
+/// itself needs.
+#[inline]
+pub(crate) unsafe fn dispatch<K: Kernel>(level: SimdLevel, kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+    unsafe fn avx512<K: Kernel>(kernel: K) {
+        // SAFETY: the caller's promise.
+        unsafe { kernel.run::<avx512::Avx512>() }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2<K: Kernel>(kernel: K) {
+        // SAFETY: the caller's promise.
+        unsafe { kernel.run::<avx2::Avx2>() }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match level {
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx512 => avx512(kernel),
+            #[cfg(target_arch = "x86_64")]
+            SimdLevel::Avx2 => avx2(kernel),
+            #[cfg(target_arch = "aarch64")]
+            SimdLevel::Neon => kernel.run::<neon::Neon>(),
+            _ => kernel.run::<portable::Portable>(),
+        }
+    }
+}
 
 /// A set of instructions the kernels can be run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

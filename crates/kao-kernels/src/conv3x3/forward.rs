@@ -1,0 +1,219 @@
+//! The convolution by way of the Winograd domain; the data gradient is one too.
+//!
+//! Two schedules, chosen by the sizes of an image and of the weights, give the same bytes:
+//! - *local*: a task takes a few rows of tiles all the way, everything in its own cache. For
+//!   weights that fit the cache beside them.
+//! - *shared*: all tasks transform a group of tiles; then each takes some tiles and output channels
+//!   through products and inverse transform. Large weights are read once for many tiles.
+
+use super::tiles::{
+    Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
+};
+use super::weights::{Layout, PLANES};
+use crate::gemm::{PANEL, multiply};
+use crate::output::Output;
+use crate::parallel::{Shared, for_each_task};
+use crate::scratch::Scratch;
+use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
+use crate::{Pixels, Source};
+
+/// The most transformed weights of the local schedule, in f32.
+const LOCAL_WEIGHTS: usize = 200_000;
+/// Tiles of a task of the local schedule.
+const LOCAL_TILES: usize = 32;
+/// The most transformed inputs of a group of the shared schedule, in f32.
+const SHARED_INPUTS: usize = 2_400_000;
+/// Tiles and panels of a task of the shared schedule.
+const SHARED_TILES: usize = 64;
+const SHARED_PANELS: usize = 2;
+
+/// Convolves with transformed weights.
+///
+/// # Safety
+/// The level is available; the source fits the pixels and has `layout.c_from` channels; `weights`
+/// has the layout; the output fits the pixels and has `layout.c_to` channels.
+pub(super) unsafe fn convolve(
+    level: SimdLevel,
+    pixels: Pixels,
+    source: &Source<'_>,
+    weights: *const f32,
+    layout: Layout,
+    output: &Output<'_>,
+) {
+    let tiling = Tiling::new(pixels);
+    let weights = Shared::new(weights.cast_mut());
+    if PLANES * layout.c_from * layout.c_to <= LOCAL_WEIGHTS {
+        let rows_of_task = (LOCAL_TILES / tiling.wide).max(1);
+        for_each_task(tiling.rows().div_ceil(rows_of_task), |task| {
+            let first_row = task * rows_of_task;
+            let n_rows = rows_of_task.min(tiling.rows() - first_row);
+            let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
+            let mut inputs = Scratch::new(group.len());
+            let mut strip = Scratch::new(strip_len(tiling, layout.c_from));
+            let rows = (first_row, n_rows);
+            // SAFETY: the caller's promise; the memory is of the lengths asked for.
+            unsafe {
+                dispatch(
+                    level,
+                    TransformInput {
+                        tiling,
+                        source,
+                        rows,
+                        group,
+                        to: inputs.as_mut_ptr(),
+                        first_tile: 0,
+                        strip: strip.as_mut_ptr(),
+                    },
+                );
+                drop(strip);
+                multiply_and_transform(
+                    level,
+                    tiling,
+                    Part {
+                        inputs: inputs.as_mut_ptr(),
+                        group,
+                        first_of_group: first_row * tiling.wide,
+                        tiles: (0, group.tiles),
+                        panels: (0, layout.panels()),
+                    },
+                    weights.get(),
+                    layout,
+                    output,
+                );
+            }
+        });
+        return;
+    }
+
+    let per_row = PLANES * tiling.wide * layout.c_from;
+    let n_groups = (per_row * tiling.rows()).div_ceil(SHARED_INPUTS).clamp(1, tiling.rows().max(1));
+    let mut first_row = 0;
+    for i in 0..n_groups {
+        let n_rows = (tiling.rows() - first_row).div_ceil(n_groups - i);
+        let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
+        let mut inputs = Scratch::new(group.len());
+        let inputs = Shared::new(inputs.as_mut_ptr());
+        for_each_task(n_rows, |row| {
+            let mut strip = Scratch::new(strip_len(tiling, layout.c_from));
+            let kernel = TransformInput {
+                tiling,
+                source,
+                rows: (first_row + row, 1),
+                group,
+                to: inputs.get(),
+                first_tile: row * tiling.wide,
+                strip: strip.as_mut_ptr(),
+            };
+            // SAFETY: the caller's promise; the memory is of the lengths asked for.
+            unsafe { dispatch(level, kernel) };
+        });
+        let n_tile_parts = group.tiles.div_ceil(SHARED_TILES);
+        let n_panel_parts = layout.panels().div_ceil(SHARED_PANELS);
+        for_each_task(n_tile_parts * n_panel_parts, |task| {
+            let (panel_part, tile_part) = (task / n_tile_parts, task % n_tile_parts);
+            let first_tile = tile_part * group.tiles / n_tile_parts;
+            let end_tile = (tile_part + 1) * group.tiles / n_tile_parts;
+            let first_panel = panel_part * SHARED_PANELS;
+            let part = Part {
+                inputs: inputs.get(),
+                group,
+                first_of_group: first_row * tiling.wide,
+                tiles: (first_tile, end_tile - first_tile),
+                panels: (first_panel, SHARED_PANELS.min(layout.panels() - first_panel)),
+            };
+            // SAFETY: the caller's promise; each task has tiles and panels of its own.
+            unsafe { multiply_and_transform(level, tiling, part, weights.get(), layout, output) };
+        });
+        first_row += n_rows;
+    }
+}
+
+/// Some tiles of a transformed group, and some panels of output channels.
+#[derive(Clone, Copy)]
+struct Part {
+    inputs: *const f32,
+    group: Group,
+    /// The place of the group's first tile in the batch.
+    first_of_group: usize,
+    /// First in the group, and number.
+    tiles: (usize, usize),
+    panels: (usize, usize),
+}
+
+/// Products of all planes, inverse transform, output.
+///
+/// # Safety
+/// As [`convolve`], and the part exists.
+unsafe fn multiply_and_transform(
+    level: SimdLevel,
+    tiling: Tiling,
+    part: Part,
+    weights: *const f32,
+    layout: Layout,
+    output: &Output<'_>,
+) {
+    let product_len = PLANES * product_plane_stride(part.tiles.1);
+    // Panels whose products are held at once.
+    let at_once = part.panels.1.min(SHARED_PANELS);
+    let mut products = Scratch::new(product_len * at_once);
+    let mut done = 0;
+    while done < part.panels.1 {
+        let panels = (part.panels.0 + done, at_once.min(part.panels.1 - done));
+        // SAFETY: the caller's promise; there is room for the products.
+        unsafe {
+            let to = products.as_mut_ptr();
+            dispatch(level, Multiply { part: Part { panels, ..part }, weights, layout, to });
+            for i in 0..panels.1 {
+                let kernel = TransformOutput {
+                    tiling,
+                    output,
+                    tiles: (part.first_of_group + part.tiles.0, part.tiles.1),
+                    first_channel: (panels.0 + i) * PANEL,
+                    from: to.add(i * product_len),
+                };
+                dispatch(level, kernel);
+            }
+        }
+        done += panels.1;
+    }
+}
+
+/// The matrix products of all planes of a part.
+struct Multiply {
+    part: Part,
+    weights: *const f32,
+    layout: Layout,
+    /// `[panel][plane][tile][PANEL]`.
+    to: *mut f32,
+}
+
+impl Kernel for Multiply {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Part { inputs, group, tiles, panels, .. } = self.part;
+        let plane_stride = product_plane_stride(tiles.1);
+        for plane in 0..PLANES {
+            for i in 0..panels.1 {
+                let panel = panels.0 + i;
+                let columns = (self.layout.c_to - panel * PANEL).min(PANEL);
+                // SAFETY: plane, panel and tiles exist in inputs, weights and products.
+                unsafe {
+                    multiply::<S>(
+                        tiles.1,
+                        self.layout.c_from,
+                        columns,
+                        inputs.add(plane * group.plane_stride() + tiles.0 * 16),
+                        group.block_stride(),
+                        self.weights.add(
+                            panel * self.layout.panel_stride() + plane * self.layout.plane_stride(),
+                        ),
+                        PANEL,
+                        self.to.add((i * PLANES + plane) * plane_stride),
+                        PANEL,
+                        false,
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Weights in the Winograd domain.
+//!
+//! Layout: `[panel of 32 output channels][plane][C_in][32]`, planes a little apart so that they do
+//! not meet in the same cache sets.
+
+use super::transform;
+use crate::gemm::PANEL;
+use crate::gemm::pack::pack_panel_transposed;
+use crate::parallel::{Shared, for_each_task};
+use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
+
+/// Planes of the Winograd domain: 6×6.
+pub(super) const PLANES: usize = 36;
+
+/// Rows (input channels) of a task.
+const ROWS: usize = 16;
+
+/// How the weights at hand are to be used.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Direction {
+    /// As they are: `[3, 3, C_in, C_out]`, from C_in to C_out channels.
+    Forward,
+    /// Turned by 180° and transposed: from C_out to C_in channels, the data gradient.
+    Backward,
+}
+
+/// The shape of transformed weights that take `c_from` channels to `c_to`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Layout {
+    pub(super) c_from: usize,
+    pub(super) c_to: usize,
+}
+
+impl Layout {
+    pub(super) fn panels(self) -> usize {
+        self.c_to.div_ceil(PANEL)
+    }
+
+    pub(super) fn plane_stride(self) -> usize {
+        self.c_from * PANEL + 16
+    }
+
+    pub(super) fn panel_stride(self) -> usize {
+        PLANES * self.plane_stride()
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.panels() * self.panel_stride()
+    }
+}
+
+/// Transforms all weights into `to`, on all threads.
+///
+/// # Safety
+/// The level is available; `to` has room for `layout.len()`; `weights` has
+/// `9 · c_from · c_to` values.
+pub(super) unsafe fn transform_weights(
+    level: SimdLevel,
+    weights: &[f32],
+    layout: Layout,
+    direction: Direction,
+    to: *mut f32,
+) {
+    debug_assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to);
+    let to = Shared::new(to);
+    let chunks = layout.c_from.div_ceil(ROWS);
+    for_each_task(layout.panels() * chunks, |task| {
+        let (panel, chunk) = (task / chunks, task % chunks);
+        let first = chunk * ROWS;
+        let n_rows = ROWS.min(layout.c_from - first);
+        let kernel = TransformWeights {
+            weights,
+            layout,
+            direction,
+            panel,
+            first,
+            n_rows,
+            // SAFETY: the caller's promise.
+            to: unsafe { to.get().add(panel * layout.panel_stride()) },
+        };
+        // SAFETY: the caller's promise, and every task writes rows of its own.
+        unsafe { dispatch(level, kernel) };
+    });
+}
+
+/// Rows `first..first + n_rows` (at most [`ROWS`]) of one panel.
+struct TransformWeights<'a> {
+    weights: &'a [f32],
+    layout: Layout,
+    direction: Direction,
+    panel: usize,
+    first: usize,
+    n_rows: usize,
+    /// The panel.
+    to: *mut f32,
+}
+
+impl Kernel for TransformWeights<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Layout { c_from, c_to } = self.layout;
+        let width = (c_to - self.panel * PANEL).min(PANEL);
+        let mut turned = [0.0f32; 9 * ROWS * PANEL];
+        let weights = self.weights.as_ptr();
+        // SAFETY: rows and panel lie within the layout.
+        unsafe {
+            // Where row k of a tap starts, and the steps between rows and taps.
+            let (mut from, row_stride, tap_stride) = match self.direction {
+                Direction::Forward => {
+                    (weights.add(self.first * c_to + self.panel * PANEL), c_to, c_from * c_to)
+                }
+                Direction::Backward => {
+                    for tap in 0..9 {
+                        pack_panel_transposed::<S>(
+                            turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL),
+                            weights.add(tap * c_from * c_to + self.first),
+                            c_from,
+                            self.n_rows,
+                            self.panel * PANEL,
+                            c_to,
+                        );
+                    }
+                    (turned.as_ptr(), PANEL, ROWS * PANEL)
+                }
+            };
+            for row in 0..self.n_rows {
+                let mut column = 0;
+                while column < PANEL {
+                    let lanes = width.saturating_sub(column).min(S::LANES);
+                    let mut along_x = [[S::splat(0.0); 6]; 3];
+                    for (ky, along_x) in along_x.iter_mut().enumerate() {
+                        let mut taps = [S::splat(0.0); 3];
+                        for (kx, tap) in taps.iter_mut().enumerate() {
+                            let from = from.wrapping_add((ky * 3 + kx) * tap_stride + column);
+                            if lanes == S::LANES {
+                                *tap = S::load(from);
+                            } else if lanes > 0 {
+                                *tap = S::load_part(from, lanes);
+                            }
+                        }
+                        *along_x = transform::weights::<S>(taps);
+                    }
+                    let to = self.to.add((self.first + row) * PANEL + column);
+                    for j in 0..6 {
+                        let planes =
+                            transform::weights::<S>([along_x[0][j], along_x[1][j], along_x[2][j]]);
+                        for (i, &value) in planes.iter().enumerate() {
+                            S::store(to.add((i * 6 + j) * self.layout.plane_stride()), value);
+                        }
+                    }
+                    column += S::LANES;
+                }
+                from = from.wrapping_add(row_stride);
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Matrix products on operands that fit the caches: the inner loops of all convolutions, linear
+//! layers and of attention.
+//!
+//! **Blocked layout.** The left operand has its columns in blocks of 16, each block holding all
+//! rows: element (row, k) lies at `(k / 16) · block_stride + row · 16 + k % 16`. A register tile
+//! then reads it at fixed distances from one pointer, and it has no strides of a power of two.
+//!
+//! **Panels.** The right operand comes in panels of [`PANEL`] columns, `[k][PANEL]`, zeros beyond
+//! the last column.
+//!
+//! **Determinism.** Every element is one chain of fused multiply-adds in the order of k, whatever
+//! tile it falls into, so the way that rows and columns are shared out never shows in a result.
+
+pub(crate) mod pack;
+
+use crate::simd::Simd;
+
+/// Columns of a panel.
+pub(crate) const PANEL: usize = 32;
+
+/// Columns of a block.
+pub(crate) const BLOCK: usize = 16;
+
+/// `C (+)= A · B` for one panel.
+///
+/// # Safety
+/// S is available; A, in blocked layout, has `rows` rows and `k` columns; B has `k` rows of at least
+/// `columns` rounded up to whole register tiles, at most [`PANEL`], at the stride `b_stride`; C has
+/// `rows` rows of as many columns at the stride `c_stride`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn multiply<S: Simd>(
+    rows: usize,
+    k: usize,
+    columns: usize,
+    a: *const f32,
+    a_block_stride: usize,
+    b: *const f32,
+    b_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    // Rows are dealt evenly: 16 rows are better as 8 + 8 than as 14 + 2.
+    let n_tiles = rows.div_ceil(S::TILE_ROWS);
+    let wide = S::TILE_VECTORS * S::LANES;
+    let mut column = 0;
+    while column < columns {
+        let narrow = columns - column <= S::LANES;
+        let mut row = 0;
+        for tile in 0..n_tiles {
+            let height = (rows - row).div_ceil(n_tiles - tile);
+            // SAFETY: the tile lies within what the caller promised.
+            unsafe {
+                let a = a.add(row * BLOCK);
+                let b = b.add(column);
+                let c = c.add(row * c_stride + column);
+                macro_rules! heights {
+                    ($($height:literal)*) => {
+                        match height {
+                            $($height if $height <= S::TILE_ROWS => {
+                                if narrow && S::TILE_VECTORS > 1 {
+                                    tile_nn::<S, $height, true>(
+                                        k, a, a_block_stride, b, b_stride, c, c_stride, accumulate,
+                                    )
+                                } else {
+                                    tile_nn::<S, $height, false>(
+                                        k, a, a_block_stride, b, b_stride, c, c_stride, accumulate,
+                                    )
+                                }
+                            })*
+                            _ => unreachable!(),
+                        }
+                    };
+                }
+                heights!(1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+            }
+            row += height;
+        }
+        column += wide;
+    }
+}
+
+/// A register tile of [`multiply`].
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
+    k: usize,
+    mut a: *const f32,
+    a_block_stride: usize,
+    mut b: *const f32,
+    b_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    let vectors = if NARROW { 1 } else { S::TILE_VECTORS };
+    // SAFETY: the caller promises that the tile lies within A, B and C.
+    unsafe {
+        let mut sums = [[S::splat(0.0); 4]; ROWS];
+        if accumulate {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (j, sum) in row.iter_mut().enumerate().take(vectors) {
+                    *sum = S::load(c.add(i * c_stride + j * S::LANES));
+                }
+            }
+        }
+        for _ in 0..k / BLOCK {
+            let mut from = a;
+            for _ in 0..BLOCK / 4 {
+                for kk in 0..4 {
+                    step::<S, ROWS>(&mut sums, vectors, from.add(kk), b);
+                    b = b.add(b_stride);
+                }
+                from = from.add(4);
+            }
+            a = a.add(a_block_stride);
+        }
+        for kk in 0..k % BLOCK {
+            step::<S, ROWS>(&mut sums, vectors, a.add(kk), b);
+            b = b.add(b_stride);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (j, &sum) in row.iter().enumerate().take(vectors) {
+                S::store(c.add(i * c_stride + j * S::LANES), sum);
+            }
+        }
+    }
+}
+
+/// One k of [`tile_nn`].
+#[inline(always)]
+unsafe fn step<S: Simd, const ROWS: usize>(
+    sums: &mut [[S::V; 4]; ROWS],
+    vectors: usize,
+    a: *const f32,
+    b: *const f32,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut b_vectors = [S::splat(0.0); 4];
+        for (j, vector) in b_vectors.iter_mut().enumerate().take(vectors) {
+            *vector = S::load(b.add(j * S::LANES));
+        }
+        for (i, row) in sums.iter_mut().enumerate() {
+            let a = S::splat(*a.add(i * BLOCK));
+            for j in 0..vectors {
+                row[j] = S::fma(a, b_vectors[j], row[j]);
+            }
+        }
+    }
+}
+
+/// `C (+)= Aᵀ · B`, both operands in blocked layout with `depth` rows: sums over rows.
+///
+/// # Safety
+/// S is available; A has `rows` columns and B `columns` columns, both multiples of [`BLOCK`]; C has
+/// `rows` rows of `columns` at the stride `c_stride`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn multiply_transposed<S: Simd>(
+    depth: usize,
+    rows: usize,
+    columns: usize,
+    a: *const f32,
+    a_block_stride: usize,
+    b: *const f32,
+    b_block_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    debug_assert!(rows.is_multiple_of(BLOCK) && columns.is_multiple_of(BLOCK));
+    let height = if S::LANES == 16 { 8 } else { 4 };
+    let width = if S::LANES == 16 { 2 * BLOCK } else { BLOCK };
+    let mut column = 0;
+    while column < columns {
+        let mut row = 0;
+        while row < rows {
+            // SAFETY: the tile lies within what the caller promised.
+            unsafe {
+                let a = a.add(row / BLOCK * a_block_stride + row % BLOCK);
+                let b = b.add(column / BLOCK * b_block_stride);
+                let c = c.add(row * c_stride + column);
+                if S::LANES == 16 {
+                    if columns - column == BLOCK {
+                        tile_tn::<S, 8, 1>(depth, a, b, b_block_stride, c, c_stride, accumulate);
+                    } else {
+                        tile_tn::<S, 8, 2>(depth, a, b, b_block_stride, c, c_stride, accumulate);
+                    }
+                } else {
+                    tile_tn::<S, 4, 1>(depth, a, b, b_block_stride, c, c_stride, accumulate);
+                }
+            }
+            row += height;
+        }
+        column += width;
+    }
+}
+
+/// A register tile of [`multiply_transposed`], `BLOCKS` blocks of columns wide.
+#[inline(always)]
+unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(
+    depth: usize,
+    mut a: *const f32,
+    mut b: *const f32,
+    b_block_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    let vectors = BLOCK / S::LANES;
+    // SAFETY: the caller promises that the tile lies within A, B and C.
+    unsafe {
+        let mut sums = [[[S::splat(0.0); 4]; BLOCKS]; ROWS];
+        if accumulate {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (block, row) in row.iter_mut().enumerate() {
+                    for (j, sum) in row.iter_mut().enumerate().take(vectors) {
+                        *sum = S::load(c.add(i * c_stride + block * BLOCK + j * S::LANES));
+                    }
+                }
+            }
+        }
+        for _ in 0..depth {
+            let mut b_vectors = [[S::splat(0.0); 4]; BLOCKS];
+            for (block, row) in b_vectors.iter_mut().enumerate() {
+                for (j, vector) in row.iter_mut().enumerate().take(vectors) {
+                    *vector = S::load(b.add(block * b_block_stride + j * S::LANES));
+                }
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let a = S::splat(*a.add(i));
+                for (row, b_vectors) in row.iter_mut().zip(&b_vectors) {
+                    for j in 0..vectors {
+                        row[j] = S::fma(a, b_vectors[j], row[j]);
+                    }
+                }
+            }
+            a = a.add(BLOCK);
+            b = b.add(BLOCK);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (block, row) in row.iter().enumerate() {
+                for (j, &sum) in row.iter().enumerate().take(vectors) {
+                    S::store(c.add(i * c_stride + block * BLOCK + j * S::LANES), sum);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Operands on their way into the layouts of the matrix product.
+
+use super::{BLOCK, PANEL};
+use crate::activation::Pointwise;
+use crate::simd::Simd;
+
+/// Where rows of channels go: channel c of row r to
+/// `to + r · row_stride + (c / 16) · block_stride + c % 16`.
+///
+/// A block stride of 16 is row-major; a row stride of 16 is the blocked layout.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) to: *mut f32,
+    pub(crate) row_stride: usize,
+    pub(crate) block_stride: usize,
+}
+
+impl Rows {
+    #[inline(always)]
+    unsafe fn place(self, row: usize, channel: usize) -> *mut f32 {
+        let offset = row * self.row_stride + channel / BLOCK * self.block_stride + channel % BLOCK;
+        // SAFETY: the caller promises room for this row and channel.
+        unsafe { self.to.add(offset) }
+    }
+}
+
+/// Copies `rows` rows of `channels` values to the channels from `first_channel` on, through
+/// `act(x · scale + shift)` where there is a scale. Each row is written `repeat` times.
+///
+/// # Safety
+/// S is available; `from` holds the rows one after the other; scale and shift, if not null, have
+/// `channels` values; `to` has room for `rows · repeat` rows.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub(crate) unsafe fn copy_rows<S: Simd, P: Pointwise>(
+    to: Rows,
+    first_channel: usize,
+    from: *const f32,
+    rows: usize,
+    channels: usize,
+    repeat: usize,
+    scale: *const f32,
+    shift: *const f32,
+) {
+    // SAFETY: the caller's promise; an aligned vector stays within one block of 16.
+    unsafe {
+        let aligned = first_channel.is_multiple_of(BLOCK);
+        for row in 0..rows {
+            let from = from.add(row * channels);
+            let mut channel = 0;
+            while channel < channels {
+                let lanes = (channels - channel).min(S::LANES);
+                let mut x = if lanes == S::LANES {
+                    S::load(from.add(channel))
+                } else {
+                    S::load_part(from.add(channel), lanes)
+                };
+                if !scale.is_null() {
+                    let (scale, shift) = if lanes == S::LANES {
+                        (S::load(scale.add(channel)), S::load(shift.add(channel)))
+                    } else {
+                        (
+                            S::load_part(scale.add(channel), lanes),
+                            S::load_part(shift.add(channel), lanes),
+                        )
+                    };
+                    x = P::apply::<S>(S::fma(x, scale, shift));
+                }
+                for copy in 0..repeat {
+                    let row = row * repeat + copy;
+                    if aligned && lanes == S::LANES {
+                        S::store(to.place(row, first_channel + channel), x);
+                    } else if aligned {
+                        S::store_part(to.place(row, first_channel + channel), lanes, x);
+                    } else {
+                        let mut values = [0.0f32; 16];
+                        S::store(values.as_mut_ptr(), x);
+                        for (i, &value) in values.iter().enumerate().take(lanes) {
+                            *to.place(row, first_channel + channel + i) = value;
+                        }
+                    }
+                }
+                channel += lanes;
+            }
+        }
+    }
+}
+
+/// Puts zeros into the channels from `channels` to the end of its block.
+///
+/// # Safety
+/// `to` has room for `rows` rows of `channels` rounded up to a block.
+#[inline(always)]
+pub(crate) unsafe fn clear_padding(to: Rows, rows: usize, channels: usize) {
+    for row in 0..rows {
+        for channel in channels..channels.next_multiple_of(BLOCK) {
+            // SAFETY: the caller's promise.
+            unsafe { *to.place(row, channel) = 0.0 };
+        }
+    }
+}
+
+/// Packs the columns from `first` on of `b` `[k, columns]` as a panel `[k, PANEL]`, zeros beyond the
+/// last column.
+///
+/// # Safety
+/// S is available; `b` has `k` rows at the stride `b_stride`, of which `columns` are readable, and
+/// `to` has room for the panel.
+#[inline(always)]
+pub(crate) unsafe fn pack_panel<S: Simd>(
+    to: *mut f32,
+    b: *const f32,
+    b_stride: usize,
+    k: usize,
+    first: usize,
+    columns: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let width = (columns - first).min(PANEL);
+        for row in 0..k {
+            let from = b.add(row * b_stride + first);
+            let to = to.add(row * PANEL);
+            let mut column = 0;
+            while column < PANEL {
+                let lanes = width.saturating_sub(column).min(S::LANES);
+                let x = if lanes == S::LANES {
+                    S::load(from.add(column))
+                } else if lanes > 0 {
+                    S::load_part(from.add(column), lanes)
+                } else {
+                    S::splat(0.0)
+                };
+                S::store(to.add(column), x);
+                column += S::LANES;
+            }
+        }
+    }
+}
+
+/// Packs the columns from `first` on of the transpose of `b` `[columns, k]` as a panel
+/// `[k, PANEL]`, zeros beyond the last column.
+///
+/// # Safety
+/// S is available; `b` has `columns` rows of `k` at the stride `b_stride`; `to` has room for the
+/// panel.
+#[inline(always)]
+pub(crate) unsafe fn pack_panel_transposed<S: Simd>(
+    to: *mut f32,
+    b: *const f32,
+    b_stride: usize,
+    k: usize,
+    first: usize,
+    columns: usize,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut block = 0;
+        while block < PANEL {
+            let width = columns.saturating_sub(first + block).min(BLOCK);
+            let mut row = 0;
+            while row < k {
+                let from = b.wrapping_add((first + block) * b_stride + row);
+                let to = to.add(row * PANEL + block);
+                let height = (k - row).min(BLOCK);
+                if width == BLOCK && height == BLOCK {
+                    S::transpose16(from, b_stride, to, PANEL);
+                } else {
+                    for i in 0..height {
+                        for j in 0..BLOCK {
+                            *to.add(i * PANEL + j) =
+                                if j < width { *from.add(j * b_stride + i) } else { 0.0 };
+                        }
+                    }
+                }
+                row += BLOCK;
+            }
+            block += BLOCK;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Where the results of a matrix product or a convolution go.
+
+use crate::simd::Simd;
+use crate::{Epilogue, Sink};
+
+/// An output of one or two parts, `[pixels, c_first]` and `[pixels, c_second]`, with what is added
+/// on the way. Tasks share it; each writes places of its own.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
+    first: *mut f32,
+    c_first: usize,
+    second: *mut f32,
+    c_second: usize,
+    accumulate: bool,
+    epilogue: Epilogue<'a>,
+    /// Results come for twice the sides and are summed by four; the user of this does that.
+    pub(crate) upsampled: bool,
+}
+
+// SAFETY: it is a set of addresses; the unsafe `write` answers for the aliasing.
+unsafe impl Send for Output<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Output<'_> {}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(out: &'a mut [f32], channels: usize, epilogue: &Epilogue<'a>) -> Self {
+        Self {
+            first: out.as_mut_ptr(),
+            c_first: channels,
+            second: std::ptr::null_mut(),
+            c_second: 0,
+            accumulate: false,
+            epilogue: *epilogue,
+            upsampled: false,
+        }
+    }
+
+    pub(crate) fn channels(&self) -> usize {
+        self.c_first + self.c_second
+    }
+
+    /// What is added to all pixels of an image, for `lanes` channels from `channel` on.
+    ///
+    /// # Safety
+    /// S is available; the channels and the image exist.
+    #[inline(always)]
+    pub(crate) unsafe fn bias<S: Simd>(&self, image: usize, channel: usize, lanes: usize) -> S::V {
+        // SAFETY: the lengths were checked when the kernel was called.
+        unsafe {
+            let mut sum = S::splat(0.0);
+            if let Some(bias) = self.epilogue.bias {
+                sum = S::load_part(bias.as_ptr().add(channel), lanes);
+            }
+            if let Some(bias) = self.epilogue.image_bias {
+                let bias = bias.as_ptr().add(image * self.channels() + channel);
+                sum = S::add(sum, S::load_part(bias, lanes));
+            }
+            sum
+        }
+    }
+
+    /// Writes `lanes` channels of one pixel, from `channel` on.
+    ///
+    /// # Safety
+    /// S is available; the pixel and the channels exist, and no other task touches them.
+    #[inline(always)]
+    pub(crate) unsafe fn write<S: Simd>(
+        &self,
+        pixel: usize,
+        channel: usize,
+        lanes: usize,
+        value: S::V,
+    ) {
+        // SAFETY: the lengths were checked when the kernel was called.
+        unsafe {
+            let mut value = value;
+            if let Some(residual) = self.epilogue.residual {
+                let residual = residual.as_ptr().add(pixel * self.channels() + channel);
+                let residual = if lanes == S::LANES {
+                    S::load(residual)
+                } else {
+                    S::load_part(residual, lanes)
+                };
+                value = S::add(value, residual);
+            }
+            let to = if channel + lanes <= self.c_first {
+                self.first.add(pixel * self.c_first + channel)
+            } else if channel >= self.c_first {
+                self.second.add(pixel * self.c_second + channel - self.c_first)
+            } else {
+                return self.write_across::<S>(pixel, channel, lanes, value);
+            };
+            if lanes == S::LANES {
+                S::store(to, if self.accumulate { S::add(S::load(to), value) } else { value });
+            } else {
+                let before = if self.accumulate { S::load_part(to, lanes) } else { S::splat(0.0) };
+                S::store_part(to, lanes, S::add(before, value));
+            }
+        }
+    }
+
+    /// As `write`, for a vector that lies across the border between the parts.
+    #[inline(always)]
+    unsafe fn write_across<S: Simd>(
+        &self,
+        pixel: usize,
+        channel: usize,
+        lanes: usize,
+        value: S::V,
+    ) {
+        let mut values = [0.0f32; 16];
+        // SAFETY: as in `write`.
+        unsafe {
+            S::store(values.as_mut_ptr(), value);
+            for (i, &value) in values.iter().enumerate().take(lanes) {
+                let channel = channel + i;
+                let to = if channel < self.c_first {
+                    self.first.add(pixel * self.c_first + channel)
+                } else {
+                    self.second.add(pixel * self.c_second + channel - self.c_first)
+                };
+                *to = if self.accumulate { *to + value } else { value };
+            }
+        }
+    }
+}
+
+impl<'a> From<Sink<'a>> for Output<'a> {
+    fn from(sink: Sink<'a>) -> Self {
+        Self {
+            first: sink.first.as_mut_ptr(),
+            c_first: sink.c_first,
+            second: sink.second.as_mut_ptr(),
+            c_second: sink.c_second,
+            accumulate: sink.accumulate,
+            epilogue: Epilogue::default(),
+            upsampled: sink.upsampled,
+        }
+    }
+}

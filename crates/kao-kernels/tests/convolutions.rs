@@ -1,0 +1,342 @@
+//! The convolutions against their naive twins: forward, data gradient, weight gradient, in any
+//! shape, at every level; and that neither batch nor threads show in a result.
+
+mod support;
+
+use kao_kernels::*;
+use proptest::prelude::*;
+use support::*;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Conv3x3,
+    Stride2,
+    Conv1x1,
+}
+
+const KINDS: [Kind; 3] = [Kind::Conv3x3, Kind::Stride2, Kind::Conv1x1];
+
+impl Kind {
+    fn taps(self) -> usize {
+        if self == Self::Conv1x1 { 1 } else { 9 }
+    }
+
+    fn output(self, pixels: Pixels) -> Pixels {
+        if self == Self::Stride2 { pixels.halved() } else { pixels }
+    }
+
+    /// Largest error seen is about a quarter of this, relative to the sum of magnitudes.
+    fn tolerance(self) -> f32 {
+        if self == Self::Conv3x3 { 2e-6 } else { 1e-6 }
+    }
+}
+
+/// One convolution with everything it takes.
+#[derive(Debug)]
+struct Case {
+    kind: Kind,
+    pixels: Pixels,
+    c_first: usize,
+    c_second: usize,
+    c_out: usize,
+    upsampled: bool,
+    prologue: Option<Activation>,
+    first: Vec<f32>,
+    second: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    weights: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    image_bias: Option<Vec<f32>>,
+    residual: Option<Vec<f32>>,
+    dy: Vec<f32>,
+    accumulate: bool,
+}
+
+const CHANNELS: [usize; 14] = [1, 2, 3, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 70];
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let kind = KINDS[random.below(3)];
+        let upsampled = random.below(4) == 0;
+        let sides = [1, 1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 18];
+        let mut pixels = Pixels::new(
+            1 + random.below(3),
+            sides[random.below(sides.len())],
+            sides[random.below(sides.len())],
+        );
+        if upsampled {
+            pixels = Pixels::new(pixels.n, pixels.h.div_ceil(2) * 2, pixels.w.div_ceil(2) * 2);
+        }
+        let c_first = CHANNELS[random.below(CHANNELS.len())];
+        let c_second =
+            if random.below(3) == 0 { CHANNELS[random.below(CHANNELS.len())] } else { 0 };
+        let c_out = CHANNELS[random.below(CHANNELS.len())];
+        let prologue = [
+            None,
+            None,
+            Some(Activation::Identity),
+            Some(Activation::Silu),
+            Some(Activation::Hardswish),
+        ][random.below(5)];
+        Self::with(random, kind, pixels, (c_first, c_second), c_out, upsampled, prologue)
+    }
+
+    fn with(
+        mut random: Random,
+        kind: Kind,
+        pixels: Pixels,
+        (c_first, c_second): (usize, usize),
+        c_out: usize,
+        upsampled: bool,
+        prologue: Option<Activation>,
+    ) -> Self {
+        let c_in = c_first + c_second;
+        let output = kind.output(pixels);
+        let stored = if upsampled { pixels.total() / 4 } else { pixels.total() };
+        let magnitude = [1.0, 1.0, 1.0, 1e-4, 1e4][random.below(5)];
+        let mut maybe = |len| (random.below(2) == 0).then(|| random.values(len, 1.0));
+        let bias = maybe(c_out);
+        let image_bias = maybe(pixels.n * c_out);
+        let residual = maybe(output.total() * c_out);
+        Self {
+            kind,
+            pixels,
+            c_first,
+            c_second,
+            c_out,
+            upsampled,
+            prologue,
+            first: random.values(stored * c_first, magnitude),
+            second: random.values(stored * c_second, magnitude),
+            scale: random.values(pixels.n * c_in, 2.0),
+            shift: random.values(pixels.n * c_in, 2.0),
+            weights: random.values(kind.taps() * c_in * c_out, 1.0),
+            bias,
+            image_bias,
+            residual,
+            dy: random.values(output.total() * c_out, 1.0),
+            accumulate: random.below(2) == 0,
+        }
+    }
+
+    fn c_in(&self) -> usize {
+        self.c_first + self.c_second
+    }
+
+    fn source(&self) -> Source<'_> {
+        let mut source = Source::pair(&self.first, self.c_first, &self.second, self.c_second);
+        if self.c_second == 0 {
+            source = Source::new(&self.first, self.c_first);
+        }
+        if let Some(activation) = self.prologue {
+            let (scale, shift) = (&self.scale, &self.shift);
+            source = source.with_prologue(Prologue { scale, shift, activation });
+        }
+        if self.upsampled { source.upsampled() } else { source }
+    }
+
+    fn epilogue(&self) -> Epilogue<'_> {
+        Epilogue {
+            bias: self.bias.as_deref(),
+            image_bias: self.image_bias.as_deref(),
+            residual: self.residual.as_deref(),
+        }
+    }
+
+    fn forward(&self, prepared: bool) -> Vec<f32> {
+        let (c_in, c_out, source, epilogue) =
+            (self.c_in(), self.c_out, self.source(), self.epilogue());
+        let mut out = vec![f32::NAN; self.kind.output(self.pixels).total() * c_out];
+        macro_rules! call {
+            ($kernel:ident, $prepare:ident) => {{
+                let plain = Weights::Plain(&self.weights);
+                if prepared {
+                    let prepared = $prepare::new(&self.weights, c_in, c_out);
+                    let weights = Weights::Prepared(&prepared);
+                    $kernel(self.pixels, &source, weights, c_out, &epilogue, &mut out);
+                } else {
+                    $kernel(self.pixels, &source, plain, c_out, &epilogue, &mut out);
+                }
+            }};
+        }
+        match self.kind {
+            Kind::Conv3x3 => call!(conv3x3, PreparedConv3x3),
+            Kind::Stride2 => call!(conv3x3_stride2, PreparedConv3x3Stride2),
+            Kind::Conv1x1 => call!(conv1x1, PreparedConv1x1),
+        }
+        out
+    }
+
+    fn data_grad(&self, twin: bool) -> (Vec<f32>, Vec<f32>) {
+        let before = if self.accumulate { 0.5 } else { f32::NAN };
+        let mut first = vec![before; self.first.len()];
+        let mut second = vec![before; self.second.len()];
+        let mut sink = Sink::pair(&mut first, self.c_first, &mut second, self.c_second);
+        if self.upsampled {
+            sink = sink.upsampled();
+        }
+        if self.accumulate {
+            sink = sink.accumulating();
+        }
+        let kernel = match (self.kind, twin) {
+            (Kind::Conv3x3, false) => conv3x3_data_grad,
+            (Kind::Stride2, false) => conv3x3_stride2_data_grad,
+            (Kind::Conv1x1, false) => conv1x1_data_grad,
+            (Kind::Conv3x3, true) => reference::conv3x3_data_grad,
+            (Kind::Stride2, true) => reference::conv3x3_stride2_data_grad,
+            (Kind::Conv1x1, true) => reference::conv1x1_data_grad,
+        };
+        kernel(self.pixels, &self.dy, self.c_out, &self.weights, sink);
+        (first, second)
+    }
+
+    fn weight_grad(&self, twin: bool) -> Vec<f32> {
+        let mut dw = vec![f32::NAN; self.weights.len()];
+        let kernel = match (self.kind, twin) {
+            (Kind::Conv3x3, false) => conv3x3_weight_grad,
+            (Kind::Stride2, false) => conv3x3_stride2_weight_grad,
+            (Kind::Conv1x1, false) => conv1x1_weight_grad,
+            (Kind::Conv3x3, true) => reference::conv3x3_weight_grad,
+            (Kind::Stride2, true) => reference::conv3x3_stride2_weight_grad,
+            (Kind::Conv1x1, true) => reference::conv1x1_weight_grad,
+        };
+        kernel(self.pixels, &self.source(), &self.dy, self.c_out, &mut dw);
+        dw
+    }
+
+    fn twin(&self) -> Vec<f32> {
+        let mut out = vec![f32::NAN; self.kind.output(self.pixels).total() * self.c_out];
+        let kernel = match self.kind {
+            Kind::Conv3x3 => reference::conv3x3,
+            Kind::Stride2 => reference::conv3x3_stride2,
+            Kind::Conv1x1 => reference::conv1x1,
+        };
+        let (source, epilogue) = (self.source(), self.epilogue());
+        kernel(self.pixels, &source, &self.weights, self.c_out, &epilogue, &mut out);
+        out
+    }
+
+    /// The greatest magnitude that an input has on entering the products.
+    fn input_scale(&self) -> f32 {
+        let x = reference::materialize(self.pixels, &self.source());
+        x.iter().fold(0.0, |greatest, x| x.abs().max(greatest)) as f32
+    }
+
+    fn check(&self) {
+        let (x, w, dy) = (self.input_scale(), greatest(&self.weights), greatest(&self.dy));
+        let added = [&self.bias, &self.image_bias, &self.residual];
+        let added: f32 = added.iter().map(|x| x.as_ref().map_or(0.0, |x| greatest(x))).sum();
+        let tolerance = self.kind.tolerance();
+        let taps = self.kind.taps() as f32;
+        let expected = self.twin();
+        let expected_dx = self.data_grad(true);
+        let expected_dw = self.weight_grad(true);
+        for level in levels() {
+            let name = level.name();
+            let (out, prepared) =
+                with_simd_level(level, || (self.forward(false), self.forward(true)));
+            let scale = taps * (self.c_in() as f32) * x * w + added + f32::MIN_POSITIVE;
+            assert_close(&format!("{name}: output"), &out, &expected, tolerance, scale);
+            assert!(out == prepared, "{name}: prepared weights change the output");
+            let dx = with_simd_level(level, || self.data_grad(false));
+            let repeat = if self.upsampled { 4.0 } else { 1.0 };
+            let scale = taps * repeat * self.c_out as f32 * dy * w + 1.0;
+            assert_close(&format!("{name}: dx"), &dx.0, &expected_dx.0, tolerance, scale);
+            assert_close(&format!("{name}: dx 2"), &dx.1, &expected_dx.1, tolerance, scale);
+            let dw = with_simd_level(level, || self.weight_grad(false));
+            let scale = self.kind.output(self.pixels).total() as f32 * x * dy + f32::MIN_POSITIVE;
+            assert_close(&format!("{name}: dw"), &dw, &expected_dw, 2.0 * tolerance, scale);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_twin(seed: u64) {
+        Case::new(seed).check();
+    }
+}
+
+/// Shapes like those of the UNet, with every schedule.
+#[test]
+fn network_shapes_agree_with_the_twin() {
+    let shapes = [
+        (Kind::Conv3x3, Pixels::new(1, 16, 64), (64, 0), 64),
+        (Kind::Conv3x3, Pixels::new(2, 12, 8), (64, 64), 128),
+        (Kind::Conv3x3, Pixels::new(1, 8, 8), (128, 0), 96),
+        (Kind::Conv3x3, Pixels::new(2, 33, 17), (3, 0), 64),
+        (Kind::Conv3x3, Pixels::new(2, 33, 17), (64, 0), 3),
+        (Kind::Stride2, Pixels::new(2, 32, 32), (64, 0), 64),
+        (Kind::Conv1x1, Pixels::new(2, 24, 24), (96, 64), 128),
+        (Kind::Conv1x1, Pixels::rows(2), (64, 0), 256),
+    ];
+    for (i, (kind, pixels, c_in, c_out)) in shapes.into_iter().enumerate() {
+        for prologue in [None, Some(Activation::Silu)] {
+            Case::with(Random(i as u64), kind, pixels, c_in, c_out, false, prologue).check();
+        }
+    }
+}
+
+/// An image's bytes are those it has alone; and one thread gives what four give.
+#[test]
+fn batch_and_threads_leave_no_trace() {
+    for (i, kind) in KINDS.into_iter().cycle().take(9).enumerate() {
+        let pixels = [Pixels::new(5, 16, 16), Pixels::new(3, 7, 9), Pixels::new(9, 4, 4)][i / 3];
+        let channels = [(64, 0), (24, 9), (128, 128)][i / 3];
+        let c_out = [64, 33, 128][i / 3];
+        let mut case =
+            Case::with(Random(7), kind, pixels, channels, c_out, false, Some(Activation::Silu));
+        case.bias = Some(Random(1).values(c_out, 1.0));
+        case.image_bias = Some(Random(2).values(pixels.n * c_out, 1.0));
+        case.residual = Some(Random(3).values(case.dy.len(), 1.0));
+        for level in levels() {
+            let run = |threads| {
+                with_threads(threads, || {
+                    with_simd_level(level, || {
+                        (case.forward(false), case.data_grad(false), case.weight_grad(false))
+                    })
+                })
+            };
+            let one = run(1);
+            for threads in [2, 3, 4, 7] {
+                assert!(one == run(threads), "{kind:?} on {threads} threads");
+            }
+            for n in 0..pixels.n {
+                let part = |x: &[f32]| {
+                    let each = x.len() / pixels.n;
+                    x[n * each..(n + 1) * each].to_vec()
+                };
+                let alone = Case {
+                    pixels: Pixels { n: 1, ..pixels },
+                    first: part(&case.first),
+                    second: part(&case.second),
+                    scale: part(&case.scale),
+                    shift: part(&case.shift),
+                    weights: case.weights.clone(),
+                    bias: case.bias.clone(),
+                    image_bias: case.image_bias.as_deref().map(part),
+                    residual: case.residual.as_deref().map(part),
+                    dy: part(&case.dy),
+                    ..case
+                };
+                let (out, dx) =
+                    with_simd_level(level, || (alone.forward(false), alone.data_grad(false)));
+                assert!(out == part(&one.0), "{kind:?}: image {n} of the output");
+                assert!(dx.0 == part(&one.1.0), "{kind:?}: image {n} of dx");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "length of the input")]
+fn a_wrong_length_is_named() {
+    let (x, w, mut out) = ([0.0; 5], [0.0; 36], [0.0; 8]);
+    let source = Source::new(&x, 1);
+    let weights = Weights::Plain(&w);
+    conv3x3(Pixels::new(1, 2, 1), &source, weights, 4, &Epilogue::default(), &mut out);
+}
