@@ -1,0 +1,17 @@
+//! Images to pictures: grids, strips and labelled columns, and the PNG files they are kept in.
+//!
+//! This room knows no model and no sampler: it gets [`Images`](crate::Images) and words, and
+//! draws them. Every picture is made of whole pixels; nothing is smoothed.
+
+mod columns;
+mod font;
+mod grid;
+mod picture;
+mod png;
+mod strip;
+
+pub use self::columns::labelled_columns;
+pub use self::grid::grid;
+pub use self::picture::{Layout, Picture};
+pub use self::png::{check_png_path, read_png, read_png_text, write_png};
+pub use self::strip::strip;

@@ -1,0 +1,179 @@
+//! PNG files, with words about where they come from.
+//!
+//! The words are PNG's own text chunks (key and text), which picture programs show and keep.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::Path;
+
+use super::picture::Picture;
+use crate::error::{Error, Result};
+use crate::weights::atomic_write;
+
+/// What a key may be long, says PNG.
+const MAX_KEY_BYTES: usize = 79;
+
+/// Checks that `path` names a PNG file, before the work that ends in it.
+///
+/// # Errors
+/// When the name does not end in `.png`, in upper or lower case.
+pub fn check_png_path(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        return Ok(());
+    }
+    let problem = "pictures are written as PNG, expected a name that ends in .png";
+    Err(Error::invalid(format!("`{}`", path.display()), problem))
+}
+
+/// Writes `picture` to `path` atomically, with `texts` (keys and texts: `Software`, `model`,
+/// `sampler`, `seed` …) before its pixels. The same input gives the same bytes.
+///
+/// # Errors
+/// When `path` does not end in `.png`, a key is not 1 to 79 printable ASCII characters, or the
+/// file cannot be written.
+pub fn write_png(
+    path: impl AsRef<Path>,
+    picture: &Picture,
+    texts: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Result<()> {
+    let path = path.as_ref();
+    check_png_path(path)?;
+    for (key, _) in texts {
+        let key = key.as_ref();
+        let is_printable = key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !(1..=MAX_KEY_BYTES).contains(&key.len()) || !is_printable || key != key.trim() {
+            return Err(Error::invalid(
+                format!("PNG text key `{}`", key.escape_default()),
+                "expected 1 to 79 printable ASCII characters without spaces around them",
+            ));
+        }
+    }
+    atomic_write(path, |file| {
+        // A `Picture` is never beyond what PNG can express.
+        let (width, height) = (picture.width() as u32, picture.height() as u32);
+        let mut encoder = png::Encoder::new(file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        for (key, text) in texts {
+            // The chunks end a text at a zero byte.
+            let (key, text) = (key.as_ref().to_owned(), text.as_ref().replace('\0', " "));
+            if text.is_ascii() {
+                encoder.add_text_chunk(key, text)?;
+            } else {
+                encoder.add_itxt_chunk(key, text)?;
+            }
+        }
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(picture.rgb())?;
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+/// The texts of a PNG file by key, as far as they stand before its pixels.
+///
+/// # Errors
+/// When the file cannot be read or is no PNG.
+pub fn read_png_text(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    let reader = png::Decoder::new(BufReader::new(file)).read_info();
+    let reader = reader.map_err(|error| match error {
+        png::DecodingError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+            Error::io("read", path, source)
+        }
+        other => Error::malformed(path, format!("not a sound PNG: {other}")),
+    })?;
+    let info = reader.info();
+    let mut texts = BTreeMap::new();
+    for chunk in &info.uncompressed_latin1_text {
+        texts.insert(chunk.keyword.clone(), chunk.text.clone());
+    }
+    for chunk in &info.utf8_text {
+        // Unpacks no more than two megabytes; one that is larger, or broken, is left out.
+        let mut chunk = chunk.clone();
+        if chunk.decompress_text().is_ok()
+            && let Ok(text) = chunk.get_text()
+        {
+            texts.insert(chunk.keyword, text);
+        }
+    }
+    Ok(texts)
+}
+
+/// The pixels of a PNG file; grey and palettes become RGB, and transparency is dropped.
+///
+/// # Errors
+/// When the file cannot be read, is no PNG, or is larger than the decoder's limits.
+pub fn read_png(path: impl AsRef<Path>) -> Result<Picture> {
+    let path = path.as_ref();
+    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    let image = image::ImageReader::with_format(BufReader::new(file), image::ImageFormat::Png)
+        .decode()
+        .map_err(|error| Error::malformed(path, format!("not a sound PNG: {error}")))?
+        .into_rgb8();
+    let (width, height) = image.dimensions();
+    Picture::from_rgb(width as usize, height as usize, image.into_raw())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn small() -> Picture {
+        Picture::from_rgb(2, 2, vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 8, 7]).unwrap()
+    }
+
+    #[test]
+    fn pixels_and_texts_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.PNG");
+        let texts = [("Software", "Kao"), ("eta", "0.5"), ("model", "顔.safetensors")];
+        write_png(&path, &small(), &texts).unwrap();
+        assert_eq!(read_png(&path).unwrap(), small());
+        let expected = texts.map(|(key, text)| (key.to_owned(), text.to_owned()));
+        assert_eq!(read_png_text(&path).unwrap(), BTreeMap::from(expected));
+        let bytes = std::fs::read(&path).unwrap();
+        write_png(&path, &small(), &texts).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn other_names_and_impossible_keys_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.jpg", "png", "a", ".png"] {
+            let path = folder.path().join(name);
+            let error = write_png(&path, &small(), &[("a", "b")]).unwrap_err().to_string();
+            assert!(error.contains("ends in .png"), "{error}");
+        }
+        for key in ["", " a", "é", "a\n", &"a".repeat(80)] {
+            assert!(write_png(folder.path().join("a.png"), &small(), &[(key, "b")]).is_err());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn damaged_files_are_survived(changes in prop::collection::vec((0..200usize, any::<u8>()), 0..5), cut in 0..200usize) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("a.png");
+            write_png(&path, &small(), &[("Software", "Kao"), ("model", "顔")]).unwrap();
+            let mut bytes = std::fs::read(&path).unwrap();
+            for (at, byte) in changes {
+                if let Some(old) = bytes.get_mut(at) {
+                    *old = byte;
+                }
+            }
+            bytes.truncate(cut);
+            std::fs::write(&path, bytes).unwrap();
+            let _ = read_png(&path);
+            let _ = read_png_text(&path);
+        }
+    }
+}
