@@ -55,8 +55,8 @@ pub(super) enum HighlightKind {
 
 impl EyeForm {
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let half_width = stream.around(0.278, 0.018);
-        let height = lerp(0.32, 0.21, maturity) + stream.around(0.0, 0.025) - 0.045 * masculine;
+        let half_width = stream.around(0.275, 0.02);
+        let height = lerp(0.31, 0.18, maturity) + stream.around(0.0, 0.025) - 0.03 * masculine;
         let half_height = height.clamp(0.13, 0.36);
         EyeForm {
             spread: stream.around(0.52, 0.018),
@@ -108,6 +108,11 @@ impl Placed<'_> {
 
 /// v of the corners, where a closing lid comes to rest.
 const REST: f32 = 0.42;
+
+/// The tallest iris, in half heights of the eye.
+const IRIS_HEIGHT: f32 = 1.06;
+/// How much taller than round an iris is drawn where there is room.
+const IRIS_TALLNESS: f32 = 1.42;
 
 /// The upper lid from the inner to the outer corner, opened by `open`.
 fn upper_lid(form: &EyeForm, open: f32) -> Vec<Vec2> {
@@ -214,7 +219,7 @@ fn paint_open(
     let ball = eye.map(&ball);
     let skin = &palette.skin;
 
-    canvas.fill(&ball, Colour::WHITE.mix(skin.shade, 0.06));
+    canvas.fill(&ball, Colour::WHITE.mix(skin.shade, 0.16));
     canvas.clip(&ball);
     paint_iris(canvas, eye, expression, ink);
     // The shadow of the upper lid on the ball.
@@ -228,7 +233,7 @@ fn paint_open(
         .through(&shadow)
         .line_to(v(-1.3, -1.4))
         .close();
-    canvas.shade(&eye.map(&shadow), ink.rim.mix(Colour::WHITE, 0.62));
+    canvas.shade(&eye.map(&shadow), ink.rim.mix(Colour::WHITE, 0.5));
     paint_highlights(canvas, eye, expression);
     canvas.unclip();
 
@@ -260,8 +265,8 @@ fn paint_iris(canvas: &mut Canvas, eye: &Placed<'_>, expression: &Expression, in
     let rx = form.iris * expression.iris;
     // Irises are drawn taller than round, but not as tall as a large eye.
     let round = rx * form.half_width / form.half_height;
-    let ry =
-        (0.98f32).min(round * 1.28) * if expression.iris < 1.0 { expression.iris } else { 1.0 };
+    let ry = IRIS_HEIGHT.min(round * IRIS_TALLNESS)
+        * if expression.iris < 1.0 { expression.iris } else { 1.0 };
     let disc = |fx: f32, fy: f32, dx: f32, dy: f32| {
         eye.map(&Shape::ellipse(centre + v(dx * rx, dy * ry), rx * fx, ry * fy))
     };
@@ -294,7 +299,7 @@ fn paint_highlights(canvas: &mut Canvas, eye: &Placed<'_>, expression: &Expressi
     let form = eye.form;
     let centre = iris_centre(expression, eye.side);
     let rx = form.iris;
-    let ry = (rx * form.half_width / form.half_height * 1.28).min(0.98);
+    let ry = (rx * form.half_width / form.half_height * IRIS_TALLNESS).min(IRIS_HEIGHT);
     // Towards the light, in u (which runs outward on either side).
     let toward = eye.head.light * eye.side;
     let mut spot = |x: f32, y: f32, w: f32, h: f32, opacity: f32| {

@@ -188,7 +188,7 @@ impl HairStyle {
             soft_gloss: if stream.chance(0.65) { stream.range(0.25, 0.75) } else { 0.0 },
             spikes: if stream.chance(0.65) { stream.range(1.5, 3.5) } else { 0.0 },
             outline: stream.range(0.45, 0.95),
-            contrast: stream.range(0.5, 1.0),
+            contrast: stream.range(0.45, 1.0),
             wave: if stream.chance(0.3) { stream.range(0.03, 0.11) } else { 0.0 },
         }
     }
@@ -209,7 +209,7 @@ impl HairPainter<'_> {
     /// hair.
     pub fn paint(&self, canvas: &mut Canvas, lock: &Lock, stream: &mut Stream, depth: f32) {
         let ink = self.ink;
-        let tone = (depth + stream.range(-0.12, 0.22)).clamp(0.0, 1.0);
+        let tone = (depth + self.style.contrast * stream.range(-0.2, 0.45)).clamp(0.0, 1.0);
         let outline = lock.outline();
         let body = ink.base.mix(ink.shade, tone);
         let from = lock.at(0.0);
@@ -247,7 +247,7 @@ impl HairPainter<'_> {
         let edge = stream.range(0.1, 0.55);
         let (a, b) = if dark > 0.0 { (edge, 1.0) } else { (-1.0, -edge) };
         let start = stream.range(0.1, 0.4);
-        let shade = body.mix(ink.deep, 0.75).alpha(self.style.contrast);
+        let shade = body.mix(ink.deep, 0.85).alpha(self.style.contrast);
         canvas.fill(&lock.sliver(start, 1.0, a, b), shade);
         if depth < 0.6 {
             let (a, b) = if dark > 0.0 { (-0.8, -0.35) } else { (0.35, 0.8) };

@@ -79,7 +79,7 @@ impl FrontHair {
             cut,
             parting,
             volume: stream.range(0.0, 0.16),
-            length: stream.around(0.0, 0.045),
+            length: stream.around(0.04, 0.055),
             ahoge: if stream.chance(0.16) { stream.count(1, 2) } else { 0 },
             sweep: if matches!(cut, Swept | OverEye) { -parting.signum() } else { stream.sign() },
         }
@@ -92,13 +92,13 @@ impl FrontHair {
 
     /// One lock from the parting over the skull to (`x`, `y`); `bend` bows it sideways.
     fn lock(&self, x: f32, y: f32, half_width: f32, bend: f32) -> Lock {
-        let crown = self.crown() + 0.04;
+        let crown = self.crown() + 0.08;
         let p = self.parting;
         let dx = x - p;
         let root = v(p + 0.16 * dx, crown + 0.02 * dx * dx);
         let over = v(p + 0.62 * dx, crown + 0.1 * dx * dx + 0.03);
         let down = v(p + 1.06 * dx - bend, lerp(crown, y, 0.52 + 0.05 * dx.abs()));
-        Lock::new([root, over, down, v(x, y)], half_width).with_root(0.5)
+        Lock::new([root, over, down, v(x, y)], half_width).with_root(0.25)
     }
 
     /// The locks of the fringe, in frontal coordinates, from the lowest to the topmost.
@@ -255,7 +255,16 @@ impl FrontHair {
         let top = self.crown();
         let wide = 1.17 + 0.5 * self.volume;
         // Combed back, the hairline shows; otherwise the fringe hides it.
-        let line = if self.cut == FrontCut::Back { -0.78 } else { -0.62 };
+        let line = match self.cut {
+            FrontCut::Back => -0.78,
+            FrontCut::Curtain | FrontCut::Arched => -0.74,
+            _ => -0.6,
+        };
+        let middle = match self.cut {
+            FrontCut::Curtain => -1.02,
+            FrontCut::Arched => -0.86,
+            _ => line - 0.1,
+        };
         Shape::smooth_closed(&[
             v(0.0, top),
             v(0.5, top + 0.07),
@@ -266,7 +275,7 @@ impl FrontHair {
             v(0.95, -0.35),
             v(0.78, line + 0.1),
             v(0.4, line - 0.03),
-            v(self.parting * 0.7, line - 0.12),
+            v(self.parting * 0.7, middle),
             v(-0.4, line - 0.03),
             v(-0.78, line + 0.1),
             v(-0.95, -0.35),

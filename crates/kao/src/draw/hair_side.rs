@@ -74,12 +74,12 @@ impl SideHair {
         let mut locks = Vec::new();
         let mut add = |x: f32, y: f32, half: f32, bend: f32, from: f32, taper: f32| {
             let line = [
-                v(side * 0.55, -1.4),
-                v(side * (1.26 + 0.3 * bend), -1.15),
+                v(side * 0.42, -1.34),
+                v(side * (1.28 + 0.3 * bend), -1.26),
                 v(side * (1.04 * x + bend), lerp(-0.6, y, 0.5)),
                 v(side * x, y),
             ];
-            locks.push(Lock::new(line, half * w).with_root(0.8).with_taper(from, taper));
+            locks.push(Lock::new(line, half * w).with_root(0.2).with_taper(from, taper));
         };
         // Whatever the cut, the temples are covered.
         add(1.04, 0.2, 0.14, 0.04, 0.4, 0.9);

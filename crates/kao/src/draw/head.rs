@@ -113,8 +113,8 @@ impl Head {
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
         let chin_x = 0.40 * far;
-        let jaw_x = lerp(0.44, 0.62, self.jaw);
-        let chin_width = lerp(0.13, 0.22, self.jaw);
+        let jaw_x = lerp(0.49, 0.65, self.jaw);
+        let chin_width = lerp(0.16, 0.23, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
         let points = [
@@ -123,13 +123,13 @@ impl Head {
             v(1.0 + 0.02 * far, -0.5),
             v(0.985 - 0.02 * far, -0.05),
             v(0.93 + puff + 0.03 * far, 0.3),
-            v(lerp(0.78, 0.88, far) + puff, 0.55 * c),
+            v(lerp(0.8, 0.89, far) + puff, 0.55 * c),
             v(jaw_x + 0.17 * far, 0.79 * c),
-            v(chin_x + chin_width, 0.965 * c),
+            v(chin_x + chin_width, 0.968 * c),
             v(chin_x, c),
-            v(chin_x - chin_width, 0.965 * c),
+            v(chin_x - chin_width, 0.968 * c),
             v(-jaw_x + 0.06 * far, 0.79 * c),
-            v(-0.78 - puff - 0.03 * far, 0.55 * c),
+            v(-0.8 - puff - 0.03 * far, 0.55 * c),
             v(-0.93 - puff, 0.3),
             v(-0.985 - 0.02 * far, -0.05),
             v(-1.0 - 0.04 * far, -0.5),

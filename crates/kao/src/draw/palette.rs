@@ -113,11 +113,11 @@ fn sample_skin(stream: &mut Stream) -> Lch {
         ((0.96, 0.022, 48.0), 5.0),
         ((0.945, 0.032, 46.0), 5.0),
         ((0.925, 0.043, 52.0), 3.0),
-        ((0.88, 0.058, 56.0), 0.7),
+        ((0.88, 0.056, 50.0), 0.7),
         ((0.76, 0.08, 55.0), 0.4),
         ((0.62, 0.085, 50.0), 0.25),
     ]);
-    lch(stream.around(l, 0.012).min(0.972), c * stream.range(0.8, 1.2), stream.around(h, 6.0))
+    lch(stream.around(l, 0.012).min(0.972), c * stream.range(0.8, 1.15), stream.around(h, 5.0))
 }
 
 fn skin_inks(base: Lch) -> Skin {
@@ -125,7 +125,7 @@ fn skin_inks(base: Lch) -> Skin {
     let pale = ((base.l - 0.6) / 0.35).clamp(0.0, 1.0);
     Skin {
         base: base.rgb(),
-        light: base.change(0.025, 0.6, 8.0).rgb(),
+        light: base.change(0.02, 0.65, 2.0).rgb(),
         shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 12.0 * pale - 4.0).rgb(),
         deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 16.0 * pale - 6.0).rgb(),
         line: lch(base.l * 0.52, 0.07, base.h - 16.0).rgb(),
@@ -165,8 +165,8 @@ fn sample_hair(stream: &mut Stream) -> Lch {
 
 fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
     let dark = 1.0 - base.l;
-    let shade = base.change(-0.09 - 0.05 * base.l, 1.08, 0.0).toward_hue(SHADOW_HUE, 18.0);
-    let deep = base.change(-0.15 - 0.09 * base.l, 1.05, 0.0).toward_hue(SHADOW_HUE, 26.0);
+    let shade = base.change(-0.08 - 0.06 * base.l, 1.05, 0.0).toward_hue(SHADOW_HUE, 12.0);
+    let deep = base.change(-0.13 - 0.13 * base.l, 1.0, 0.0).toward_hue(SHADOW_HUE, 18.0);
     let tip = match stream.count(0, 9) {
         0 => base.change(0.1, 1.0, stream.range(30.0, 70.0) * stream.sign()),
         1..=3 => base.change(0.07, 1.0, 0.0),
@@ -175,7 +175,7 @@ fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
     let gloss = lch((base.l + 0.22 + 0.12 * dark).min(0.985), base.c * 0.5 + 0.01, base.h);
     HairInk {
         base: base.rgb(),
-        light: base.change(0.055 + 0.02 * dark, 0.95, 0.0).rgb(),
+        light: base.change(0.075 + 0.03 * dark, 0.95, 0.0).rgb(),
         gloss: gloss.rgb(),
         shade: shade.rgb(),
         deep: deep.rgb(),

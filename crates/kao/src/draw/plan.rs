@@ -46,7 +46,7 @@ impl Plan {
         let maturity = (stream.range(0.0, 0.85) + 0.25 * masculine).min(1.0);
         let head = Head::sample(stream, maturity, masculine);
         let unit = stream.around(0.335, 0.02).clamp(0.285, 0.385);
-        let tilt = stream.around(0.0, 0.1) + 0.06 * head.turn * stream.sign();
+        let tilt = stream.around(0.0, 0.13) + 0.06 * head.turn * stream.sign();
         let eye_line = stream.around(0.525, 0.025);
         let view = View {
             origin: v(0.5 - 0.32 * unit * head.turn + stream.around(0.0, 0.018), eye_line),
