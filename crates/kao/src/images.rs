@@ -51,8 +51,10 @@ impl Images {
         }
         let mut images = Images::zeros(shape);
         let plane = h * w;
-        for (image, bytes) in
-            images.data.chunks_exact_mut((c * plane).max(1)).zip(bytes.chunks_exact((c * plane).max(1)))
+        for (image, bytes) in images
+            .data
+            .chunks_exact_mut((c * plane).max(1))
+            .zip(bytes.chunks_exact((c * plane).max(1)))
         {
             for (pixel, values) in bytes.chunks_exact(c).enumerate() {
                 for (channel, &value) in values.iter().enumerate() {

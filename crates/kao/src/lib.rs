@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 
 pub mod denoiser;
+pub mod device;
 pub mod error;
 pub mod images;
+pub mod model;
 pub mod noise;
 pub mod sampler;
 pub mod schedule;
 pub mod timesteps;
+pub mod train;
+pub mod unet;
+pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
 pub use images::Images;

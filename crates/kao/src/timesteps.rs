@@ -71,9 +71,13 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
         Spacing::Linear => {
             (0..n_steps).map(|i| i * (n_timesteps - 2) / intervals + 1).collect()
         }
+        // In floating point, as the original: 28 · (14 / 49) is a hair below 8 there, and the
+        // square is truncated.
         Spacing::Quadratic => {
-            let last = (n_timesteps - 2).isqrt();
-            (0..n_steps).map(|i| (i * last).pow(2) / intervals.pow(2) + 1).collect()
+            let last = (n_timesteps - 2).isqrt() as f64;
+            let interval = last / intervals as f64;
+            let value = |i| if i == intervals { last } else { i as f64 * interval };
+            (0..n_steps).map(|i| value(i).powi(2) as usize + 1).collect()
         }
         Spacing::Trailing => (1..=n_steps)
             // round(i · T / S) − 1, halves up

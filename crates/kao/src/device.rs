@@ -1,0 +1,74 @@
+//! Which device the network runs on.
+
+use crate::error::{Error, Result};
+use burn::tensor::Device;
+use std::fmt;
+use std::str::FromStr;
+
+/// A kind of device. Which ones a build has is decided by its cargo features; the CPU is always
+/// there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DeviceKind {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU (feature `cuda`).
+    Cuda,
+    /// An Apple GPU (feature `metal`).
+    Metal,
+    /// Any GPU with Vulkan (feature `vulkan`).
+    Vulkan,
+}
+
+impl DeviceKind {
+    /// All kinds, whether this build has them or not.
+    pub const ALL: [DeviceKind; 4] =
+        [DeviceKind::Cpu, DeviceKind::Cuda, DeviceKind::Metal, DeviceKind::Vulkan];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Cpu => "cpu",
+            DeviceKind::Cuda => "cuda",
+            DeviceKind::Metal => "metal",
+            DeviceKind::Vulkan => "vulkan",
+        }
+    }
+
+    /// The device, the first of its kind.
+    ///
+    /// # Errors
+    /// When this build does not have it.
+    pub fn open(self) -> Result<Device> {
+        match self {
+            DeviceKind::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "cuda")]
+            DeviceKind::Cuda => Ok(Device::cuda(0)),
+            #[cfg(feature = "metal")]
+            DeviceKind::Metal => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+            #[cfg(feature = "vulkan")]
+            DeviceKind::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            #[allow(unreachable_patterns)]
+            other => Err(Error::invalid(
+                "--device",
+                format!("{other} found; this build of Kao has only what it was compiled for"),
+            )
+            .with_hint(format!("build it with `--features {other}`, or use `--device cpu`"))),
+        }
+    }
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DeviceKind {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let kind = DeviceKind::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| format!("expected one of {}", DeviceKind::ALL.map(Self::name).join(", ")))
+    }
+}

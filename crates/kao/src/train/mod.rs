@@ -1,0 +1,4 @@
+//! Training: the loop and its parts.
+
+pub mod adam;
+pub mod objective;

@@ -1,0 +1,251 @@
+//! What a UNet is made of, and which configurations are possible.
+
+use crate::error::{Error, Result};
+use crate::schedule::MAX_TIMESTEPS;
+use serde::{Deserialize, Serialize};
+
+/// Groups of every group normalization; widths are multiples of it.
+pub const NORM_GROUPS: usize = 32;
+
+/// More parameters than this are refused: a configuration from a file must not take the memory of
+/// the machine.
+const MAX_PARAMETERS: usize = 4_000_000_000;
+
+/// The most levels, blocks per level, and pixels of a side that are accepted.
+const MAX_LEVELS: usize = 10;
+const MAX_BLOCKS: usize = 64;
+const MAX_SIDE: usize = 4096;
+
+/// The non-linearity after each normalization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// x · min(max(x + 3, 0), 6) / 6, the original's.
+    #[default]
+    Hardswish,
+    /// x · sigmoid(x).
+    Silu,
+}
+
+/// The architecture. Names are those of the original's `hyper_parameters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UNetConfig {
+    /// `[C, H, W]` of the images.
+    pub image_size: [usize; 3],
+    /// T, the number of timesteps that the time embedding knows.
+    pub num_steps: usize,
+    /// Width of the first level.
+    pub ch: usize,
+    /// Width of each level, as a multiple of `ch`.
+    pub ch_mult: Vec<usize>,
+    /// The levels whose residual blocks carry attention.
+    pub attn: Vec<usize>,
+    /// Residual blocks per level on the way down; one more on the way up.
+    pub num_res_blocks: usize,
+    /// Probability of dropout in training, before the second convolution of a block.
+    pub dropout: f64,
+    /// The non-linearity.
+    pub activation: Activation,
+}
+
+impl Default for UNetConfig {
+    /// The original's: 64×64, 25.4 million parameters.
+    fn default() -> Self {
+        UNetConfig {
+            image_size: [3, 64, 64],
+            num_steps: 1000,
+            ch: 64,
+            ch_mult: vec![1, 2, 4, 4],
+            attn: vec![2],
+            num_res_blocks: 2,
+            dropout: 0.1,
+            activation: Activation::Hardswish,
+        }
+    }
+}
+
+impl UNetConfig {
+    /// Width of level `level`.
+    pub fn width(&self, level: usize) -> usize {
+        self.ch * self.ch_mult[level]
+    }
+
+    /// Width of the time embedding.
+    pub fn time_width(&self) -> usize {
+        4 * self.ch
+    }
+
+    /// Whether the residual blocks of `level` carry attention.
+    pub fn has_attention(&self, level: usize) -> bool {
+        self.attn.contains(&level)
+    }
+
+    /// Checks that such a network can be built.
+    ///
+    /// # Errors
+    /// Names the entry, what was found and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |entry: &str, problem: String| Err(Error::invalid(format!("model: {entry}"), problem));
+        let [c, h, w] = self.image_size;
+        if c != 1 && c != 3 {
+            return refuse("image_size", format!("{c} channels found; expected 1 or 3"));
+        }
+        let n_levels = self.ch_mult.len();
+        if n_levels == 0 || n_levels > MAX_LEVELS {
+            return refuse("ch_mult", format!("{n_levels} levels found; expected 1 to {MAX_LEVELS}"));
+        }
+        let factor = 1 << (n_levels - 1);
+        for (name, side) in [("height", h), ("width", w)] {
+            if side == 0 || side > MAX_SIDE || side % factor != 0 {
+                return refuse(
+                    "image_size",
+                    format!(
+                        "{name} {side} found; expected a multiple of {factor} up to {MAX_SIDE}, \
+                         since {n_levels} levels halve it {} times",
+                        n_levels - 1
+                    ),
+                );
+            }
+        }
+        if self.num_steps == 0 || self.num_steps > MAX_TIMESTEPS {
+            return refuse(
+                "num_steps",
+                format!("{} found; expected 1 to {MAX_TIMESTEPS}", self.num_steps),
+            );
+        }
+        for (level, &mult) in self.ch_mult.iter().enumerate() {
+            let width = self.ch.saturating_mul(mult);
+            if width == 0 || width % NORM_GROUPS != 0 || width > 1 << 16 {
+                return refuse(
+                    "ch, ch_mult",
+                    format!(
+                        "level {level} is {} x {mult} = {width} wide; expected a multiple of \
+                         {NORM_GROUPS}, the groups of the normalization",
+                        self.ch
+                    ),
+                );
+            }
+        }
+        if self.ch % NORM_GROUPS != 0 {
+            return refuse("ch", format!("{} found; expected a multiple of {NORM_GROUPS}", self.ch));
+        }
+        if let Some(level) = self.attn.iter().find(|&&level| level >= n_levels) {
+            return refuse(
+                "attn",
+                format!("level {level} found; there are {n_levels} levels, counted from 0"),
+            );
+        }
+        if self.num_res_blocks == 0 || self.num_res_blocks > MAX_BLOCKS {
+            return refuse(
+                "num_res_blocks",
+                format!("{} found; expected 1 to {MAX_BLOCKS}", self.num_res_blocks),
+            );
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return refuse("dropout", format!("{} found; expected at least 0, below 1", self.dropout));
+        }
+        let n_parameters = self.parameter_count();
+        if n_parameters > MAX_PARAMETERS {
+            return refuse(
+                "ch, ch_mult, num_res_blocks",
+                format!("{n_parameters} parameters; at most {MAX_PARAMETERS} are accepted"),
+            );
+        }
+        Ok(())
+    }
+
+    /// The number of trained parameters, computed without building anything.
+    pub fn parameter_count(&self) -> usize {
+        let sizes = self.parameters().into_iter().map(|spec| spec.shape.iter().product());
+        sizes.fold(0, usize::saturating_add)
+    }
+
+    /// The blocks of the three paths, with their widths.
+    pub(super) fn plan(&self) -> Plan {
+        let n_levels = self.ch_mult.len();
+        let mut plan = Plan::default();
+        let mut width = self.ch;
+        let mut skips = vec![width];
+        for level in 0..n_levels {
+            for _ in 0..self.num_res_blocks {
+                let (c_in, c_out) = (width, self.width(level));
+                plan.down.push(Layer::Block { c_in, c_out, attention: self.has_attention(level) });
+                width = c_out;
+                skips.push(width);
+            }
+            if level + 1 < n_levels {
+                plan.down.push(Layer::Resample { c_in: width, c_out: width });
+                skips.push(width);
+            }
+        }
+        for attention in [true, false] {
+            plan.middle.push(Layer::Block { c_in: width, c_out: width, attention });
+        }
+        for level in (0..n_levels).rev() {
+            for _ in 0..=self.num_res_blocks {
+                let skip = skips.pop().expect("the up path pops what the down path pushed");
+                let (c_in, c_out) = (width + skip, self.width(level));
+                plan.up.push(Layer::Block { c_in, c_out, attention: self.has_attention(level) });
+                width = c_out;
+            }
+            if level > 0 {
+                plan.up.push(Layer::Resample { c_in: width, c_out: width });
+            }
+        }
+        plan
+    }
+}
+
+/// One entry of a path, with its widths.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Layer {
+    /// A residual block.
+    Block { c_in: usize, c_out: usize, attention: bool },
+    /// A 3×3 convolution that halves (down) or doubles (up) the sides.
+    Resample { c_in: usize, c_out: usize },
+}
+
+/// The blocks of the three paths.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) down: Vec<Layer>,
+    pub(super) middle: Vec<Layer>,
+    pub(super) up: Vec<Layer>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_original_has_its_parameters() {
+        assert_eq!(UNetConfig::default().parameter_count(), 25_368_963);
+    }
+
+    #[test]
+    fn impossible_configurations_say_why() {
+        let base = UNetConfig::default;
+        let cases = [
+            (UNetConfig { image_size: [4, 64, 64], ..base() }, "channels"),
+            (UNetConfig { image_size: [3, 60, 64], ..base() }, "multiple of 8"),
+            (UNetConfig { image_size: [3, 0, 64], ..base() }, "multiple of 8"),
+            (UNetConfig { ch: 48, ..base() }, "multiple of 32"),
+            (UNetConfig { ch: 0, ..base() }, "multiple of 32"),
+            (UNetConfig { ch_mult: vec![], ..base() }, "levels"),
+            (UNetConfig { ch_mult: vec![1; 70], ..base() }, "levels"),
+            (UNetConfig { ch_mult: vec![1, usize::MAX], ..base() }, "multiple of 32"),
+            (UNetConfig { attn: vec![4], ..base() }, "level 4"),
+            (UNetConfig { num_res_blocks: 0, ..base() }, "expected 1"),
+            (UNetConfig { num_res_blocks: usize::MAX, ..base() }, "expected 1"),
+            (UNetConfig { dropout: 1.0, ..base() }, "below 1"),
+            (UNetConfig { num_steps: 0, ..base() }, "expected 1"),
+            (UNetConfig { ch: 1 << 15, ch_mult: vec![2; 4], ..base() }, "parameters"),
+        ];
+        for (config, expected) in cases {
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.contains(expected), "{message} lacks {expected}");
+        }
+        assert!(base().validate().is_ok());
+    }
+}

@@ -1,0 +1,83 @@
+//! A UNet as a denoiser: host images in, host predictions out.
+
+use super::UNet;
+use crate::denoiser::{Denoiser, Prediction};
+use crate::error::{Error, Result};
+use crate::images::Images;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// A network on a device, with what it predicts: satisfies the denoiser contract.
+#[derive(Debug)]
+pub struct Network {
+    unet: UNet,
+    prediction: Prediction,
+    device: Device,
+}
+
+impl Network {
+    /// Wraps `unet`, whose parameters are on `device`.
+    pub fn new(unet: UNet, prediction: Prediction, device: Device) -> Self {
+        Network { unet, prediction, device }
+    }
+
+    /// The network within.
+    pub fn unet(&self) -> &UNet {
+        &self.unet
+    }
+}
+
+impl Denoiser for Network {
+    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+        let expected = self.unet.config().image_size;
+        if x_t.image_shape() != expected || timesteps.len() != x_t.len() {
+            return Err(Error::invalid(
+                "images",
+                format!(
+                    "{} of shape {:?} with {} timesteps; the model takes {expected:?}, one \
+                     timestep each",
+                    x_t.len(),
+                    x_t.image_shape(),
+                    timesteps.len()
+                ),
+            ));
+        }
+        let n_timesteps = self.unet.config().num_steps;
+        if let Some(t) = timesteps.iter().find(|&&t| t >= n_timesteps) {
+            return Err(Error::invalid("timestep", format!("{t} found; the model has {n_timesteps}")));
+        }
+        let predicted = self.unet.forward(to_device(x_t, &self.device), timesteps, None);
+        from_device(predicted, x_t.shape())
+    }
+
+    fn prediction(&self) -> Prediction {
+        self.prediction
+    }
+}
+
+/// `[N, C, H, W]` on the host to `[N, H, W, C]` on a device.
+pub(crate) fn to_device(images: &Images, device: &Device) -> Tensor<4> {
+    let [n, c, h, w] = images.shape();
+    let values = transpose_images(images.data(), c, h * w);
+    Tensor::from_data(TensorData::new(values, [n, h, w, c]), device)
+}
+
+/// `[N, H, W, C]` on a device to `[N, C, H, W]` on the host.
+pub(crate) fn from_device(x: Tensor<4>, shape: [usize; 4]) -> Result<Images> {
+    let values = x
+        .into_data()
+        .try_into_vec::<f32>()
+        .map_err(|error| Error::invalid("device", format!("returned no f32 values: {error:?}")))?;
+    let [_, c, h, w] = shape;
+    Images::from_vec(shape, transpose_images(&values, h * w, c))
+}
+
+/// Each image from `[rows, columns]` to `[columns, rows]`.
+fn transpose_images(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(values.len());
+    for image in values.chunks_exact((rows * columns).max(1)) {
+        for column in 0..columns {
+            out.extend(image[column..].iter().step_by(columns));
+        }
+    }
+    out
+}

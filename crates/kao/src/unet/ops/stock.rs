@@ -1,0 +1,117 @@
+//! The operations in stock Burn, for every device: the meaning of the fast ones.
+
+use super::{Addends, Dropout, Features, Prologue};
+use crate::unet::config::{Activation, NORM_GROUPS};
+use crate::unet::layers::{Conv3x3, GroupNorm, Linear};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Tensor, TensorData, activation};
+
+const NORM_EPSILON: f64 = 1e-5;
+
+pub(super) fn conv3x3(
+    x: Features,
+    prologue: Option<Prologue<'_>>,
+    conv: &Conv3x3,
+    addends: Addends,
+) -> Tensor<4> {
+    let x = x.joined();
+    let x = match prologue {
+        Some(prologue) => group_norm(x, prologue),
+        None => x,
+    };
+    let mut y = convolve(x, conv, 1);
+    if let Some(image_bias) = addends.image_bias {
+        let [n, c] = image_bias.dims();
+        y = y + image_bias.reshape([n, 1, 1, c]);
+    }
+    match addends.residual {
+        Some(residual) => y + residual,
+        None => y,
+    }
+}
+
+pub(super) fn downsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
+    convolve(x, conv, 2)
+}
+
+pub(super) fn upsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
+    let [n, h, w, c] = x.dims();
+    let wide = x.reshape([n, h, 1, w, 1, c]).expand([n, h, 2, w, 2, c]);
+    convolve(wide.reshape([n, 2 * h, 2 * w, c]), conv, 1)
+}
+
+pub(super) fn conv1x1(x: Features, conv: &Linear, residual: Option<Tensor<4>>) -> Tensor<4> {
+    let x = x.joined();
+    let [n, h, w, c] = x.dims();
+    let y = linear(x.reshape([n * h * w, c]), conv);
+    let c_out = y.dims()[1];
+    let y = y.reshape([n, h, w, c_out]);
+    match residual {
+        Some(residual) => y + residual,
+        None => y,
+    }
+}
+
+pub(super) fn group_norm(x: Tensor<4>, prologue: Prologue<'_>) -> Tensor<4> {
+    let Prologue { norm: GroupNorm { gamma, beta }, activation, dropout } = prologue;
+    let [n, h, w, c] = x.dims();
+    // Sums over pixels first: they run along memory, and what is left is small.
+    let pixels = x.clone().reshape([n, h * w, c]);
+    let count = (h * w * c / NORM_GROUPS) as f64;
+    let per_group = |sums: Tensor<3>| {
+        sums.reshape([n, NORM_GROUPS, c / NORM_GROUPS]).sum_dim(2).div_scalar(count)
+    };
+    let spread = |groups: Tensor<3>| {
+        groups.expand([n, NORM_GROUPS, c / NORM_GROUPS]).reshape([n, 1, c])
+    };
+    let mean = spread(per_group(pixels.clone().sum_dim(1)));
+    let centred = pixels - mean;
+    let variance = per_group((centred.clone() * centred.clone()).sum_dim(1));
+    let scale = spread((variance + NORM_EPSILON).sqrt().recip()) * gamma.val().reshape([1, 1, c]);
+    let y = (centred * scale + beta.val().reshape([1, 1, c])).reshape([n, h, w, c]);
+    let y = match activation {
+        Some(activation) => activate(y, activation),
+        None => y,
+    };
+    match dropout {
+        Some(dropout) => y.clone() * mask(dropout, &y),
+        None => y,
+    }
+}
+
+pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let [n, h, w, c] = q.dims();
+    let [q, k, v] = [q, k, v].map(|x| x.reshape([n, h * w, c]));
+    let scale = (c as f64).powf(-0.5);
+    let weights = activation::softmax(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale), 2);
+    weights.matmul(v).reshape([n, h, w, c])
+}
+
+pub(super) fn linear(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
+    x.matmul(layer.weight.val()) + layer.bias.val().unsqueeze()
+}
+
+pub(super) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::Hardswish => x.clone() * (x + 3.0).clamp(0.0, 6.0).div_scalar(6.0),
+        Activation::Silu => activation::silu(x),
+    }
+}
+
+/// `[N, H, W, C_in]` to `[N, H/stride, W/stride, C_out]`, padding 1.
+fn convolve(x: Tensor<4>, conv: &Conv3x3, stride: usize) -> Tensor<4> {
+    let options = ConvOptions::new([stride; 2], [1; 2], [1; 2], 1);
+    let weight = conv.weight.val().permute([3, 2, 0, 1]);
+    let y = conv2d(x.permute([0, 3, 1, 2]), weight, Some(conv.bias.val()), options);
+    let [n, c, h, w] = y.dims();
+    // The reshape lays the permuted view out anew: elementwise work on views is slow.
+    y.permute([0, 2, 3, 1]).reshape([n * h * w, c]).reshape([n, h, w, c])
+}
+
+/// The factors of the dropout, of the shape of `like`.
+fn mask(dropout: Dropout, like: &Tensor<4>) -> Tensor<4> {
+    let shape = like.dims();
+    let factors: Vec<f32> = (0..shape.iter().product()).map(|i| dropout.factor(i)).collect();
+    Tensor::from_data(TensorData::new(factors, shape), &like.device())
+}
