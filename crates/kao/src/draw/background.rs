@@ -24,7 +24,7 @@ enum Kind {
 pub(super) fn paint(canvas: &mut Canvas, palette: &Palette, light: f32, stream: &mut Stream) {
     canvas.look(FRAME);
     let kind = stream.weighted(&[
-        (Kind::White, 4.0),
+        (Kind::White, 7.0),
         (Kind::Flat, 3.0),
         (Kind::Gradient, 5.0),
         (Kind::Stripes, 0.8),

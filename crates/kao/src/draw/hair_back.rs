@@ -194,16 +194,16 @@ impl BackHair {
             _ if painter.style.wave > 0.0 && bottom > 1.1 => (painter.style.wave, 2.0),
             _ => (0.0, 0.0),
         };
-        let low = bottom - 0.35;
+        let low = bottom - 0.45;
         let shape = Shape::smooth_closed(&[
             v(0.0, -1.5),
             v(0.8, -1.25),
             v(1.14 * w, -0.6),
             v(lerp(1.16 * w, wide, 0.5), lerp(-0.6, low, 0.5)),
             v(wide * if round { 0.97 } else { 0.92 }, low),
-            v(0.7 * wide, bottom - 0.12),
-            v(0.0, bottom - 0.1),
-            v(-0.7 * wide, bottom - 0.12),
+            v(0.7 * wide, bottom - 0.3),
+            v(0.0, bottom - 0.25),
+            v(-0.7 * wide, bottom - 0.3),
             v(-wide * if round { 0.97 } else { 0.92 }, low),
             v(-lerp(1.16 * w, wide, 0.5), lerp(-0.6, low, 0.5)),
             v(-1.14 * w, -0.6),

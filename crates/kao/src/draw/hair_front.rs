@@ -90,6 +90,12 @@ impl FrontHair {
         -1.56 - self.volume
     }
 
+    /// Whether the fringe covers the whole forehead.
+    fn has_full_fringe(&self) -> bool {
+        use FrontCut::*;
+        !matches!(self.cut, Curtain | Arched | Back | Swept | OverEye)
+    }
+
     /// One lock from the parting over the skull to (`x`, `y`); `bend` bows it sideways.
     fn lock(&self, x: f32, y: f32, half_width: f32, bend: f32) -> Lock {
         let crown = self.crown() + 0.08;
@@ -325,6 +331,16 @@ impl FrontHair {
         locks: &[Lock],
         stream: &mut Stream,
     ) {
+        if self.has_full_fringe() {
+            // A shadowed layer beneath, so that no bare hairline shows between the locks.
+            let n = stream.count(6, 9);
+            for i in 0..n {
+                let x = lerp(-0.92, 0.92, (i as f32 + 0.5) / n as f32) + stream.range(-0.05, 0.05);
+                let y = -0.42 + 0.1 * x * x + stream.range(-0.1, 0.08);
+                let lock = self.lock(x, y, 1.3 / n as f32, 0.0).with_taper(0.6, 0.9);
+                painter.paint(canvas, &lock.map(|p| head.hair(p)), stream, 0.6);
+            }
+        }
         for lock in locks {
             painter.paint(canvas, lock, stream, 0.0);
         }

@@ -17,6 +17,11 @@ const PIVOT_DEPTH: f32 = 0.62;
 /// Turn of the head at `turn` = 1, in radians.
 const FULL_TURN: f32 = 0.62;
 
+/// How far the chin moves at full turn.
+const CHIN_SHIFT: f32 = 0.36;
+/// How far the near side of the skull comes into view at full turn.
+const NEAR_SIDE: f32 = 0.5;
+
 /// Widths of lines, in units of the head.
 pub(super) const LINE: f32 = 0.018;
 
@@ -75,7 +80,7 @@ impl Head {
             ]),
             nose_y: lerp(0.42, 0.5, maturity) + stream.around(0.0, 0.02),
             mouth_y,
-            blush: stream.range(0.1, 0.75),
+            blush: stream.range(0.0, 0.65),
             blush_lines: stream.chance(0.2),
             elf_ears: stream.chance(0.03),
         }
@@ -88,7 +93,10 @@ impl Head {
 
     /// Where a point of the frontal hair lies on the turned head.
     pub fn hair(&self, p: Vec2) -> Vec2 {
-        self.project(p, HAIR_RADIUS, -0.12)
+        let there = self.project(p, HAIR_RADIUS, -0.12);
+        // On the near side the head goes on behind the face.
+        let near = smoothstep(0.45, 1.2, -p.x * self.turn.signum());
+        v(there.x - NEAR_SIDE * self.turn * near, there.y)
     }
 
     /// Where a point behind the head lies.
@@ -112,9 +120,9 @@ impl Head {
         let t = self.turn;
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
-        let chin_x = 0.40 * far;
-        let jaw_x = lerp(0.49, 0.65, self.jaw);
-        let chin_width = lerp(0.16, 0.23, self.jaw);
+        let chin_x = CHIN_SHIFT * far;
+        let jaw_x = lerp(0.44, 0.6, self.jaw);
+        let chin_width = lerp(0.155, 0.22, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
         let points = [
@@ -123,13 +131,13 @@ impl Head {
             v(1.0 + 0.02 * far, -0.5),
             v(0.985 - 0.02 * far, -0.05),
             v(0.93 + puff + 0.03 * far, 0.3),
-            v(lerp(0.8, 0.89, far) + puff, 0.55 * c),
-            v(jaw_x + 0.17 * far, 0.79 * c),
+            v(lerp(0.785, 0.88, far) + puff, 0.55 * c),
+            v(jaw_x + 0.17 * far, 0.81 * c),
             v(chin_x + chin_width, 0.968 * c),
             v(chin_x, c),
             v(chin_x - chin_width, 0.968 * c),
-            v(-jaw_x + 0.06 * far, 0.79 * c),
-            v(-0.8 - puff - 0.03 * far, 0.55 * c),
+            v(-jaw_x + 0.03 * far, lerp(0.81, 0.83, far) * c),
+            v(-0.785 - puff - 0.03 * far, 0.55 * c),
             v(-0.93 - puff, 0.3),
             v(-0.985 - 0.02 * far, -0.05),
             v(-1.0 - 0.04 * far, -0.5),
@@ -142,7 +150,7 @@ impl Head {
 
     /// The middle of the chin.
     pub fn chin_point(&self) -> Vec2 {
-        v(0.40 * self.turn, self.chin + self.pitch * 0.5)
+        v(CHIN_SHIFT * self.turn, self.chin + self.pitch * 0.5)
     }
 }
 

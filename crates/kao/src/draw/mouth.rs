@@ -22,7 +22,7 @@ pub(super) struct MouthForm {
 impl MouthForm {
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
         MouthForm {
-            width: stream.range(0.85, 1.2) + 0.15 * maturity,
+            width: stream.range(0.7, 1.0) + 0.15 * maturity,
             lip: stream.unit(),
             lipstick: stream.chance(0.12 * maturity * (1.0 - masculine) + 0.02),
         }
@@ -30,7 +30,7 @@ impl MouthForm {
 }
 
 /// Half thickness of the line of a mouth.
-const LIP_LINE: f32 = 0.017;
+const LIP_LINE: f32 = 0.0145;
 
 /// Draws the mouth.
 pub(super) fn paint(canvas: &mut Canvas, head: &Head, form: &MouthForm, mouth: Mouth, skin: &Skin) {
@@ -182,7 +182,7 @@ impl Painter<'_> {
             canvas.fill(&self.place(&teeth), Colour::WHITE);
         }
         canvas.unclip();
-        canvas.stroke(&mouth, line, 0.024);
+        canvas.stroke(&mouth, line, 0.019);
     }
 
     /// Two rows of teeth.

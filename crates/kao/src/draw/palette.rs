@@ -114,8 +114,8 @@ fn sample_skin(stream: &mut Stream) -> Lch {
         ((0.945, 0.032, 46.0), 5.0),
         ((0.925, 0.043, 52.0), 3.0),
         ((0.88, 0.056, 50.0), 0.7),
-        ((0.76, 0.08, 55.0), 0.4),
-        ((0.62, 0.085, 50.0), 0.25),
+        ((0.77, 0.07, 56.0), 0.4),
+        ((0.62, 0.066, 52.0), 0.25),
     ]);
     lch(stream.around(l, 0.012).min(0.972), c * stream.range(0.8, 1.15), stream.around(h, 5.0))
 }
@@ -129,7 +129,7 @@ fn skin_inks(base: Lch) -> Skin {
         shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 12.0 * pale - 4.0).rgb(),
         deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 16.0 * pale - 6.0).rgb(),
         line: lch(base.l * 0.52, 0.07, base.h - 16.0).rgb(),
-        blush: lch(0.42 + 0.34 * base.l, 0.13, 22.0).rgb(),
+        blush: lch(0.36 + 0.41 * base.l, 0.13, 22.0).rgb(),
         lip: lch(0.3 + 0.38 * base.l, 0.12, 22.0).rgb(),
     }
 }
