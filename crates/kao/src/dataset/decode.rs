@@ -17,6 +17,10 @@ use crate::error::{Error, Result};
 /// The largest picture that is decoded: 64 Mi pixels (8192×8192, or any other shape of that area).
 pub const MAX_PIXELS: u64 = 1 << 26;
 
+/// The longest side that is decoded, in pixels: that of JPEG. Scaling a ribbon takes memory for its
+/// long side times the target's.
+pub const MAX_SIDE: u32 = 65_535;
+
 /// The largest file that is read: 512 MiB.
 pub const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -51,8 +55,8 @@ pub enum DecodeError {
     /// The decoder gave up, for the reason given.
     #[error("broken: {0}")]
     Broken(String),
-    /// The declared size is above [`MAX_PIXELS`].
-    #[error("{width}×{height} pixels, more than the {MAX_PIXELS} that are decoded")]
+    /// The declared size is above [`MAX_PIXELS`] or [`MAX_SIDE`].
+    #[error("{width}×{height} pixels; up to {MAX_SIDE} a side and {MAX_PIXELS} in all are decoded")]
     TooManyPixels {
         /// Declared width in pixels.
         width: u32,
@@ -91,7 +95,7 @@ impl Picture {
     ///
     /// # Errors
     /// When the content is no picture, is broken or cut short, or declares more than
-    /// [`MAX_PIXELS`].
+    /// [`MAX_PIXELS`] or [`MAX_SIDE`].
     pub fn decode(content: &[u8]) -> Result<Self, DecodeError> {
         // The decoders are written to return errors, but this is the border where the files of
         // strangers come in, and one of them must not end a run over thousands.
@@ -185,7 +189,7 @@ fn decode_rgb(content: &[u8]) -> Result<Picture, DecodeError> {
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(reason)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
+    if u64::from(width) * u64::from(height) > MAX_PIXELS || width.max(height) > MAX_SIDE {
         return Err(DecodeError::TooManyPixels { width, height });
     }
     if width == 0 || height == 0 {

@@ -62,54 +62,57 @@ impl Picture {
         if (self.width(), self.height()) == (width, height) {
             return Ok(self);
         }
-        let (source_width, source_height) = (f64::from(self.width()), f64::from(self.height()));
-        let window = match fit {
-            Fit::Stretch => {
-                Window { left: 0.0, top: 0.0, width: source_width, height: source_height }
-            }
-            Fit::Crop => crop_window(self.width(), self.height(), width, height),
-        };
-        resample(&self, window, width, height)
+        match fit {
+            Fit::Stretch => resample(&self, width, height),
+            Fit::Crop => cover(self, width, height),
+        }
+    }
+
+    /// The middle `width × height` pixels. Neither side may be above the picture's.
+    fn centre(&self, width: u32, height: u32) -> Result<Self> {
+        let left = half(self.width() - width) as usize;
+        let top = half(self.height() - height) as usize;
+        let row_len = self.width() as usize * self.channels();
+        let part = left * self.channels()..(left + width as usize) * self.channels();
+        let rows = self.bytes().chunks_exact(row_len).skip(top).take(height as usize);
+        let bytes = rows.flat_map(|row| &row[part.clone()]).copied().collect();
+        Picture::from_bytes(width, height, self.channels(), bytes)
     }
 }
 
-/// The part of the source that becomes the result, in source pixels.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Window {
-    left: f64,
-    top: f64,
-    width: f64,
-    height: f64,
-}
-
-/// The source window of "scale to cover, then cut the centre".
-///
-/// The picture is never scaled as a whole: that of one a pixel high and thousands wide would not
-/// fit into memory.
-fn crop_window(source_width: u32, source_height: u32, width: u32, height: u32) -> Window {
-    let [sw, sh, w, h] = [source_width, source_height, width, height].map(u64::from);
-    // The size after scaling, the longer side rounded down as torchvision does.
-    let (scaled_width, scaled_height) =
-        if sw * h <= sh * w { (w, sh * w / sw) } else { (sw * h / sh, h) };
-    let per_column = sw as f64 / scaled_width as f64;
-    let per_row = sh as f64 / scaled_height as f64;
-    let left = centre_offset(scaled_width - w) as f64 * per_column;
-    let top = centre_offset(scaled_height - h) as f64 * per_row;
-    Window {
-        left,
-        top,
-        width: (w as f64 * per_column).min(sw as f64 - left),
-        height: (h as f64 * per_row).min(sh as f64 - top),
+/// Scales `picture` to cover `width × height`, then cuts the centre out of it.
+fn cover(mut picture: Picture, width: u32, height: u32) -> Result<Picture> {
+    let (mut scaled_width, mut scaled_height) = covering(&picture, width, height);
+    if scaled_width * scaled_height > super::MAX_PIXELS {
+        // A ribbon, which would not fit into memory as a whole: cut first, to the next whole
+        // source pixel.
+        let [w, h] = [width, height].map(u64::from);
+        let [sw, sh] = [picture.width(), picture.height()].map(u64::from);
+        let cut_width = sw.min((sh * w).div_ceil(h)) as u32;
+        let cut_height = sh.min((sw * h).div_ceil(w)) as u32;
+        picture = picture.centre(cut_width, cut_height)?;
+        (scaled_width, scaled_height) = covering(&picture, width, height);
     }
+    // The library could cut while it scales, but with a window between whole pixels its version
+    // 6.1 reads outside of its buffer.
+    resample(&picture, scaled_width as u32, scaled_height as u32)?.centre(width, height)
 }
 
-/// Half of `surplus`, a half rounded to even as Python's `round` does.
-fn centre_offset(surplus: u64) -> u64 {
+/// The size at which `picture` just covers `width × height`, the longer side rounded down as
+/// torchvision does.
+fn covering(picture: &Picture, width: u32, height: u32) -> (u64, u64) {
+    let [sw, sh, w, h] = [picture.width(), picture.height(), width, height].map(u64::from);
+    if sw * h <= sh * w { (w, sh * w / sw) } else { (sw * h / sh, h) }
+}
+
+/// Half of `surplus`, rounded to even as Python's `round` does.
+fn half(surplus: u32) -> u32 {
     let half = surplus / 2;
     if surplus % 2 == 1 && half % 2 == 1 { half + 1 } else { half }
 }
 
-fn resample(picture: &Picture, window: Window, width: u32, height: u32) -> Result<Picture> {
+/// All of `picture` at `width × height`.
+fn resample(picture: &Picture, width: u32, height: u32) -> Result<Picture> {
     let pixel_type = if picture.channels() == 3 { PixelType::U8x3 } else { PixelType::U8 };
     let failed = |error: &dyn std::fmt::Display| {
         Error::invalid(
@@ -124,9 +127,7 @@ fn resample(picture: &Picture, window: Window, width: u32, height: u32) -> Resul
     let source = ImageRef::new(picture.width(), picture.height(), picture.bytes(), pixel_type)
         .map_err(|error| failed(&error))?;
     let mut target = Image::new(width, height, pixel_type);
-    let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-        .crop(window.left, window.top, window.width, window.height);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
     Picture::from_bytes(width, height, picture.channels(), target.into_vec())
 }

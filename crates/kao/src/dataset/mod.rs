@@ -28,7 +28,7 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, Picture};
+pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, Picture};
 pub use fit::Fit;
 pub use folder::{Folder, FolderPicture, LoadProgress};
 pub use loader::{Batch, Loader, LoaderConfig};

@@ -61,9 +61,9 @@ exif = Image.Exif()
 exif[0x0112] = 6
 quadrants(32, 16, QUADRANTS).save(HERE / "orientation.jpg", quality=95, subsampling=0, exif=exif)
 
-# The first frame is red and has a transparent stripe at the left, the second blue.
+# The first frame is red and has a transparent hole at the left, the second blue.
 first = Image.new("RGBA", (24, 24), (255, 0, 0, 255))
-first.paste((0, 0, 0, 0), (0, 0, 8, 24))
+first.paste((0, 0, 0, 0), (2, 8, 10, 16))
 second = Image.new("RGBA", (24, 24), (0, 0, 255, 255))
 for name, options in [("gif", {"disposal": 2}), ("png", {}), ("webp", {"lossless": True})]:
     first.save(
