@@ -13,8 +13,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::file::{Contents, Format, Metadata, Source, WeightsFile};
-use super::pickle::{Id, Node, Pickle};
-use super::pickle_json::to_json;
+use super::pickle::{Id, Node, Pickle, to_json};
 use super::tensor::{HostTensor, TensorInfo};
 use super::torch_tensor::{TensorSpec, tensor};
 use crate::error::{Error, Result};

@@ -13,7 +13,6 @@ mod atomic;
 mod file;
 mod lightning;
 mod pickle;
-mod pickle_json;
 mod report;
 mod safetensors;
 mod tensor;

@@ -135,15 +135,10 @@ pub(super) struct SafetensorsFile {
 impl SafetensorsFile {
     /// Reads the header, and checks every size in it against the size of the file.
     pub fn open(mut source: Source) -> Result<Self> {
-        let truncated = |problem: String| {
-            source.malformed(problem).with_hint("the file seems truncated: fetch it again")
-        };
+        let mut length = [0; LENGTH_BYTES as usize];
+        source.read_exact_at(0, &mut length)?;
+        let n_header = u64::from_le_bytes(length);
         let n_after = source.len.saturating_sub(LENGTH_BYTES);
-        if source.len < LENGTH_BYTES {
-            return Err(truncated(format!("{} bytes are no safetensors file", source.len)));
-        }
-        let length = source.read_at(0, LENGTH_BYTES)?;
-        let n_header = length.try_into().map_or(u64::MAX, u64::from_le_bytes);
         if n_header > n_after || n_header > MAX_HEADER_BYTES {
             return Err(source
                 .malformed(format!(

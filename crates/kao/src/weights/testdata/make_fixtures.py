@@ -27,6 +27,10 @@ class AttributeDict(dict):
     """As Lightning's: a dictionary of its own class."""
 
 
+class Marked(torch.Tensor):
+    """A tensor of its own class."""
+
+
 class Callback:
     """Something of a training program that a reader cannot know."""
 
@@ -52,6 +56,7 @@ def lightning():
     state["unet.expanded"] = torch.tensor([[1.0], [2.0]]).expand(2, 3)
     state["unet.scalar"] = torch.tensor(7.0)
     state["unet.empty"] = torch.zeros(0, 5)
+    state["unet.subclass"] = torch.full((2,), 4.0).as_subclass(Marked)
     state["unet.parameter"] = torch.nn.Parameter(torch.full((2,), 3.0))
     for dtype in [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32,
                   torch.int16, torch.int8, torch.uint8, torch.uint16]:

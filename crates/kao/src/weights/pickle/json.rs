@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::pickle::{Id, Node, Object, Pickle};
+use super::{Id, Node, Object, Pickle};
 
 const MAX_DEPTH: usize = 32;
 /// Values, and bytes of text, that one tree may have.
@@ -16,7 +16,7 @@ const BUDGET: usize = 1 << 20;
 /// Tuples and sets become arrays. An object becomes what it holds: its entries, items or state
 /// (for `Namespace`, `AttributeDict`, omegaconf's containers and NumPy's numbers that is the
 /// plain value), and else its name in angle brackets.
-pub(super) fn to_json(pickle: &Pickle, id: Id) -> Value {
+pub(in crate::weights) fn to_json(pickle: &Pickle, id: Id) -> Value {
     Converter { pickle, budget: BUDGET }.value(id, 0)
 }
 

@@ -1,0 +1,121 @@
+//! Reading a Python pickle as data.
+//!
+//! A pickle is a program for a small stack machine, and Python's own reader will call whatever
+//! function it names. This one calls nothing: a call becomes an [`Object`] that remembers what
+//! would have been called and with what, and only containers of the standard library
+//! (`OrderedDict` and the like) are taken for what they are.
+//!
+//! Values live in one arena and refer to each other by number. So a value that contains itself,
+//! or one list shared a billion times, costs no more than the bytes that describe it, and nothing
+//! here recurses.
+
+mod json;
+mod machine;
+
+pub(super) use json::to_json;
+
+/// The number of a value in its [`Pickle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Id(u32);
+
+/// A value.
+#[derive(Debug)]
+pub(super) enum Node {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits, little-endian two's complement.
+    BigInt(Vec<u8>),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+    List(Vec<Id>),
+    Tuple(Vec<Id>),
+    Set(Vec<Id>),
+    /// In order; a key may be there twice, and the later one counts.
+    Dict(Vec<(Id, Id)>),
+    /// A class or function, by name only.
+    Global {
+        module: Id,
+        name: Id,
+    },
+    /// What a call or a class would have made.
+    Object(Box<Object>),
+    /// A reference to something outside the pickle: here, a tensor's storage.
+    Persistent(Id),
+}
+
+/// What a call or a class would have made, had anything been called.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// What would have been called; mostly a [`Node::Global`].
+    pub class: Id,
+    /// The arguments; mostly a [`Node::Tuple`].
+    pub args: Id,
+    /// What would have been handed to `__setstate__`.
+    pub state: Option<Id>,
+    /// What would have been appended.
+    pub items: Vec<Id>,
+    /// What would have been set by key.
+    pub pairs: Vec<(Id, Id)>,
+}
+
+/// A pickle, read.
+#[derive(Debug)]
+pub(super) struct Pickle {
+    nodes: Vec<Node>,
+    root: Id,
+}
+
+impl Pickle {
+    /// Reads `bytes`.
+    ///
+    /// # Errors
+    /// What is wrong with it and where, in words that follow on "its pickle:".
+    pub fn parse(bytes: &[u8]) -> Result<Pickle, String> {
+        machine::run(bytes)
+    }
+
+    pub fn root(&self) -> Id {
+        self.root
+    }
+
+    pub fn node(&self, id: Id) -> &Node {
+        // Numbers come only from `Machine::add`, which pushes the node.
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The text of a string.
+    pub fn text(&self, id: Id) -> Option<&str> {
+        if let Node::Str(text) = self.node(id) { Some(text) } else { None }
+    }
+
+    /// The elements of a list or tuple.
+    pub fn sequence(&self, id: Id) -> Option<&[Id]> {
+        match self.node(id) {
+            Node::List(items) | Node::Tuple(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary, or of an object of a dictionary's subclass.
+    pub fn pairs(&self, id: Id) -> Option<&[(Id, Id)]> {
+        match self.node(id) {
+            Node::Dict(pairs) => Some(pairs),
+            Node::Object(object) if !object.pairs.is_empty() => Some(&object.pairs),
+            _ => None,
+        }
+    }
+
+    /// The value of `key` in the dictionary `id`.
+    pub fn get(&self, id: Id, key: &str) -> Option<Id> {
+        let pairs = self.pairs(id)?;
+        pairs.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|&(_, value)| value)
+    }
+
+    /// Module and name of a class or function.
+    pub fn global(&self, id: Id) -> Option<(&str, &str)> {
+        let &Node::Global { module, name } = self.node(id) else { return None };
+        Some((self.text(module)?, self.text(name)?))
+    }
+}
