@@ -97,7 +97,7 @@ impl Accessories {
                 (Pin::Cross, 1.5),
             ]));
         }
-        if stream.chance(0.065) {
+        if stream.chance(0.05) {
             it.glasses = Some(stream.weighted(&[
                 (Glasses::Round, 1.0),
                 (Glasses::Square, 1.5),
@@ -251,6 +251,15 @@ fn rounded(centre: Vec2, w: f32, h: f32) -> Shape {
         at(-0.8, 0.8),
         at(-1.0, 0.0),
     ])
+}
+
+/// A band around tied hair.
+pub(super) fn tie_band(canvas: &mut Canvas, centre: Vec2, angle: f32, cloth: &Cloth) {
+    let (sin, cos) = sin_cos(angle);
+    let band = Shape::ellipse(v(0.0, 0.0), 0.09, 0.14)
+        .map(|p| centre + v(p.x * cos - p.y * sin, p.x * sin + p.y * cos));
+    canvas.fill(&band, cloth.base);
+    canvas.stroke(&band, cloth.line, LINE);
 }
 
 /// A bow of two loops and two ends, `size` across, turned by `angle`.

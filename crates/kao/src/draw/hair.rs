@@ -156,6 +156,9 @@ impl Lock {
     }
 }
 
+/// How much darker the hair is on the side away from the light.
+const SIDE_TONE: f32 = 0.25;
+
 /// How the hair of one picture is drawn.
 #[derive(Clone, Debug)]
 pub(super) struct HairStyle {
@@ -181,7 +184,7 @@ pub(super) struct HairStyle {
 impl HairStyle {
     pub fn sample(stream: &mut Stream) -> Self {
         HairStyle {
-            strands: stream.range(0.5, 3.0),
+            strands: stream.range(0.2, 2.4),
             gloss_y: stream.range(-1.16, -0.78),
             gloss_bow: stream.range(0.1, 0.35),
             gloss_length: stream.range(0.03, 0.09),
@@ -209,7 +212,9 @@ impl HairPainter<'_> {
     /// hair.
     pub fn paint(&self, canvas: &mut Canvas, lock: &Lock, stream: &mut Stream, depth: f32) {
         let ink = self.ink;
-        let tone = (depth + self.style.contrast * stream.range(-0.2, 0.45)).clamp(0.0, 1.0);
+        let from_light = (-lock.at(0.6).x * self.light).clamp(-1.0, 1.0);
+        let jitter = self.style.contrast * stream.range(-0.25, 0.45);
+        let tone = (depth + jitter + SIDE_TONE * from_light).clamp(0.0, 1.0);
         let outline = lock.outline();
         let body = ink.base.mix(ink.shade, tone);
         let from = lock.at(0.0);

@@ -39,6 +39,8 @@ pub(super) struct BackHair {
     pub width: f32,
     /// Side of a single tail.
     pub side: f32,
+    /// Tied with bows rather than bands.
+    pub bows: bool,
     /// Height of what is tied.
     pub tie_y: f32,
 }
@@ -68,6 +70,7 @@ impl BackHair {
             cut,
             width: stream.range(0.94, 1.14),
             side: stream.sign(),
+            bows: stream.chance(0.6),
             tie_y: stream.range(-1.05, -0.55),
         }
     }
@@ -83,6 +86,11 @@ impl BackHair {
             BackCut::Buns => vec![v(-0.86, -1.32), v(0.86, -1.32)],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether something is tied beside the crown, where pins would sit.
+    pub fn is_tied_high(&self) -> bool {
+        self.ties().iter().any(|tie| tie.y < 0.0)
     }
 
     /// Draws what lies behind neck and face.

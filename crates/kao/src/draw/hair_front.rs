@@ -1,7 +1,7 @@
 //! Front hair: the cap over the skull and the fringe, in a dozen cuts.
 
 use super::canvas::{Canvas, Ink};
-use super::geometry::{Shape, lerp, v};
+use super::geometry::{Shape, lerp, sin_cos, v};
 use super::hair::{HairPainter, Lock};
 use super::head::{Head, LINE};
 use super::random::Stream;
@@ -48,6 +48,8 @@ pub(super) struct FrontHair {
     /// Added to the length of the fringe.
     pub length: f32,
     pub ahoge: usize,
+    /// Tips stand off the outline.
+    pub tufts: bool,
     /// −1 or 1: where it sweeps to.
     pub sweep: f32,
 }
@@ -80,6 +82,7 @@ impl FrontHair {
             parting,
             volume: stream.range(0.0, 0.16),
             length: stream.around(0.04, 0.055),
+            tufts: stream.chance(0.2 + 0.3 * masculine),
             ahoge: if stream.chance(0.16) { stream.count(1, 2) } else { 0 },
             sweep: if matches!(cut, Swept | OverEye) { -parting.signum() } else { stream.sign() },
         }
@@ -115,7 +118,7 @@ impl FrontHair {
         let spread = |n: usize, i: usize| lerp(-1.02, 1.02, (i as f32 + 0.5) / n as f32);
         match self.cut {
             FrontCut::Blunt | FrontCut::Rounded => {
-                let n = stream.count(7, 10);
+                let n = stream.count(6, 9);
                 let arc = if self.cut == FrontCut::Rounded { 0.3 } else { 0.04 };
                 for i in 0..n {
                     let x = spread(n, i);
@@ -184,7 +187,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Choppy => {
-                let n = stream.count(8, 12);
+                let n = stream.count(7, 10);
                 for i in 0..n {
                     let x = spread(n, i) + stream.range(-0.05, 0.05);
                     let y = -0.22 + l + 0.12 * x * x + stream.range(-0.16, 0.12);
@@ -320,6 +323,9 @@ impl FrontHair {
         if self.cut == FrontCut::Back {
             self.paint_combed(canvas, head, painter, stream);
         }
+        if matches!(self.cut, FrontCut::Spiky | FrontCut::Choppy) || self.tufts {
+            self.paint_tufts(canvas, head, painter, stream);
+        }
     }
 
     /// Draws the fringe; `locks` lie on the turned head.
@@ -333,7 +339,7 @@ impl FrontHair {
     ) {
         if self.has_full_fringe() {
             // A shadowed layer beneath, so that no bare hairline shows between the locks.
-            let n = stream.count(6, 9);
+            let n = stream.count(5, 7);
             for i in 0..n {
                 let x = lerp(-0.92, 0.92, (i as f32 + 0.5) / n as f32) + stream.range(-0.05, 0.05);
                 let y = -0.42 + 0.1 * x * x + stream.range(-0.1, 0.08);
@@ -361,6 +367,37 @@ impl FrontHair {
             .with_taper(0.3, 0.9)
             .map(|p| head.hair(p));
             painter.paint(canvas, &lock, stream, 0.0);
+        }
+    }
+
+    /// Tips that stand off the outline of the head.
+    fn paint_tufts(
+        &self,
+        canvas: &mut Canvas,
+        head: &Head,
+        painter: &HairPainter<'_>,
+        stream: &mut Stream,
+    ) {
+        for _ in 0..stream.count(3, 7) {
+            let angle = stream.range(-1.5, 1.5);
+            let (sin, cos) = sin_cos(angle);
+            let out = v(sin, -cos);
+            let middle = v(0.0, -0.55);
+            let rim = v(1.14 * sin, -(self.crown() - middle.y).abs() * cos);
+            let along = v(cos, sin) * (angle.signum() * stream.range(0.15, 0.4));
+            let rise = stream.range(0.06, 0.2);
+            let lock = Lock::new(
+                [
+                    middle + rim * 0.72 - along,
+                    middle + rim * 0.98 - along * 0.6,
+                    middle + rim * 1.04 + along * 0.4,
+                    middle + rim + out * rise + along * 1.4,
+                ],
+                stream.range(0.09, 0.15),
+            )
+            .with_taper(0.3, 0.9)
+            .map(|p| head.hair(p));
+            painter.paint(canvas, &lock, stream, 0.1);
         }
     }
 

@@ -110,12 +110,12 @@ pub(super) fn cloth_inks(base: Lch) -> Cloth {
 
 fn sample_skin(stream: &mut Stream) -> Lch {
     let (l, c, h) = stream.weighted(&[
-        ((0.96, 0.022, 48.0), 5.0),
-        ((0.945, 0.032, 46.0), 5.0),
-        ((0.925, 0.043, 52.0), 3.0),
-        ((0.88, 0.056, 50.0), 0.7),
-        ((0.77, 0.07, 56.0), 0.4),
-        ((0.62, 0.066, 52.0), 0.25),
+        ((0.965, 0.018, 48.0), 4.0),
+        ((0.95, 0.03, 58.0), 5.0),
+        ((0.935, 0.042, 56.0), 4.0),
+        ((0.89, 0.062, 55.0), 0.8),
+        ((0.78, 0.08, 56.0), 0.4),
+        ((0.63, 0.075, 52.0), 0.25),
     ]);
     lch(stream.around(l, 0.012).min(0.972), c * stream.range(0.8, 1.15), stream.around(h, 5.0))
 }
@@ -126,8 +126,8 @@ fn skin_inks(base: Lch) -> Skin {
     Skin {
         base: base.rgb(),
         light: base.change(0.02, 0.65, 2.0).rgb(),
-        shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 12.0 * pale - 4.0).rgb(),
-        deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 16.0 * pale - 6.0).rgb(),
+        shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 18.0 * pale - 4.0).rgb(),
+        deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 22.0 * pale - 6.0).rgb(),
         line: lch(base.l * 0.52, 0.07, base.h - 16.0).rgb(),
         blush: lch(0.36 + 0.41 * base.l, 0.13, 22.0).rgb(),
         lip: lch(0.3 + 0.38 * base.l, 0.12, 22.0).rgb(),

@@ -44,6 +44,11 @@ impl Plan {
         let stream = &mut Stream::new(seed, index, Part::Plan);
         let masculine = if stream.chance(0.17) { stream.range(0.6, 1.0) } else { 0.0 };
         let maturity = (stream.range(0.0, 0.85) + 0.25 * masculine).min(1.0);
+        let back = BackHair::sample(stream, masculine);
+        let mut accessories = Accessories::sample(stream, masculine);
+        if back.is_tied_high() {
+            accessories.pin = None;
+        }
         let head = Head::sample(stream, maturity, masculine);
         let unit = stream.around(0.335, 0.02).clamp(0.285, 0.385);
         let tilt = stream.around(0.0, 0.13) + 0.06 * head.turn * stream.sign();
@@ -63,9 +68,9 @@ impl Plan {
             style: HairStyle::sample(stream),
             front: FrontHair::sample(stream, masculine),
             sides: SideHair::sample(stream, masculine),
-            back: BackHair::sample(stream, masculine),
+            back,
             clothes: Clothes::sample(stream, masculine),
-            accessories: Accessories::sample(stream, masculine),
+            accessories,
             palette: Palette::sample(&mut Stream::new(seed, index, Part::Colours)),
             show_through: stream.range(0.25, 0.6),
             head,

@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use super::accessories::bow;
+use super::accessories::{bow, tie_band};
 use super::canvas::{Canvas, View};
 use super::geometry::v;
 use super::hair::{HairPainter, Lock};
@@ -89,7 +89,11 @@ impl Portrait<'_> {
         );
         for tie in plan.back.ties() {
             let tilt = 0.5 * tie.x.signum();
-            bow(canvas, head.behind(tie), 0.3, tilt, &palette.accent);
+            if plan.back.bows {
+                bow(canvas, head.behind(tie), 0.26, tilt, &palette.accent);
+            } else {
+                tie_band(canvas, head.behind(tie), tilt, &palette.accent);
+            }
         }
         plan.accessories.paint_over(canvas, head, palette, plan.front.crown());
     }
