@@ -1,13 +1,17 @@
 //! The 1×1 convolution, which is a linear layer applied to every pixel.
 
-use crate::{Epilogue, Pixels, Sink, Source, Weights, reference};
+use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
+use crate::output::Output;
+use crate::scratch::Scratch;
+use crate::simd::simd_level;
+use crate::upsample::sum_by_four;
+use crate::{Epilogue, Pixels, Sink, Source, Weights};
 
 /// Weights of a 1×1 convolution, packed once for many calls of [`conv1x1`].
 #[derive(Clone, Debug)]
 pub struct PreparedConv1x1 {
-    plain: Vec<f32>,
-    c_in: usize,
-    c_out: usize,
+    packed: Vec<f32>,
+    layout: PackedLayout,
 }
 
 impl PreparedConv1x1 {
@@ -17,7 +21,11 @@ impl PreparedConv1x1 {
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
         assert_eq!(weights.len(), c_in * c_out, "length of the weights");
-        Self { plain: weights.to_vec(), c_in, c_out }
+        let layout = PackedLayout { taps: 1, c_from: c_in, c_to: c_out };
+        let mut packed = vec![0.0; layout.len()];
+        // SAFETY: the level is available and the lengths are right.
+        unsafe { pack_weights(simd_level(), weights, layout, false, packed.as_mut_ptr()) };
+        Self { packed, layout }
     }
 }
 
@@ -41,18 +49,30 @@ pub fn conv1x1(
     source.check(pixels);
     epilogue.check(pixels, c_out);
     assert_eq!(out.len(), pixels.total() * c_out, "length of the output");
-    let plain = match weights {
+    if out.is_empty() {
+        return;
+    }
+    let layout = PackedLayout { taps: 1, c_from: source.channels(), c_to: c_out };
+    let output = Output::new(out, c_out, epilogue);
+    let level = simd_level();
+    let window = Window::Pointwise(pixels);
+    match weights {
         Weights::Plain(weights) => {
             assert_eq!(weights.len(), source.channels() * c_out, "length of the weights");
-            weights
+            let mut packed = Scratch::new(layout.len());
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe {
+                pack_weights(level, weights, layout, false, packed.as_mut_ptr());
+                multiply_gathered(level, window, source, packed.as_mut_ptr(), layout, &output);
+            }
         }
         Weights::Prepared(prepared) => {
-            let channels = (prepared.c_in, prepared.c_out);
-            assert_eq!(channels, (source.channels(), c_out), "channels of the prepared weights");
-            &prepared.plain
+            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
+            let weights = prepared.packed.as_ptr();
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
         }
-    };
-    reference::conv1x1(pixels, source, plain, c_out, epilogue, out);
+    }
 }
 
 /// The gradient of [`conv1x1`] with respect to its input (after the prologue, before the epilogue).
@@ -74,7 +94,24 @@ pub fn conv1x1_data_grad(
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(weights.len(), sink.channels() * c_out, "length of the weights");
-    reference::conv1x1_data_grad(pixels, dy, c_out, weights, sink);
+    if pixels.total() * sink.channels() == 0 {
+        return;
+    }
+    if sink.upsampled {
+        return sum_by_four(pixels, sink, |sink| {
+            conv1x1_data_grad(pixels, dy, c_out, weights, sink);
+        });
+    }
+    let layout = PackedLayout { taps: 1, c_from: c_out, c_to: sink.channels() };
+    let (output, source) = (Output::from(sink), Source::new(dy, c_out));
+    let level = simd_level();
+    let mut packed = Scratch::new(layout.len());
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe {
+        pack_weights(level, weights, layout, true, packed.as_mut_ptr());
+        let (window, weights) = (Window::Pointwise(pixels), packed.as_mut_ptr());
+        multiply_gathered(level, window, &source, weights, layout, &output);
+    }
 }
 
 /// The gradient of [`conv1x1`] with respect to its weights; a prologue is recomputed.
@@ -96,7 +133,10 @@ pub fn conv1x1_weight_grad(
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(dw.len(), source.channels() * c_out, "length of dw");
-    reference::conv1x1_weight_grad(pixels, source, dy, c_out, dw);
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe {
+        weight_gradient(simd_level(), Window::Pointwise(pixels), source, dy, c_out, dw);
+    }
 }
 
 /// `out = x · weights + bias`: a linear layer on `rows` rows. Short for [`conv1x1`].

@@ -1,23 +1,31 @@
-//! The 3×3 convolution with stride 2 and zero padding 1.
+//! The 3×3 convolution with stride 2 and zero padding 1, as nine products of gathered pixels.
 
-use crate::{Epilogue, Pixels, Sink, Source, Weights, reference};
+use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
+use crate::output::Output;
+use crate::scratch::Scratch;
+use crate::simd::simd_level;
+use crate::upsample::sum_by_four;
+use crate::{Epilogue, Pixels, Sink, Source, Weights};
 
-/// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3_stride2`].
+/// Weights of a 3×3 convolution, packed once for many calls of [`conv3x3_stride2`].
 #[derive(Clone, Debug)]
 pub struct PreparedConv3x3Stride2 {
-    plain: Vec<f32>,
-    c_in: usize,
-    c_out: usize,
+    packed: Vec<f32>,
+    layout: PackedLayout,
 }
 
 impl PreparedConv3x3Stride2 {
-    /// Transforms `weights` `[3, 3, c_in, c_out]`.
+    /// Packs `weights` `[3, 3, c_in, c_out]`.
     ///
     /// # Panics
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
         assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
-        Self { plain: weights.to_vec(), c_in, c_out }
+        let layout = PackedLayout { taps: 9, c_from: c_in, c_to: c_out };
+        let mut packed = vec![0.0; layout.len()];
+        // SAFETY: the level is available and the lengths are right.
+        unsafe { pack_weights(simd_level(), weights, layout, false, packed.as_mut_ptr()) };
+        Self { packed, layout }
     }
 }
 
@@ -41,18 +49,30 @@ pub fn conv3x3_stride2(
     source.check(pixels);
     epilogue.check(pixels.halved(), c_out);
     assert_eq!(out.len(), pixels.halved().total() * c_out, "length of the output");
-    let plain = match weights {
+    if out.is_empty() {
+        return;
+    }
+    let layout = PackedLayout { taps: 9, c_from: source.channels(), c_to: c_out };
+    let output = Output::new(out, c_out, epilogue);
+    let level = simd_level();
+    let window = Window::Stride2(pixels);
+    match weights {
         Weights::Plain(weights) => {
             assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
-            weights
+            let mut packed = Scratch::new(layout.len());
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe {
+                pack_weights(level, weights, layout, false, packed.as_mut_ptr());
+                multiply_gathered(level, window, source, packed.as_mut_ptr(), layout, &output);
+            }
         }
         Weights::Prepared(prepared) => {
-            let channels = (prepared.c_in, prepared.c_out);
-            assert_eq!(channels, (source.channels(), c_out), "channels of the prepared weights");
-            &prepared.plain
+            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
+            let weights = prepared.packed.as_ptr();
+            // SAFETY: the level is available and all lengths have been checked.
+            unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
         }
-    };
-    reference::conv3x3_stride2(pixels, source, plain, c_out, epilogue, out);
+    }
 }
 
 /// The gradient of [`conv3x3_stride2`] with respect to its input (after the prologue, before the epilogue).
@@ -74,7 +94,26 @@ pub fn conv3x3_stride2_data_grad(
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
     assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
-    reference::conv3x3_stride2_data_grad(pixels, dy, c_out, weights, sink);
+    if pixels.total() * sink.channels() == 0 {
+        return;
+    }
+    if sink.upsampled {
+        return sum_by_four(pixels, sink, |sink| {
+            conv3x3_stride2_data_grad(pixels, dy, c_out, weights, sink);
+        });
+    }
+    let layout = PackedLayout { taps: 9, c_from: c_out, c_to: sink.channels() };
+    let (output, source) = (Output::from(sink), Source::new(dy, c_out));
+    let level = simd_level();
+    let mut packed = Scratch::new(layout.len());
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe {
+        pack_weights(level, weights, layout, true, packed.as_mut_ptr());
+        for (odd_y, odd_x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let window = Window::Stride2Transposed(pixels, odd_y, odd_x);
+            multiply_gathered(level, window, &source, packed.as_mut_ptr(), layout, &output);
+        }
+    }
 }
 
 /// The gradient of [`conv3x3_stride2`] with respect to its weights; a prologue is recomputed.
@@ -96,5 +135,8 @@ pub fn conv3x3_stride2_weight_grad(
     source.check(pixels);
     assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
     assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
-    reference::conv3x3_stride2_weight_grad(pixels, source, dy, c_out, dw);
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe {
+        weight_gradient(simd_level(), Window::Stride2(pixels), source, dy, c_out, dw);
+    }
 }

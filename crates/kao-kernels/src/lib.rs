@@ -8,6 +8,7 @@ mod channels;
 mod conv1x1;
 mod conv3x3;
 mod conv_stride2;
+mod gathered;
 mod gemm;
 mod group_norm;
 mod operands;

@@ -1,7 +1,9 @@
 //! Nearest ×2 upsampling on its own. Before a convolution it need not happen at all: see
 //! [`crate::Source::upsampled`] and [`crate::Sink::upsampled`].
 
-use crate::{Pixels, reference};
+use crate::parallel::{Shared, for_each_task};
+use crate::scratch::Scratch;
+use crate::{Pixels, Sink};
 
 /// Repeats every pixel twice along both sides.
 ///
@@ -13,7 +15,21 @@ use crate::{Pixels, reference};
 pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32]) {
     assert_eq!(x.len(), pixels.total() * channels, "length of x");
     assert_eq!(y.len(), 4 * pixels.total() * channels, "length of y");
-    reference::upsample_nearest(pixels, channels, x, y);
+    let line = pixels.w * channels;
+    let to = Shared::new(y.as_mut_ptr());
+    for_each_task(pixels.n * pixels.h, |row| {
+        let x = &x[row * line..][..line];
+        // SAFETY: y has two lines of twice the length for each line of x.
+        let y = unsafe { std::slice::from_raw_parts_mut(to.get().add(row * 4 * line), 4 * line) };
+        let (above, below) = y.split_at_mut(2 * line);
+        for (x, y) in
+            x.chunks_exact(channels.max(1)).zip(above.chunks_exact_mut(2 * channels.max(1)))
+        {
+            y[..channels].copy_from_slice(x);
+            y[channels..].copy_from_slice(x);
+        }
+        below.copy_from_slice(above);
+    });
 }
 
 /// The gradient of [`upsample_nearest`]: sums of four pixels.
@@ -26,5 +42,55 @@ pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32
 pub fn upsample_nearest_backward(pixels: Pixels, channels: usize, dy: &[f32], dx: &mut [f32]) {
     assert_eq!(dx.len(), pixels.total() * channels, "length of dx");
     assert_eq!(dy.len(), 4 * pixels.total() * channels, "length of dy");
-    reference::upsample_nearest_backward(pixels, channels, dy, dx);
+    let upsampled = Pixels::new(pixels.n, 2 * pixels.h, 2 * pixels.w);
+    add_fours(upsampled, dy, Sink::new(dx, channels));
+}
+
+/// Runs `gradient` into a buffer of full size, then sums its pixels by four into the sink: for
+/// convolutions that do not do so themselves.
+pub(crate) fn sum_by_four(pixels: Pixels, sink: Sink<'_>, gradient: impl FnOnce(Sink<'_>)) {
+    let channels = sink.channels();
+    let len = pixels.total() * channels;
+    let mut full = Scratch::new(len);
+    // SAFETY: the buffer is at least as long.
+    let full = unsafe { std::slice::from_raw_parts_mut(full.as_mut_ptr(), len) };
+    gradient(Sink::new(full, channels));
+    add_fours(pixels, full, sink);
+}
+
+/// Sums the pixels of `full` `[N, H, W, C]` by four.
+fn add_fours(pixels: Pixels, full: &[f32], sink: Sink<'_>) {
+    let (c, c_first, c_second) = (sink.channels(), sink.c_first, sink.c_second);
+    let (width, accumulate) = (pixels.w / 2, sink.accumulate);
+    let (first, second) =
+        (Shared::new(sink.first.as_mut_ptr()), Shared::new(sink.second.as_mut_ptr()));
+    for_each_task(pixels.n * pixels.h / 2, |row| {
+        let lines = &full[row * 2 * pixels.w * c..][..2 * pixels.w * c];
+        let (above, below) = lines.split_at(pixels.w * c);
+        // SAFETY: the slices hold half the lines at half the length; each task has its own.
+        let (first, second) = unsafe {
+            (
+                std::slice::from_raw_parts_mut(
+                    first.get().add(row * width * c_first),
+                    width * c_first,
+                ),
+                std::slice::from_raw_parts_mut(
+                    second.get().add(row * width * c_second),
+                    width * c_second,
+                ),
+            )
+        };
+        for x in 0..width {
+            for (part, first_channel, channels) in
+                [(&mut *first, 0, c_first), (&mut *second, c_first, c_second)]
+            {
+                let from = 2 * x * c + first_channel;
+                for (i, to) in part[x * channels..][..channels].iter_mut().enumerate() {
+                    let sum = (above[from + i] + above[from + c + i])
+                        + (below[from + i] + below[from + c + i]);
+                    *to = if accumulate { *to + sum } else { sum };
+                }
+            }
+        }
+    });
 }

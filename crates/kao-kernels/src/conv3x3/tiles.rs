@@ -6,7 +6,7 @@
 use super::transform;
 use super::weights::PLANES;
 use crate::activation::{Pointwise, for_activation};
-use crate::gemm::pack::{Rows, clear_padding, copy_rows};
+use crate::gemm::pack::{Rows, copy_source};
 use crate::gemm::{BLOCK, PANEL};
 use crate::output::Output;
 use crate::simd::{Kernel, Simd};
@@ -156,24 +156,7 @@ impl TransformInput<'_> {
             } else {
                 ((image * h + y - 1) * w, w, 1)
             };
-            let parts = [
-                (source.first, source.c_first, 0),
-                (source.second, source.c_second, source.c_first),
-            ];
-            for (part, c, first) in parts {
-                if c > 0 {
-                    let (scale, shift) = match &source.prologue {
-                        Some(prologue) => {
-                            let place = image * source.channels() + first;
-                            (prologue.scale.as_ptr().add(place), prologue.shift.as_ptr().add(place))
-                        }
-                        None => (std::ptr::null(), std::ptr::null()),
-                    };
-                    let from = part.as_ptr().add(pixel * c);
-                    copy_rows::<S, P>(to, first, from, n_stored, c, repeat, scale, shift);
-                }
-            }
-            clear_padding(to, w, source.channels());
+            copy_source::<S, P>(source, image, pixel, n_stored, repeat, to);
         }
     }
 

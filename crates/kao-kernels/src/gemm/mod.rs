@@ -18,6 +18,9 @@ use crate::simd::Simd;
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 32;
 
+/// Rows that [`multiply_transposed`] takes at once: two blocks of them fit the first cache.
+const DEPTH: usize = 128;
+
 /// Columns of a block.
 pub(crate) const BLOCK: usize = 16;
 
@@ -173,28 +176,36 @@ pub(crate) unsafe fn multiply_transposed<S: Simd>(
     debug_assert!(rows.is_multiple_of(BLOCK) && columns.is_multiple_of(BLOCK));
     let height = if S::LANES == 16 { 8 } else { 4 };
     let width = if S::LANES == 16 { 2 * BLOCK } else { BLOCK };
-    let mut column = 0;
-    while column < columns {
-        let mut row = 0;
-        while row < rows {
-            // SAFETY: the tile lies within what the caller promised.
-            unsafe {
-                let a = a.add(row / BLOCK * a_block_stride + row % BLOCK);
-                let b = b.add(column / BLOCK * b_block_stride);
-                let c = c.add(row * c_stride + column);
-                if S::LANES == 16 {
-                    if columns - column == BLOCK {
-                        tile_tn::<S, 8, 1>(depth, a, b, b_block_stride, c, c_stride, accumulate);
+    let mut done = 0;
+    // At least once, so that C is cleared where there is nothing to sum.
+    while done < depth.max(1) {
+        let depth = (depth - done).min(DEPTH);
+        let accumulate = accumulate || done > 0;
+        let mut column = 0;
+        while column < columns {
+            let mut row = 0;
+            while row < rows {
+                // SAFETY: the tile lies within what the caller promised.
+                unsafe {
+                    let a = a.add(row / BLOCK * a_block_stride + row % BLOCK + done * BLOCK);
+                    let b = b.add(column / BLOCK * b_block_stride + done * BLOCK);
+                    let c = c.add(row * c_stride + column);
+                    let stride = b_block_stride;
+                    if S::LANES == 16 {
+                        if columns - column == BLOCK {
+                            tile_tn::<S, 8, 1>(depth, a, b, stride, c, c_stride, accumulate);
+                        } else {
+                            tile_tn::<S, 8, 2>(depth, a, b, stride, c, c_stride, accumulate);
+                        }
                     } else {
-                        tile_tn::<S, 8, 2>(depth, a, b, b_block_stride, c, c_stride, accumulate);
+                        tile_tn::<S, 4, 1>(depth, a, b, stride, c, c_stride, accumulate);
                     }
-                } else {
-                    tile_tn::<S, 4, 1>(depth, a, b, b_block_stride, c, c_stride, accumulate);
                 }
+                row += height;
             }
-            row += height;
+            column += width;
         }
-        column += width;
+        done += DEPTH;
     }
 }
 

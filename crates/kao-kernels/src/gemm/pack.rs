@@ -1,6 +1,7 @@
 //! Operands on their way into the layouts of the matrix product.
 
 use super::{BLOCK, PANEL};
+use crate::Source;
 use crate::activation::Pointwise;
 use crate::simd::Simd;
 
@@ -24,6 +25,43 @@ impl Rows {
     }
 }
 
+/// Copies stored pixels of a source, all its channels, through its prologue (whose activation is
+/// P), each `repeat` times, and clears the rest of the last block.
+///
+/// # Safety
+/// S is available; the source holds `rows` pixels of `image` from `pixel` on; `to` has room for
+/// `rows · repeat` rows of all channels.
+#[inline(always)]
+pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
+    source: &Source<'_>,
+    image: usize,
+    pixel: usize,
+    rows: usize,
+    repeat: usize,
+    to: Rows,
+) {
+    let parts =
+        [(source.first, source.c_first, 0), (source.second, source.c_second, source.c_first)];
+    // SAFETY: the caller's promise; the prologue's lengths were checked with the source's.
+    unsafe {
+        for (part, channels, first) in parts {
+            if channels == 0 {
+                continue;
+            }
+            let (scale, shift) = match &source.prologue {
+                Some(prologue) => {
+                    let place = image * source.channels() + first;
+                    (prologue.scale.as_ptr().add(place), prologue.shift.as_ptr().add(place))
+                }
+                None => (std::ptr::null(), std::ptr::null()),
+            };
+            let from = part.as_ptr().add(pixel * channels);
+            copy_rows::<S, P>(to, first, from, rows, channels, repeat, scale, shift);
+        }
+        clear_padding(to, rows * repeat, source.channels());
+    }
+}
+
 /// Copies `rows` rows of `channels` values to the channels from `first_channel` on, through
 /// `act(x · scale + shift)` where there is a scale. Each row is written `repeat` times.
 ///
@@ -32,7 +70,7 @@ impl Rows {
 /// `channels` values; `to` has room for `rows · repeat` rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn copy_rows<S: Simd, P: Pointwise>(
+unsafe fn copy_rows<S: Simd, P: Pointwise>(
     to: Rows,
     first_channel: usize,
     from: *const f32,
@@ -91,7 +129,7 @@ pub(crate) unsafe fn copy_rows<S: Simd, P: Pointwise>(
 /// # Safety
 /// `to` has room for `rows` rows of `channels` rounded up to a block.
 #[inline(always)]
-pub(crate) unsafe fn clear_padding(to: Rows, rows: usize, channels: usize) {
+unsafe fn clear_padding(to: Rows, rows: usize, channels: usize) {
     for row in 0..rows {
         for channel in channels..channels.next_multiple_of(BLOCK) {
             // SAFETY: the caller's promise.

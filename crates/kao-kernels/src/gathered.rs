@@ -1,0 +1,525 @@
+//! Convolutions as matrix products whose left operand is gathered from pixels: 1×1, and 3×3 with
+//! stride 2.
+//!
+//! Every output row (a pixel) has one input pixel for each tap, or none where the window leaves the
+//! image. Each tap is a product of gathered rows with its own weights; taps are summed in their
+//! order, so a result depends neither on the batch nor on the threads.
+
+use crate::activation::{Pointwise, for_activation};
+use crate::gemm::pack::{Rows, copy_source, pack_panel, pack_panel_transposed};
+use crate::gemm::{BLOCK, PANEL, multiply, multiply_transposed};
+use crate::output::Output;
+use crate::parallel::{Shared, for_each_task};
+use crate::scratch::Scratch;
+use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
+use crate::{Pixels, Source};
+
+/// Which input pixels an output pixel sees.
+#[derive(Clone, Copy)]
+pub(crate) enum Window {
+    /// Its own.
+    Pointwise(Pixels),
+    /// The 3×3 around (2y, 2x), for inputs of these pixels.
+    Stride2(Pixels),
+    /// The transpose of `Stride2`, for the outputs (pixels of the convolution's input) with these
+    /// parities of y and x. Taps are those of the parity; see [`Window::weight_tap`].
+    Stride2Transposed(Pixels, usize, usize),
+}
+
+impl Window {
+    /// Output pixels.
+    fn rows(self) -> usize {
+        match self {
+            Self::Pointwise(pixels) => pixels.total(),
+            Self::Stride2(pixels) => pixels.halved().total(),
+            Self::Stride2Transposed(pixels, y, x) => {
+                let (high, wide) = lattice(pixels, y, x);
+                pixels.n * high * wide
+            }
+        }
+    }
+
+    fn taps(self) -> usize {
+        match self {
+            Self::Pointwise(_) => 1,
+            Self::Stride2(_) => 9,
+            // Even places are hit by the middle row of weights, odd ones by the outer two.
+            Self::Stride2Transposed(_, y, x) => (1 + y) * (1 + x),
+        }
+    }
+
+    /// The place of a tap in the weights `[3, 3, …]`.
+    fn weight_tap(self, tap: usize) -> usize {
+        match self {
+            Self::Pointwise(_) | Self::Stride2(_) => tap,
+            Self::Stride2Transposed(_, y, x) => {
+                let (ky, kx) = transposed_tap(tap, y, x);
+                ky * 3 + kx
+            }
+        }
+    }
+
+    /// Image, and y and x of an output row: its pixel, counted in the output's own lattice.
+    fn place(self, row: usize) -> (usize, usize, usize) {
+        let (high, wide) = match self {
+            Self::Pointwise(pixels) => (pixels.h, pixels.w),
+            Self::Stride2(pixels) => (pixels.h.div_ceil(2), pixels.w.div_ceil(2)),
+            Self::Stride2Transposed(pixels, y, x) => lattice(pixels, y, x),
+        };
+        (row / (high * wide), row / wide % high, row % wide)
+    }
+
+    /// Where an output row is written.
+    fn output_pixel(self, row: usize) -> usize {
+        match self {
+            Self::Pointwise(_) | Self::Stride2(_) => row,
+            Self::Stride2Transposed(pixels, odd_y, odd_x) => {
+                let (image, y, x) = self.place(row);
+                (image * pixels.h + 2 * y + odd_y) * pixels.w + 2 * x + odd_x
+            }
+        }
+    }
+
+    /// The line and column of the input that an output pixel sees through a tap.
+    fn input_place(self, y: usize, x: usize, tap: usize) -> Option<(usize, usize)> {
+        match self {
+            Self::Pointwise(_) => Some((y, x)),
+            Self::Stride2(pixels) => {
+                let (y, x) = ((2 * y + tap / 3).checked_sub(1)?, (2 * x + tap % 3).checked_sub(1)?);
+                (y < pixels.h && x < pixels.w).then_some((y, x))
+            }
+            Self::Stride2Transposed(pixels, odd_y, odd_x) => {
+                let (ky, kx) = transposed_tap(tap, odd_y, odd_x);
+                // 2·(y of dy) + ky − 1 = y of dx, and likewise for x.
+                let (y, x) = ((2 * y + odd_y + 1 - ky) / 2, (2 * x + odd_x + 1 - kx) / 2);
+                let halved = pixels.halved();
+                (y < halved.h && x < halved.w).then_some((y, x))
+            }
+        }
+    }
+
+    /// The pixels of the input.
+    fn input(self) -> Pixels {
+        match self {
+            Self::Pointwise(pixels) | Self::Stride2(pixels) => pixels,
+            Self::Stride2Transposed(pixels, ..) => pixels.halved(),
+        }
+    }
+}
+
+/// Height and width of the pixels with these parities.
+fn lattice(pixels: Pixels, odd_y: usize, odd_x: usize) -> (usize, usize) {
+    ((pixels.h + 1 - odd_y) / 2, (pixels.w + 1 - odd_x) / 2)
+}
+
+fn transposed_tap(tap: usize, odd_y: usize, odd_x: usize) -> (usize, usize) {
+    let (i, j) = (tap / (1 + odd_x), tap % (1 + odd_x));
+    (if odd_y == 1 { 2 * i } else { 1 }, if odd_x == 1 { 2 * j } else { 1 })
+}
+
+/// The shape of packed weights: `taps` matrices `[c_from, c_to]`, each in panels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct PackedLayout {
+    pub(crate) taps: usize,
+    pub(crate) c_from: usize,
+    pub(crate) c_to: usize,
+}
+
+impl PackedLayout {
+    fn panels(self) -> usize {
+        self.c_to.div_ceil(PANEL)
+    }
+
+    fn panel_stride(self) -> usize {
+        self.c_from * PANEL + BLOCK
+    }
+
+    fn tap_stride(self) -> usize {
+        self.panels() * self.panel_stride()
+    }
+
+    pub(crate) fn len(self) -> usize {
+        self.taps * self.tap_stride()
+    }
+}
+
+/// Packs weights `[taps, c_from, c_to]`, or with `transposed` `[taps, c_to, c_from]`.
+///
+/// # Safety
+/// The level is available, `weights` has that length, and `to` has room for the layout.
+pub(crate) unsafe fn pack_weights(
+    level: SimdLevel,
+    weights: &[f32],
+    layout: PackedLayout,
+    transposed: bool,
+    to: *mut f32,
+) {
+    let to = Shared::new(to);
+    for_each_task(layout.taps * layout.panels(), |task| {
+        let (tap, panel) = (task / layout.panels(), task % layout.panels());
+        let kernel = PackPanel {
+            weights: &weights[tap * layout.c_from * layout.c_to..],
+            layout,
+            transposed,
+            panel,
+            // SAFETY: the caller's promise.
+            to: unsafe { to.get().add(tap * layout.tap_stride() + panel * layout.panel_stride()) },
+        };
+        // SAFETY: the caller's promise; each task has a panel of its own.
+        unsafe { dispatch(level, kernel) };
+    });
+}
+
+struct PackPanel<'a> {
+    weights: &'a [f32],
+    layout: PackedLayout,
+    transposed: bool,
+    panel: usize,
+    to: *mut f32,
+}
+
+impl Kernel for PackPanel<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (from, first) = (self.weights.as_ptr(), self.panel * PANEL);
+        let PackedLayout { c_from, c_to, .. } = self.layout;
+        // SAFETY: the weights hold the matrix, and `to` the panel.
+        unsafe {
+            if self.transposed {
+                pack_panel_transposed::<S>(self.to, from, c_from, c_from, first, c_to);
+            } else {
+                pack_panel::<S>(self.to, from, c_to, c_from, first, c_to);
+            }
+        }
+    }
+}
+
+/// Rows of a task.
+const TASK_ROWS: usize = 56;
+
+/// `output = gathered source · weights`, for all rows of the window.
+///
+/// # Safety
+/// The level is available; the source fits the window's input and has `layout.c_from` channels; the
+/// packed weights have the layout, with all taps of `[3, 3]` or one; the output fits the window.
+pub(crate) unsafe fn multiply_gathered(
+    level: SimdLevel,
+    window: Window,
+    source: &Source<'_>,
+    weights: *const f32,
+    layout: PackedLayout,
+    output: &Output<'_>,
+) {
+    let weights = Shared::new(weights.cast_mut());
+    // Few rows are dealt out by panels too, so that all threads have work.
+    let n_rows = window.rows();
+    let row_tasks = n_rows.div_ceil(TASK_ROWS);
+    let panel_tasks =
+        if row_tasks < 2 * rayon::current_num_threads() { layout.panels() } else { 1 };
+    for_each_task(row_tasks * panel_tasks, |task| {
+        let (row_task, panel_task) = (task / panel_tasks, task % panel_tasks);
+        let first = row_task * n_rows / row_tasks;
+        let rows = (first, (row_task + 1) * n_rows / row_tasks - first);
+        let first = panel_task * layout.panels() / panel_tasks;
+        let panels = (first, (panel_task + 1) * layout.panels() / panel_tasks - first);
+        let tap_len = rows.1 * layout.c_from.next_multiple_of(BLOCK);
+        let mut gathered = Scratch::new(window.taps() * tap_len);
+        let mut products = Scratch::new(rows.1 * PANEL);
+        let kernel = MultiplyRows {
+            window,
+            source,
+            weights: weights.get(),
+            layout,
+            output,
+            rows,
+            panels,
+            gathered: gathered.as_mut_ptr(),
+            products: products.as_mut_ptr(),
+        };
+        // SAFETY: the caller's promise; each task has rows and panels of its own.
+        unsafe { dispatch(level, kernel) };
+    });
+}
+
+struct MultiplyRows<'a> {
+    window: Window,
+    source: &'a Source<'a>,
+    weights: *const f32,
+    layout: PackedLayout,
+    output: &'a Output<'a>,
+    rows: (usize, usize),
+    panels: (usize, usize),
+    gathered: *mut f32,
+    products: *mut f32,
+}
+
+impl Kernel for MultiplyRows<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let (window, layout, rows) = (self.window, self.layout, self.rows);
+        let tap_len = rows.1 * layout.c_from.next_multiple_of(BLOCK);
+        // SAFETY: the working memory has room for rows, taps and one panel.
+        unsafe {
+            for tap in 0..window.taps() {
+                gather::<S>(
+                    window,
+                    self.source,
+                    rows,
+                    tap,
+                    self.gathered.add(tap * tap_len),
+                    rows.1,
+                );
+            }
+            for panel in self.panels.0..self.panels.0 + self.panels.1 {
+                let columns = (layout.c_to - panel * PANEL).min(PANEL);
+                for tap in 0..window.taps() {
+                    let weights = self.weights.add(
+                        window.weight_tap(tap) * layout.tap_stride()
+                            + panel * layout.panel_stride(),
+                    );
+                    multiply::<S>(
+                        rows.1,
+                        layout.c_from,
+                        columns,
+                        self.gathered.add(tap * tap_len),
+                        rows.1 * BLOCK,
+                        weights,
+                        PANEL,
+                        self.products,
+                        PANEL,
+                        tap > 0,
+                    );
+                }
+                for row in 0..rows.1 {
+                    let (image, ..) = window.place(rows.0 + row);
+                    let pixel = window.output_pixel(rows.0 + row);
+                    let mut column = 0;
+                    while column < columns {
+                        let lanes = (columns - column).min(S::LANES);
+                        let channel = panel * PANEL + column;
+                        let product = S::load(self.products.add(row * PANEL + column));
+                        let bias = self.output.bias::<S>(image, channel, lanes);
+                        self.output.write::<S>(pixel, channel, lanes, S::add(product, bias));
+                        column += lanes;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Gathers what `rows` (first, number) see through a tap, in blocked layout of `group_rows` rows.
+///
+/// # Safety
+/// S is available; the source fits the window's input; `to` has room for the rows.
+#[inline(always)]
+unsafe fn gather<S: Simd>(
+    window: Window,
+    source: &Source<'_>,
+    rows: (usize, usize),
+    tap: usize,
+    to: *mut f32,
+    group_rows: usize,
+) {
+    let activation = source.prologue.map(|prologue| prologue.activation).unwrap_or_default();
+    // SAFETY: the caller's promise.
+    for_activation!(activation, P => unsafe {
+        gather_with::<S, P>(window, source, rows, tap, to, group_rows);
+    });
+}
+
+#[inline(always)]
+unsafe fn gather_with<S: Simd, P: Pointwise>(
+    window: Window,
+    source: &Source<'_>,
+    rows: (usize, usize),
+    tap: usize,
+    to: *mut f32,
+    group_rows: usize,
+) {
+    let channels = source.channels();
+    let block_stride = group_rows * BLOCK;
+    let input = window.input();
+    let side_by_side = matches!(window, Window::Pointwise(_)) && !source.upsampled;
+    let mut row = 0;
+    while row < rows.1 {
+        let (image, y, x) = window.place(rows.0 + row);
+        // Rows that follow each other in the input too, to the end of the image.
+        let run = if side_by_side {
+            (rows.1 - row).min(input.per_image() - (y * input.w + x))
+        } else {
+            1
+        };
+        // SAFETY: the rows lie within the window, their input pixels within the source, and
+        // `to` has room for all rows.
+        unsafe {
+            let to = Rows { to: to.add(row * BLOCK), row_stride: BLOCK, block_stride };
+            if let Some((y, x)) = window.input_place(y, x, tap) {
+                let pixel = if source.upsampled {
+                    (image * (input.h / 2) + y / 2) * (input.w / 2) + x / 2
+                } else {
+                    (image * input.h + y) * input.w + x
+                };
+                copy_source::<S, P>(source, image, pixel, run, 1, to);
+            } else {
+                for block in 0..channels.div_ceil(BLOCK) {
+                    to.to.add(block * block_stride).write_bytes(0, BLOCK);
+                }
+            }
+        }
+        row += run;
+    }
+}
+
+/// The most gathered inputs and gradients of a group, in f32.
+const GROUP_LEN: usize = 1_800_000;
+/// Rows of a gathering task.
+const GATHER_ROWS: usize = 64;
+
+/// `dw = gathered sourceᵀ · dy`, `[taps, C_in, c_out]`.
+///
+/// # Safety
+/// The level is available; the source fits the window's input, dy (`[rows, c_out]`) its rows, dw
+/// taps and channels.
+pub(crate) unsafe fn weight_gradient(
+    level: SimdLevel,
+    window: Window,
+    source: &Source<'_>,
+    dy: &[f32],
+    c_out: usize,
+    dw: &mut [f32],
+) {
+    let (c_in, n_rows, taps) = (source.channels(), window.rows(), window.taps());
+    if n_rows == 0 || dw.is_empty() {
+        dw.fill(0.0);
+        return;
+    }
+    let (padded_in, padded_out) = (c_in.next_multiple_of(BLOCK), c_out.next_multiple_of(BLOCK));
+    let mut sums_memory = Scratch::new(taps * padded_in * padded_out);
+    let sums = Shared::new(sums_memory.as_mut_ptr());
+    let rows_of_output = Pixels::rows(n_rows);
+    // Groups depend on the channels alone.
+    let group_len = (GROUP_LEN / (taps * padded_in + padded_out)).max(GATHER_ROWS);
+    let mut first_row = 0;
+    while first_row < n_rows {
+        let group_rows = group_len.min(n_rows - first_row);
+        let mut inputs = Scratch::new(taps * group_rows * padded_in);
+        let mut gradients = Scratch::new(group_rows * padded_out);
+        let inputs = Shared::new(inputs.as_mut_ptr());
+        let gradients = Shared::new(gradients.as_mut_ptr());
+        for_each_task(group_rows.div_ceil(GATHER_ROWS), |task| {
+            let first = task * GATHER_ROWS;
+            let n = GATHER_ROWS.min(group_rows - first);
+            let dy = Source::new(dy, c_out);
+            // SAFETY: the caller's promise; each task has rows of its own.
+            unsafe {
+                for tap in 0..taps {
+                    dispatch(
+                        level,
+                        Gather {
+                            window,
+                            source,
+                            rows: (first_row + first, n),
+                            tap,
+                            to: inputs.get().add(tap * group_rows * padded_in + first * BLOCK),
+                            group_rows,
+                        },
+                    );
+                }
+                dispatch(
+                    level,
+                    Gather {
+                        window: Window::Pointwise(rows_of_output),
+                        source: &dy,
+                        rows: (first_row + first, n),
+                        tap: 0,
+                        to: gradients.get().add(first * BLOCK),
+                        group_rows,
+                    },
+                );
+            }
+        });
+        let blocks = padded_in / BLOCK;
+        for_each_task(taps * blocks, |task| {
+            let (tap, block) = (task / blocks, task % blocks);
+            // SAFETY: each task has rows of the sums of its own.
+            unsafe {
+                dispatch(
+                    level,
+                    MultiplyBlock {
+                        depth: group_rows,
+                        padded_out,
+                        inputs: inputs
+                            .get()
+                            .add(tap * group_rows * padded_in + block * group_rows * BLOCK),
+                        gradients: gradients.get(),
+                        sums: sums.get().add((tap * padded_in + block * BLOCK) * padded_out),
+                        accumulate: first_row > 0,
+                    },
+                );
+            }
+        });
+        first_row += group_rows;
+    }
+    for tap in 0..taps {
+        for row in 0..c_in {
+            let to = &mut dw[(tap * c_in + row) * c_out..][..c_out];
+            // SAFETY: the sums hold this row, and all tasks are done.
+            let from = unsafe {
+                let from = sums.get().add((tap * padded_in + row) * padded_out);
+                std::slice::from_raw_parts(from, c_out)
+            };
+            to.copy_from_slice(from);
+        }
+    }
+}
+
+struct Gather<'a> {
+    window: Window,
+    source: &'a Source<'a>,
+    rows: (usize, usize),
+    tap: usize,
+    to: *mut f32,
+    group_rows: usize,
+}
+
+impl Kernel for Gather<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the caller of `dispatch` promises it.
+        unsafe {
+            gather::<S>(self.window, self.source, self.rows, self.tap, self.to, self.group_rows);
+        }
+    }
+}
+
+/// One block of input channels of one tap, against all output channels.
+struct MultiplyBlock {
+    depth: usize,
+    padded_out: usize,
+    inputs: *const f32,
+    gradients: *const f32,
+    sums: *mut f32,
+    accumulate: bool,
+}
+
+impl Kernel for MultiplyBlock {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the caller of `dispatch` promises it.
+        unsafe {
+            multiply_transposed::<S>(
+                self.depth,
+                BLOCK,
+                self.padded_out,
+                self.inputs,
+                self.depth * BLOCK,
+                self.gradients,
+                self.depth * BLOCK,
+                self.sums,
+                self.padded_out,
+                self.accumulate,
+            );
+        }
+    }
+}
