@@ -36,6 +36,18 @@ mod tests {
     }
 
     #[test]
+    fn torchvision_draws_the_same() {
+        // `testdata/make_grid.py` made the picture.
+        let expected = concat!(env!("CARGO_MANIFEST_DIR"), "/src/render/testdata/grid.png");
+        let shape = [7, 3, 5, 4];
+        let n_values = shape.iter().product::<usize>();
+        let data = (0..n_values).map(|i| (37 * i % 300) as f32 / 127.5 - 1.1).collect();
+        let images = Images::from_vec(shape, data).unwrap();
+        let picture = grid(&images, 3, &Layout::default()).unwrap();
+        assert!(picture == crate::render::read_png(expected).unwrap());
+    }
+
+    #[test]
     fn five_images_in_two_columns() {
         let images = flat(&[-1.0, 0.0, 1.0, 3.0, -0.5], 3);
         let picture = grid(&images, 2, &Layout::default()).unwrap();

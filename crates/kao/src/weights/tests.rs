@@ -387,7 +387,7 @@ fn mutated(whole: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..Default::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     // No input panics. What is read from it does not matter.
 
@@ -432,6 +432,11 @@ proptest! {
     fn mutated_safetensors_are_survived(bytes in mutated(SAFETENSORS.clone())) {
         let _ = read_bytes(&bytes);
     }
+}
+
+proptest! {
+    // Each case waits for the disk.
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 16, ..Default::default() })]
 
     #[test]
     fn any_tensors_survive_the_round_trip(
