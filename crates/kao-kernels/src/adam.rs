@@ -1,6 +1,10 @@
 //! The optimizer's step and the moving average of the weights, in place.
 
-use crate::reference;
+use crate::parallel::{Shared, for_each_task};
+use crate::simd::{Kernel, Simd, dispatch, simd_level};
+
+/// Elements of a task.
+const CHUNK: usize = 1 << 15;
 
 /// One step of Adam (Kingma and Ba 2015), with decoupled weight decay (Loshchilov and Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,7 +48,40 @@ pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &m
     assert_eq!(p.len(), m.len(), "lengths of parameters and first moments");
     assert_eq!(p.len(), v.len(), "lengths of parameters and second moments");
     assert!(adam.step > 0, "the first step has the number 1");
-    reference::adam_step(adam, p, g, m, v);
+    let correction1 = 1.0 - f64::from(adam.beta1).powf(adam.step as f64);
+    let correction2 = 1.0 - f64::from(adam.beta2).powf(adam.step as f64);
+    let factors = Factors {
+        gradient_scale: adam.gradient_scale,
+        beta1: adam.beta1,
+        one_minus_beta1: (1.0 - f64::from(adam.beta1)) as f32,
+        beta2: adam.beta2,
+        one_minus_beta2: (1.0 - f64::from(adam.beta2)) as f32,
+        keep: (1.0 - f64::from(adam.lr) * f64::from(adam.weight_decay)) as f32,
+        minus_lr: (-f64::from(adam.lr) / correction1) as f32,
+        one_over_correction2: (1.0 / correction2) as f32,
+        eps: adam.eps,
+    };
+    let (p, len) = (Shared::new(p.as_mut_ptr()), p.len());
+    let (m, v) = (Shared::new(m.as_mut_ptr()), Shared::new(v.as_mut_ptr()));
+    let level = simd_level();
+    for_each_task(len.div_ceil(CHUNK), |task| {
+        let first = task * CHUNK;
+        // SAFETY: the level is available; all slices have the same length, and each task a part of
+        // its own.
+        unsafe {
+            dispatch(
+                level,
+                Step {
+                    factors,
+                    len: CHUNK.min(len - first),
+                    p: p.get().add(first),
+                    g: g.as_ptr().add(first),
+                    m: m.get().add(first),
+                    v: v.get().add(first),
+                },
+            );
+        }
+    });
 }
 
 /// `average += (1 − decay) · (values − average)`, in place; any shape.
@@ -53,5 +90,128 @@ pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &m
 /// If the lengths differ.
 pub fn ema_update(decay: f32, average: &mut [f32], values: &[f32]) {
     assert_eq!(average.len(), values.len(), "lengths of average and values");
-    reference::ema_update(decay, average, values);
+    let (average, len) = (Shared::new(average.as_mut_ptr()), average.len());
+    let level = simd_level();
+    for_each_task(len.div_ceil(CHUNK), |task| {
+        let values = &values[task * CHUNK..len.min((task + 1) * CHUNK)];
+        // SAFETY: the level is available; both slices have the same length, and each task a part
+        // of its own.
+        unsafe {
+            let average = average.get().add(task * CHUNK);
+            dispatch(level, Blend { rate: (1.0 - f64::from(decay)) as f32, average, values });
+        }
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Factors {
+    gradient_scale: f32,
+    beta1: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    keep: f32,
+    minus_lr: f32,
+    one_over_correction2: f32,
+    eps: f32,
+}
+
+struct Step {
+    factors: Factors,
+    len: usize,
+    p: *mut f32,
+    g: *const f32,
+    m: *mut f32,
+    v: *mut f32,
+}
+
+impl Kernel for Step {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut i = 0;
+        // SAFETY: all four hold `len` values.
+        unsafe {
+            while i + S::LANES <= self.len {
+                let (p, m, v) = (self.p.add(i), self.m.add(i), self.v.add(i));
+                let (new_p, new_m, new_v) = step::<S>(
+                    &self.factors,
+                    S::load(p),
+                    S::load(self.g.add(i)),
+                    S::load(m),
+                    S::load(v),
+                );
+                S::store(p, new_p);
+                S::store(m, new_m);
+                S::store(v, new_v);
+                i += S::LANES;
+            }
+            let rest = self.len - i;
+            if rest > 0 {
+                let (p, m, v) = (self.p.add(i), self.m.add(i), self.v.add(i));
+                let (new_p, new_m, new_v) = step::<S>(
+                    &self.factors,
+                    S::load_part(p, rest),
+                    S::load_part(self.g.add(i), rest),
+                    S::load_part(m, rest),
+                    S::load_part(v, rest),
+                );
+                S::store_part(p, rest, new_p);
+                S::store_part(m, rest, new_m);
+                S::store_part(v, rest, new_v);
+            }
+        }
+    }
+}
+
+/// The new p, m and v.
+#[inline(always)]
+unsafe fn step<S: Simd>(
+    factors: &Factors,
+    p: S::V,
+    g: S::V,
+    m: S::V,
+    v: S::V,
+) -> (S::V, S::V, S::V) {
+    // SAFETY: S is available, as the caller promises.
+    unsafe {
+        let g = S::mul(g, S::splat(factors.gradient_scale));
+        let m = S::fma(m, S::splat(factors.beta1), S::mul(g, S::splat(factors.one_minus_beta1)));
+        let squared = S::mul(S::mul(g, g), S::splat(factors.one_minus_beta2));
+        let v = S::fma(v, S::splat(factors.beta2), squared);
+        let root = S::sqrt(S::mul(v, S::splat(factors.one_over_correction2)));
+        let direction = S::div(m, S::add(root, S::splat(factors.eps)));
+        let p = S::mul(p, S::splat(factors.keep));
+        (S::fma(direction, S::splat(factors.minus_lr), p), m, v)
+    }
+}
+
+struct Blend<'a> {
+    rate: f32,
+    average: *mut f32,
+    values: &'a [f32],
+}
+
+impl Kernel for Blend<'_> {
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let len = self.values.len();
+        let mut i = 0;
+        while i < len {
+            let lanes = (len - i).min(S::LANES);
+            // SAFETY: the average is as long as the values.
+            unsafe {
+                let (to, from) = (self.average.add(i), self.values.as_ptr().add(i));
+                if lanes == S::LANES {
+                    let old = S::load(to);
+                    let new = S::fma(S::splat(self.rate), S::sub(S::load(from), old), old);
+                    S::store(to, new);
+                } else {
+                    let old = S::load_part(to, lanes);
+                    let difference = S::sub(S::load_part(from, lanes), old);
+                    S::store_part(to, lanes, S::fma(S::splat(self.rate), difference, old));
+                }
+            }
+            i += lanes;
+        }
+    }
 }

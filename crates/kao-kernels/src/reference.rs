@@ -448,7 +448,7 @@ pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: 
 
 /// What dropout multiplies element `index` by: 0, or 1 / (1 − rate).
 pub fn dropout_factor(dropout: Dropout, index: usize) -> f64 {
-    f64::from(dropout.factor(index))
+    f64::from(dropout.factor(index as u32))
 }
 
 /// Twin of [`crate::group_norm_backward`].

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 /// A cache line, so that buffers are aligned to one.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([f32; 16]);
+struct Line(#[allow(dead_code)] [f32; 16]);
 
 thread_local! {
     static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
