@@ -55,19 +55,19 @@ pub(super) enum HighlightKind {
 
 impl EyeForm {
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let half_width = stream.around(0.275, 0.02);
-        let height = lerp(0.31, 0.18, maturity) + stream.around(0.0, 0.025) - 0.03 * masculine;
-        let half_height = height.clamp(0.13, 0.36);
+        let half_width = stream.around(0.265, 0.02);
+        let height = lerp(0.3, 0.17, maturity) + stream.around(0.0, 0.025) - 0.035 * masculine;
+        let half_height = height.clamp(0.12, 0.34);
         EyeForm {
-            spread: stream.around(0.52, 0.018),
+            spread: stream.around(0.51, 0.018),
             y: stream.around(0.08, 0.025),
             half_width,
             half_height,
             slant: stream.around(0.1 + 0.1 * masculine, 0.16),
             boxy: stream.unit(),
-            iris: (stream.around(0.75, 0.04) - 0.05 * maturity).min(0.82),
-            lash: stream.range(0.2, 0.36),
-            lashes: stream.count(0, 2),
+            iris: (stream.around(0.75, 0.04) - 0.05 * maturity - 0.04 * masculine).min(0.82),
+            lash: stream.range(0.2, 0.36) * (1.0 - 0.25 * masculine),
+            lashes: if masculine > 0.0 { 0 } else { stream.count(0, 2) },
             crease: stream.chance(0.7),
             lower_lash: stream.range(0.3, 1.0),
             pupil: stream.weighted(&[

@@ -48,6 +48,8 @@ pub(super) struct FrontHair {
     /// Added to the length of the fringe.
     pub length: f32,
     pub ahoge: usize,
+    /// How often locks end in two tips.
+    pub split: f32,
     /// Tips stand off the outline.
     pub tufts: bool,
     /// −1 or 1: where it sweeps to.
@@ -82,6 +84,7 @@ impl FrontHair {
             parting,
             volume: stream.range(0.0, 0.16),
             length: stream.around(0.04, 0.055),
+            split: stream.range(0.0, 0.9),
             tufts: stream.chance(0.2 + 0.3 * masculine),
             ahoge: if stream.chance(0.16) { stream.count(1, 2) } else { 0 },
             sweep: if matches!(cut, Swept | OverEye) { -parting.signum() } else { stream.sign() },
@@ -280,15 +283,15 @@ impl FrontHair {
             v(0.95, top + 0.33),
             v(wide, -0.75),
             v(wide - 0.05, -0.3),
-            v(1.03, -0.1),
-            v(0.95, -0.35),
+            v(1.0, -0.1),
+            v(0.92, -0.35),
             v(0.78, line + 0.1),
             v(0.4, line - 0.03),
             v(self.parting * 0.7, middle),
             v(-0.4, line - 0.03),
             v(-0.78, line + 0.1),
-            v(-0.95, -0.35),
-            v(-1.03, -0.1),
+            v(-0.92, -0.35),
+            v(-1.0, -0.1),
             v(-wide + 0.05, -0.3),
             v(-wide, -0.75),
             v(-0.95, top + 0.33),
@@ -348,6 +351,16 @@ impl FrontHair {
             }
         }
         for lock in locks {
+            if lock.taper > 0.5 && stream.chance(self.split) {
+                // A thinner tip beside the lock's own.
+                let aside = lock.half_width * stream.range(0.7, 1.2) * stream.sign();
+                let shorter = stream.range(-0.12, 0.04);
+                let [root, over, down, tip] = lock.line;
+                let line = [root, over, down + v(0.3 * aside, 0.0), tip + v(aside, shorter)];
+                let companion =
+                    Lock::new(line, 0.6 * lock.half_width).with_root(0.2).with_taper(0.3, 1.0);
+                painter.paint(canvas, &companion, stream, 0.25);
+            }
             painter.paint(canvas, lock, stream, 0.0);
         }
         for k in 0..self.ahoge {
@@ -413,7 +426,7 @@ impl FrontHair {
         for i in 0..LOCKS {
             let t = (i as f32 + 0.5) / LOCKS as f32;
             let x = lerp(-0.85, 0.85, t);
-            let y = -0.84 + 0.35 * x * x;
+            let y = -0.8 + 0.3 * x * x;
             let lock = Lock::new(
                 [
                     v(x * 0.55, self.crown() + 0.05 + 0.1 * x * x),
@@ -423,7 +436,7 @@ impl FrontHair {
                 ],
                 0.15,
             )
-            .with_taper(0.9, 0.5)
+            .with_taper(0.45, 0.9)
             .map(|p| head.hair(p));
             painter.paint(canvas, &lock, stream, 0.0);
         }

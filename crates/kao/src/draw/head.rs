@@ -63,13 +63,13 @@ pub(super) enum NoseKind {
 impl Head {
     /// `maturity` is 0 for a child's face and 1 for a grown one.
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let chin = lerp(1.06, 1.28, maturity) + stream.around(0.0, 0.03) + 0.05 * masculine;
+        let chin = lerp(1.05, 1.25, maturity) + stream.around(0.0, 0.03) + 0.08 * masculine;
         let mouth_y = chin * stream.range(0.66, 0.72);
         Head {
             turn: (stream.bell() * 0.42).clamp(-1.0, 1.0),
             pitch: stream.around(0.02, 0.05),
             chin,
-            jaw: (stream.range(0.1, 0.55) + 0.3 * masculine).min(1.0),
+            jaw: (stream.range(0.05, 0.6) + 0.4 * masculine).min(1.0),
             cheek: stream.range(0.2, 1.0) * (1.0 - 0.6 * maturity),
             light: stream.sign(),
             nose: stream.weighted(&[
@@ -80,7 +80,7 @@ impl Head {
             ]),
             nose_y: lerp(0.42, 0.5, maturity) + stream.around(0.0, 0.02),
             mouth_y,
-            blush: stream.range(0.0, 0.65),
+            blush: stream.range(0.0, 0.65) * (1.0 - 0.7 * masculine),
             blush_lines: stream.chance(0.2),
             elf_ears: stream.chance(0.03),
         }
@@ -121,26 +121,26 @@ impl Head {
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
         let chin_x = CHIN_SHIFT * far;
-        let jaw_x = lerp(0.44, 0.6, self.jaw);
+        let jaw_x = lerp(0.425, 0.58, self.jaw);
         let chin_width = lerp(0.155, 0.22, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
         let points = [
             v(0.05 * far, -1.4),
             v(0.8 + 0.08 * far, -1.05),
-            v(1.0 + 0.02 * far, -0.5),
-            v(0.985 - 0.02 * far, -0.05),
-            v(0.93 + puff + 0.03 * far, 0.3),
-            v(lerp(0.785, 0.88, far) + puff, 0.55 * c),
+            v(0.975 + 0.02 * far, -0.5),
+            v(0.955 - 0.01 * far, -0.05),
+            v(0.895 + puff + 0.05 * far, 0.3),
+            v(lerp(0.75, 0.86, far) + puff, 0.55 * c),
             v(jaw_x + 0.17 * far, 0.81 * c),
             v(chin_x + chin_width, 0.968 * c),
             v(chin_x, c),
             v(chin_x - chin_width, 0.968 * c),
-            v(-jaw_x + 0.03 * far, lerp(0.81, 0.83, far) * c),
-            v(-0.785 - puff - 0.03 * far, 0.55 * c),
-            v(-0.93 - puff, 0.3),
-            v(-0.985 - 0.02 * far, -0.05),
-            v(-1.0 - 0.04 * far, -0.5),
+            v(-jaw_x + 0.1 * far, lerp(0.81, 0.83, far) * c),
+            v(-0.75 - puff + 0.02 * far, 0.55 * c),
+            v(-0.895 - puff, 0.3),
+            v(-0.955 - 0.03 * far, -0.05),
+            v(-0.975 - 0.05 * far, -0.5),
             v(-0.8 - 0.06 * far, -1.05),
         ];
         let mirror = if t < 0.0 { -1.0 } else { 1.0 };
@@ -210,7 +210,7 @@ pub(super) fn paint_ears(canvas: &mut Canvas, head: &Head, skin: &Skin) {
         if toward > 0.45 {
             continue;
         }
-        let x = 0.98 + 0.14 * toward;
+        let x = 0.95 + 0.14 * toward;
         let wide = 0.2 * (1.0 - 0.5 * toward);
         let at = |dx: f32, y: f32| v(side * (x + dx), y);
         let ear = if head.elf_ears {

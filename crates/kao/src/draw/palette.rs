@@ -73,8 +73,11 @@ impl Palette {
         let skin_tone = sample_skin(stream);
         let hair = sample_hair(stream);
         let eye = sample_eye(stream, hair);
-        let other_eye =
-            if stream.chance(0.02) { eye.change(0.0, 1.0, stream.range(90.0, 200.0)) } else { eye };
+        let other_eye = if stream.chance(0.012) {
+            eye.change(0.0, 1.0, stream.range(90.0, 200.0))
+        } else {
+            eye
+        };
         let accent = sample_accent(stream, hair);
         let cloth = sample_cloth(stream, accent);
         let trim = if stream.chance(0.6) { lch(0.97, 0.005, 90.0) } else { accent };
@@ -110,7 +113,7 @@ pub(super) fn cloth_inks(base: Lch) -> Cloth {
 
 fn sample_skin(stream: &mut Stream) -> Lch {
     let (l, c, h) = stream.weighted(&[
-        ((0.965, 0.018, 48.0), 4.0),
+        ((0.96, 0.023, 50.0), 4.0),
         ((0.95, 0.03, 58.0), 5.0),
         ((0.935, 0.042, 56.0), 4.0),
         ((0.89, 0.062, 55.0), 0.8),
@@ -125,7 +128,7 @@ fn skin_inks(base: Lch) -> Skin {
     let pale = ((base.l - 0.6) / 0.35).clamp(0.0, 1.0);
     Skin {
         base: base.rgb(),
-        light: base.change(0.02, 0.65, 2.0).rgb(),
+        light: base.change(0.012, 0.75, 2.0).rgb(),
         shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 18.0 * pale - 4.0).rgb(),
         deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 22.0 * pale - 6.0).rgb(),
         line: lch(base.l * 0.52, 0.07, base.h - 16.0).rgb(),
