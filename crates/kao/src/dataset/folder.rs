@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Picture;
 use super::fit::Fit;
-use super::prepare::is_unfinished;
+use super::output::is_unfinished;
 use super::report::{Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::split::{SplitConfig, SplitIndices};

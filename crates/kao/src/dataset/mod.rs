@@ -21,6 +21,7 @@ mod folder;
 mod jpeg;
 mod loader;
 mod names;
+mod output;
 mod prepare;
 mod report;
 mod scan;

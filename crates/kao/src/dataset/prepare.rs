@@ -1,29 +1,23 @@
 //! Raw pictures to a clean folder: one size, one format, each once.
 //!
-//! The output folder belongs to this module. The report in it lists the files that runs wrote, so
-//! that a later run may replace and remove those, and refuses a folder with any others. While a
-//! run is under way the report says so, and [`Folder`](super::Folder) does not load such a folder.
+//! Pictures are read in parallel, but whatever one picture means for another (names, duplicates)
+//! is decided in the order of paths, so the result is the same on every machine. How files get
+//! into the output folder is the business of `output`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use rayon::prelude::*;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use walkdir::WalkDir;
 
 use super::decode::Picture;
 use super::fit::Fit;
 use super::names::output_names;
-use super::report::{Duplicate, PrepareReport, REPORT_FILE, Skipped, counted};
+use super::output::{Before, create_dir, remove_temporary, save_report, write_png};
+use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use crate::error::{Error, Result};
-
-const TEMPORARY_PREFIX: &str = ".kao-prepare-";
 
 /// Sides that a prepared picture may have, in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 1..=4096;
@@ -82,9 +76,10 @@ pub struct PrepareProgress {
 /// paths is written. Files that are broken, too small or unreadable are skipped and listed in the
 /// report. The result does not depend on the number of threads.
 ///
-/// The report is returned and saved in the output folder as [`REPORT_FILE`]. Each file is written
-/// under a temporary name and renamed. A second run into the same folder replaces what the first
-/// wrote and removes those of its pictures that it does not write again.
+/// The report is returned, and saved in the output folder as [`REPORT_FILE`](super::REPORT_FILE).
+/// Each file is written under a temporary name and renamed. A second run into the same folder
+/// replaces what the first wrote and removes those of its pictures that it does not write again.
+/// [`Folder::load`](super::Folder::load) refuses a folder whose last run did not end.
 ///
 /// `progress` is called from several threads, after each picture. When `cancelled` returns true
 /// the work stops soon.
@@ -225,7 +220,7 @@ impl Run<'_> {
                 self.config.raw_dir.join(path),
                 format!("{reason}; {} cannot be used", counted(unusable.len(), "picture")),
             )
-            .with_hint("without strict, such files are skipped and listed")),
+            .with_hint("leave `strict` out to have such files skipped and listed")),
         }
     }
 
@@ -309,146 +304,6 @@ impl Run<'_> {
     fn check_cancelled(&self) -> Result<()> {
         if (self.cancelled)() { Err(Error::interrupted()) } else { Ok(()) }
     }
-}
-
-/// What an output folder held before the run.
-#[derive(Debug, Default)]
-struct Before {
-    /// What an earlier run wrote, or was about to write.
-    owned: BTreeSet<String>,
-    /// Of these, what is there.
-    present: BTreeSet<String>,
-}
-
-impl Before {
-    /// Looks into the output folder and refuses one with pictures of somebody else.
-    fn look(out_dir: &Path) -> Result<Self> {
-        if !out_dir.exists() {
-            return Ok(Before::default());
-        }
-        let owned = owned_files(out_dir)?;
-        let found = scan(out_dir)?.pictures;
-        let mut foreign = found.iter().filter(|found| !owned.contains(&found.relative));
-        if let Some(first) = foreign.next() {
-            return Err(Error::malformed(
-                out_dir,
-                format!(
-                    "the output folder holds {} that were not prepared, `{}` first",
-                    counted(1 + foreign.count(), "picture"),
-                    first.relative
-                ),
-            )
-            .with_hint("choose a new or empty folder"));
-        }
-        let present = found.into_iter().map(|found| found.relative).collect();
-        Ok(Before { owned, present })
-    }
-
-    /// Removes the files of earlier runs for which `unwanted` holds.
-    fn remove(&self, out_dir: &Path, unwanted: impl Fn(&String) -> bool) -> Result<()> {
-        for output in self.present.iter().filter(|output| unwanted(output)) {
-            let path = out_dir.join(output);
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::io("remove", path, source));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The files that the report in `out_dir` lists; none when there is no report.
-fn owned_files(out_dir: &Path) -> Result<BTreeSet<String>> {
-    #[derive(Deserialize)]
-    struct Listed {
-        files: BTreeMap<String, String>,
-    }
-    match read_report::<Listed>(out_dir)? {
-        None => Ok(BTreeSet::new()),
-        Some(listed) => Ok(listed.files.into_keys().collect()),
-    }
-}
-
-/// Whether `dir` was left by a run of [`prepare`] that did not come to its end.
-pub(super) fn is_unfinished(dir: &Path) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Completeness {
-        complete: bool,
-    }
-    Ok(read_report::<Completeness>(dir)?.is_some_and(|report| !report.complete))
-}
-
-fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
-    let path = dir.join(REPORT_FILE);
-    let content = match std::fs::read(&path) {
-        Ok(content) => content,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io("read", path, source)),
-    };
-    serde_json::from_slice(&content).map(Some).map_err(|error| {
-        Error::malformed(&path, format!("not the report of a preparation: {error}"))
-            .with_hint("remove this file if it belongs to something else")
-    })
-}
-
-fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> {
-    let path = out_dir.join(REPORT_FILE);
-    let content = serde_json::to_vec_pretty(report)
-        .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
-    write_file(&path, &content, true)
-}
-
-fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let mut content = Vec::new();
-    PngEncoder::new(&mut content)
-        .write_image(
-            picture.bytes(),
-            picture.width(),
-            picture.height(),
-            image::ExtendedColorType::Rgb8,
-        )
-        .map_err(|error| Error::io("write", path, std::io::Error::other(error)))?;
-    if let Some(parent) = path.parent() {
-        create_dir(parent)?;
-    }
-    write_file(path, &content, false)
-}
-
-fn create_dir(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))
-}
-
-/// Writes under a temporary name beside `path`, then renames.
-fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
-    let failed = |source| Error::io("write", path, source);
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file; the default of temporary files is for the owner only.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-    file.write_all(content).map_err(failed)?;
-    if sync {
-        file.as_file().sync_all().map_err(failed)?;
-    }
-    file.persist(path).map(drop).map_err(|error| failed(error.error))
-}
-
-/// Removes what a killed run left half-written.
-fn remove_temporary(out_dir: &Path) -> Result<()> {
-    for entry in WalkDir::new(out_dir).into_iter().flatten() {
-        let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
-        if is_temporary && entry.file_type().is_file() {
-            let path = entry.path();
-            std::fs::remove_file(path).map_err(|source| Error::io("remove", path, source))?;
-        }
-    }
-    Ok(())
 }
 
 /// Refuses folders of which one lies within the other, or is the other.

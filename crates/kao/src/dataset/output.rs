@@ -1,0 +1,164 @@
+//! The output folder of a preparation: what in it is Kao's own, and how files get into it.
+//!
+//! The report in the folder lists the files that runs wrote, so that a later run may replace and
+//! remove those, and refuses a folder with any others. While a run is under way the report says
+//! so. No file is ever half there: each is written under a temporary name and renamed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+use serde::Deserialize;
+use walkdir::WalkDir;
+
+use super::decode::Picture;
+use super::report::{PrepareReport, REPORT_FILE, counted};
+use super::scan::scan;
+use crate::error::{Error, Result};
+
+const TEMPORARY_PREFIX: &str = ".kao-prepare-";
+
+/// What an output folder held before the run.
+#[derive(Debug, Default)]
+pub(super) struct Before {
+    /// What an earlier run wrote, or was about to write.
+    pub owned: BTreeSet<String>,
+    /// Of these, what is there.
+    present: BTreeSet<String>,
+}
+
+impl Before {
+    /// Looks into the output folder and refuses one with pictures of somebody else.
+    pub fn look(out_dir: &Path) -> Result<Self> {
+        if !out_dir.exists() {
+            return Ok(Before::default());
+        }
+        let owned = owned_files(out_dir)?;
+        let found = scan(out_dir)?.pictures;
+        let mut foreign = found.iter().filter(|found| !owned.contains(&found.relative));
+        if let Some(first) = foreign.next() {
+            return Err(Error::malformed(
+                out_dir,
+                format!(
+                    "the output folder holds {} that were not prepared, `{}` first",
+                    counted(1 + foreign.count(), "picture"),
+                    first.relative
+                ),
+            )
+            .with_hint("choose a new or empty folder"));
+        }
+        let present = found.into_iter().map(|found| found.relative).collect();
+        Ok(Before { owned, present })
+    }
+
+    /// Removes the files of earlier runs for which `unwanted` holds.
+    pub fn remove(&self, out_dir: &Path, unwanted: impl Fn(&String) -> bool) -> Result<()> {
+        for output in self.present.iter().filter(|output| unwanted(output)) {
+            let path = out_dir.join(output);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("remove", path, source));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The files that the report in `out_dir` lists; none when there is no report.
+fn owned_files(out_dir: &Path) -> Result<BTreeSet<String>> {
+    #[derive(Deserialize)]
+    struct Listed {
+        files: BTreeMap<String, String>,
+    }
+    match read_report::<Listed>(out_dir)? {
+        None => Ok(BTreeSet::new()),
+        Some(listed) => Ok(listed.files.into_keys().collect()),
+    }
+}
+
+/// Whether `dir` was left by a run of [`prepare`](super::prepare()) that did not come to its end.
+pub(super) fn is_unfinished(dir: &Path) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Completeness {
+        complete: bool,
+    }
+    Ok(read_report::<Completeness>(dir)?.is_some_and(|report| !report.complete))
+}
+
+fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
+    let path = dir.join(REPORT_FILE);
+    let content = match std::fs::read(&path) {
+        Ok(content) => content,
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::io("read", path, source)),
+    };
+    serde_json::from_slice(&content).map(Some).map_err(|error| {
+        Error::malformed(&path, format!("not the report of a preparation: {error}"))
+            .with_hint("remove this file if it belongs to something else")
+    })
+}
+
+/// Saves the report where [`is_unfinished`] and later runs look for it.
+pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> {
+    let path = out_dir.join(REPORT_FILE);
+    let content = serde_json::to_vec_pretty(report)
+        .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
+    write_file(&path, &content, true)
+}
+
+/// Writes a picture of three channels.
+pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+    let mut content = Vec::new();
+    PngEncoder::new(&mut content)
+        .write_image(
+            picture.bytes(),
+            picture.width(),
+            picture.height(),
+            image::ExtendedColorType::Rgb8,
+        )
+        .map_err(|error| Error::io("write", path, std::io::Error::other(error)))?;
+    if let Some(parent) = path.parent() {
+        create_dir(parent)?;
+    }
+    write_file(path, &content, false)
+}
+
+/// Creates a folder and those above it, as far as they are missing.
+pub(super) fn create_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))
+}
+
+/// Writes under a temporary name beside `path`, then renames.
+fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
+    let failed = |source| Error::io("write", path, source);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY_PREFIX);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file; the default of temporary files is for the owner only.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    if sync {
+        file.as_file().sync_all().map_err(failed)?;
+    }
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
+}
+
+/// Removes what a killed run left half-written.
+pub(super) fn remove_temporary(out_dir: &Path) -> Result<()> {
+    for entry in WalkDir::new(out_dir).into_iter().flatten() {
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        if is_temporary && entry.file_type().is_file() {
+            let path = entry.path();
+            std::fs::remove_file(path).map_err(|source| Error::io("remove", path, source))?;
+        }
+    }
+    Ok(())
+}
