@@ -225,8 +225,11 @@ impl Archive {
             ZipError::Io(source) if source.kind() != std::io::ErrorKind::UnexpectedEof => {
                 Error::io("read", &path, source)
             }
-            other => Error::malformed(&path, format!("its zip archive of {len} bytes: {other}"))
-                .with_hint("the file seems truncated or damaged: fetch it again"),
+            other => Error::malformed(
+                &path,
+                format!("{len} bytes of a zip archive without its end ({other})"),
+            )
+            .with_hint("the file seems truncated or damaged: fetch it again"),
         })?;
         let folder = zip.file_names().find_map(|name| name.strip_suffix("data.pkl"));
         let folder = folder.filter(|f| f.ends_with('/') && f.matches('/').count() == 1);
