@@ -71,13 +71,19 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
         Spacing::Linear => {
             (0..n_steps).map(|i| i * (n_timesteps - 2) / intervals + 1).collect()
         }
-        // In floating point, as the original: 28 · (14 / 49) is a hair below 8 there, and the
-        // square is truncated.
+        // In single precision and from both ends towards the middle, as the original's linspace:
+        // 14 − 21 · (14 / 49) is a hair below 8 there, and the square is truncated.
         Spacing::Quadratic => {
-            let last = (n_timesteps - 2).isqrt() as f64;
-            let interval = last / intervals as f64;
-            let value = |i| if i == intervals { last } else { i as f64 * interval };
-            (0..n_steps).map(|i| value(i).powi(2) as usize + 1).collect()
+            let last = (n_timesteps - 2).isqrt() as f32;
+            let interval = last / intervals as f32;
+            let root = |i: usize| {
+                if i < n_steps / 2 || n_steps == 1 {
+                    i as f32 * interval
+                } else {
+                    last - (n_steps - 1 - i) as f32 * interval
+                }
+            };
+            (0..n_steps).map(|i| root(i).powi(2) as usize + 1).collect()
         }
         Spacing::Trailing => (1..=n_steps)
             // round(i · T / S) − 1, halves up

@@ -6,6 +6,9 @@
 
 mod ddim;
 mod ddpm;
+mod generate;
+
+pub use generate::{Start, generate};
 
 use crate::denoiser::{Denoiser, Split, Splitter};
 use crate::error::{Error, Result};

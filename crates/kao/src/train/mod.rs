@@ -1,4 +1,18 @@
-//! Training: the loop and its parts.
+//! Training: the loop, what it minimizes, the optimizer, checkpoints.
+//!
+//! A run is a function of its configuration and its pictures: noise, order and dropout come from
+//! (seed, position), never from a state that could be lost. The loop knows no terminal; whoever
+//! watches gets [`Event`]s and may answer that it is enough.
 
 pub mod adam;
+pub mod checkpoint;
+mod config;
 pub mod objective;
+mod run;
+mod run_dir;
+mod validation;
+
+pub use config::{Preset, TrainConfig};
+pub use run::{Event, Outcome, StepReport, train};
+pub use run_dir::{CONFIG_FILE, RunDir};
+pub use validation::Validation;

@@ -1,0 +1,302 @@
+//! What a training run is made from: presets, a TOML file, flags over them.
+
+use crate::denoiser::Prediction;
+use crate::error::{Error, Result};
+use crate::model::ModelConfig;
+use crate::schedule::ScheduleConfig;
+use crate::unet::{Activation, UNetConfig};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Everything a run depends on, but for where it is written. Stored as `config.toml` in the run
+/// directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The folder of pictures.
+    pub data: PathBuf,
+    /// Steps of the optimizer in the whole run.
+    pub steps: u64,
+    /// Pictures per step.
+    pub batch_size: usize,
+    /// Pictures per pass through the network: memory grows with it, the result does not change but
+    /// for rounding.
+    pub micro_batch_size: usize,
+    /// Learning rate of Adam.
+    pub learning_rate: f64,
+    /// Steps over which the learning rate grows from 0.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm; 0 leaves them.
+    pub max_gradient_norm: f64,
+    /// Half-life of the averaged weights, in pictures seen.
+    pub ema_halflife_images: f64,
+    /// Mirror pictures at random.
+    pub horizontal_flip: bool,
+    /// Seed of everything: initial weights, order, noise, dropout.
+    pub seed: u64,
+    /// Steps between lines in the log.
+    pub log_every: u64,
+    /// Steps between validations, sample grids and checkpoints.
+    pub save_every: u64,
+    /// Checkpoints kept, the newest.
+    pub keep_checkpoints: usize,
+    /// Validation pictures used, at most.
+    pub validation_images: usize,
+    /// Images in a sample grid; 0 makes none.
+    pub sample_count: usize,
+    /// DDIM steps of a sample grid.
+    pub sample_steps: usize,
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// The architecture.
+    pub model: UNetConfig,
+    /// The noise levels.
+    pub schedule: ScheduleConfig,
+}
+
+impl Default for TrainConfig {
+    /// The `anime64` preset.
+    fn default() -> Self {
+        Preset::Anime64.config()
+    }
+}
+
+/// Named configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// The original's: 64×64, 25.4 million parameters, batch 128.
+    Anime64,
+    /// 32×32, 1.1 million parameters: minutes on a laptop.
+    Tiny,
+}
+
+impl Preset {
+    /// All presets.
+    pub const ALL: [Preset; 2] = [Preset::Anime64, Preset::Tiny];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Anime64 => "anime64",
+            Preset::Tiny => "tiny",
+        }
+    }
+
+    /// The preset of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Preset::ALL.into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// What it stands for.
+    pub fn config(self) -> TrainConfig {
+        let anime64 = TrainConfig {
+            data: PathBuf::new(),
+            // 500 epochs of the original's 63,632 pictures.
+            steps: 236_000,
+            batch_size: 128,
+            micro_batch_size: 16,
+            learning_rate: 1e-4,
+            warmup_steps: 0,
+            max_gradient_norm: 0.0,
+            ema_halflife_images: 500_000.0,
+            horizontal_flip: true,
+            seed: 999,
+            log_every: 10,
+            save_every: 1000,
+            keep_checkpoints: 2,
+            validation_images: 512,
+            sample_count: 64,
+            sample_steps: 20,
+            prediction: Prediction::Epsilon,
+            model: UNetConfig::default(),
+            schedule: ScheduleConfig::default(),
+        };
+        match self {
+            Preset::Anime64 => anime64,
+            Preset::Tiny => TrainConfig {
+                steps: 3000,
+                batch_size: 32,
+                micro_batch_size: 32,
+                learning_rate: 5e-4,
+                warmup_steps: 100,
+                max_gradient_norm: 1.0,
+                ema_halflife_images: 20_000.0,
+                save_every: 250,
+                validation_images: 128,
+                model: UNetConfig {
+                    image_size: [3, 32, 32],
+                    ch: 32,
+                    ch_mult: vec![1, 2, 2],
+                    attn: vec![2],
+                    num_res_blocks: 1,
+                    dropout: 0.0,
+                    activation: Activation::Hardswish,
+                    ..UNetConfig::default()
+                },
+                ..anime64
+            },
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Reads a TOML file; what it does not say is as in the `anime64` preset.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds an unknown or impossible entry.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let message = error.message().replace('\n', " ");
+            Error::malformed(path, format!("line {line}: {message}"))
+        })
+    }
+
+    /// The configuration as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a configuration is plain data")
+    }
+
+    /// The model that this run trains.
+    pub fn model_config(&self) -> ModelConfig {
+        ModelConfig::new(self.model.clone(), self.schedule, self.prediction)
+    }
+
+    /// Checks that the run is possible.
+    ///
+    /// # Errors
+    /// Names the entry, what was found and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        self.model_config().validate()?;
+        let at_least_one = [
+            ("steps", self.steps),
+            ("batch_size", self.batch_size as u64),
+            ("micro_batch_size", self.micro_batch_size as u64),
+            ("log_every", self.log_every),
+            ("save_every", self.save_every),
+            ("keep_checkpoints", self.keep_checkpoints as u64),
+            ("sample_steps", self.sample_steps as u64),
+        ];
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(Error::invalid(*name, "0 found; expected at least 1"));
+        }
+        if self.sample_steps > self.schedule.n_timesteps {
+            return Err(Error::invalid(
+                "sample_steps",
+                format!(
+                    "{} found; expected at most {}, the number of timesteps",
+                    self.sample_steps, self.schedule.n_timesteps
+                ),
+            ));
+        }
+        let positive =
+            [("learning_rate", self.learning_rate), ("ema_halflife_images", self.ema_halflife_images)];
+        for (name, value) in positive {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(Error::invalid(name, format!("{value} found; expected above 0")));
+            }
+        }
+        if !(self.max_gradient_norm >= 0.0) {
+            let found = self.max_gradient_norm;
+            let problem = format!("{found} found; expected 0 (off) or above");
+            return Err(Error::invalid("max_gradient_norm", problem));
+        }
+        Ok(())
+    }
+
+    /// Learning rate of the step after `n_steps` steps.
+    pub fn learning_rate_at(&self, n_steps: u64) -> f64 {
+        let warm = (n_steps + 1) as f64 / (self.warmup_steps + 1) as f64;
+        self.learning_rate * warm.min(1.0)
+    }
+
+    /// How much of the averaged weights stays in a step that follows `n_images` pictures. Early on
+    /// the half-life is a twentieth of what was seen, so that the average soon forgets the random
+    /// start (the schedule of Karras et al. 2022, "EDM").
+    pub fn ema_decay_at(&self, n_images: u64) -> f64 {
+        const RAMP: f64 = 0.05;
+        let halflife = self.ema_halflife_images.min(RAMP * n_images as f64);
+        if halflife <= 0.0 { 0.0 } else { 0.5f64.powf(self.batch_size as f64 / halflife) }
+    }
+
+    /// What of `other`, a run to be continued, this configuration contradicts.
+    ///
+    /// # Errors
+    /// Names the first entry that cannot change within a run.
+    pub fn check_continues(&self, other: &TrainConfig) -> Result<()> {
+        let refuse = |name: &str, here: String, there: String| {
+            Err(Error::invalid(name, format!("{here} given; the run to resume has {there}"))
+                .with_hint("this cannot change within a run: start another one in a new folder"))
+        };
+        if self.model != other.model {
+            return refuse("model", format!("{:?}", self.model), format!("{:?}", other.model));
+        }
+        if self.schedule != other.schedule {
+            return refuse(
+                "schedule",
+                format!("{:?}", self.schedule),
+                format!("{:?}", other.schedule),
+            );
+        }
+        if self.prediction != other.prediction {
+            return refuse(
+                "prediction",
+                format!("{:?}", self.prediction),
+                format!("{:?}", other.prediction),
+            );
+        }
+        if self.seed != other.seed {
+            return refuse("seed", self.seed.to_string(), other.seed.to_string());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_possible_and_survive_toml() {
+        for preset in Preset::ALL {
+            let config = preset.config();
+            config.validate().unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("config.toml");
+            std::fs::write(&path, config.to_toml()).unwrap();
+            assert_eq!(TrainConfig::read(&path).unwrap(), config);
+            assert_eq!(Preset::from_name(preset.name()), Some(preset));
+        }
+    }
+
+    #[test]
+    fn an_unknown_entry_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, "steps = 3\nlerning_rate = 1e-4\n").unwrap();
+        let message = TrainConfig::read(&path).unwrap_err().to_string();
+        assert!(message.contains("line 2") && message.contains("lerning_rate"), "{message}");
+    }
+
+    #[test]
+    fn the_learning_rate_warms_up_and_the_average_forgets_its_start() {
+        let config = TrainConfig { warmup_steps: 9, learning_rate: 1.0, ..Preset::Tiny.config() };
+        let rates: Vec<f64> = (0..12).map(|step| config.learning_rate_at(step)).collect();
+        assert!(rates.windows(2).all(|pair| pair[0] <= pair[1]));
+        assert_eq!((rates[0], rates[9], rates[11]), (0.1, 1.0, 1.0));
+        assert_eq!(config.ema_decay_at(0), 0.0);
+        assert!(config.ema_decay_at(1000) < config.ema_decay_at(100_000));
+        let settled = config.ema_decay_at(u64::MAX).powf(config.ema_halflife_images / 32.0);
+        assert!((settled - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_cannot_change_within_a_run_is_named() {
+        let run = Preset::Tiny.config();
+        let same = TrainConfig { steps: 7, learning_rate: 1.0, ..run.clone() };
+        assert!(same.check_continues(&run).is_ok());
+        let other = TrainConfig { model: UNetConfig::default(), ..run.clone() };
+        assert!(other.check_continues(&run).unwrap_err().to_string().starts_with("model"));
+    }
+}

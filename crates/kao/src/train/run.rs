@@ -1,0 +1,437 @@
+//! The training loop.
+
+use super::adam::OptimizerState;
+use super::checkpoint::{self, Checkpoint, Position};
+use super::config::TrainConfig;
+use super::objective::{NoisyBatch, host_gradients, loss};
+use super::run_dir::RunDir;
+use super::validation::Validation;
+use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::model::Model;
+use crate::noise::{Purpose, Stream};
+use crate::render::{self, Layout};
+use crate::sampler::{Method, SamplerConfig, Start, generate};
+use crate::schedule::NoiseSchedule;
+use crate::timesteps::{End, Spacing, walk};
+use crate::unet::UNet;
+use crate::weights::StoreAs;
+use burn::tensor::Device;
+use kao_kernels::AdamStep;
+use serde::Serialize;
+use serde_json::json;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Noise of the sample grids: the same in every grid of every run.
+const SAMPLE_SEED: u64 = 999;
+
+/// What happens in a run, for whoever watches it.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The run is ready to begin, or to go on.
+    Started {
+        /// Steps done before.
+        n_steps: u64,
+        /// Steps in all.
+        total_steps: u64,
+        /// Trained parameters.
+        n_parameters: usize,
+        /// Pictures in the training, validation and test sets.
+        n_pictures: [usize; 3],
+    },
+    /// A step was made.
+    Step(StepReport),
+    /// The averaged weights were compared with the validation pictures.
+    Validated {
+        /// Steps done.
+        n_steps: u64,
+        /// The loss.
+        loss: f64,
+        /// Whether it is the lowest so far.
+        is_best: bool,
+    },
+    /// A file was written.
+    Wrote(PathBuf),
+}
+
+/// One step of the optimizer.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StepReport {
+    /// Steps done, this one included.
+    pub step: u64,
+    /// Pictures seen.
+    pub images: u64,
+    /// The training loss of the step.
+    pub loss: f64,
+    /// Norm of the gradient before it was scaled.
+    pub gradient_norm: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Pictures per second in this step.
+    pub images_per_second: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Steps done.
+    pub n_steps: u64,
+    /// The lowest validation loss.
+    pub best_validation_loss: Option<f64>,
+    /// Whether it was stopped before its last step.
+    pub stopped_early: bool,
+}
+
+/// Trains as `config` says into `run_dir`, on the pictures of `folder` (of the model's shape).
+///
+/// With `resume`, goes on from that checkpoint. `observer` is told of every event; when it answers
+/// `Break` after a step, the run saves and ends.
+///
+/// # Errors
+/// When the configuration is impossible or contradicts the checkpoint, the pictures are not those
+/// of the checkpoint, a file cannot be written, or the loss is no longer finite.
+pub fn train(
+    config: &TrainConfig,
+    run_dir: &RunDir,
+    folder: Arc<Folder>,
+    resume: Option<Checkpoint>,
+    device: &Device,
+    observer: &mut dyn FnMut(Event) -> ControlFlow<()>,
+) -> Result<Outcome> {
+    config.validate()?;
+    let mut run = Run::new(config, run_dir, folder, resume, device)?;
+    // Whether anybody wants to stop is asked after steps; here there is nothing to save yet.
+    let _ = observer(Event::Started {
+        n_steps: run.n_steps,
+        total_steps: config.steps,
+        n_parameters: config.model.parameter_count(),
+        n_pictures: run.n_pictures,
+    });
+    let mut stopped_early = false;
+    while run.n_steps < config.steps {
+        let report = run.step()?;
+        let is_last = run.n_steps == config.steps;
+        let stops = observer(Event::Step(report)).is_break();
+        if run.n_steps % config.save_every == 0 || is_last {
+            run.look(observer)?;
+        }
+        if run.n_steps % config.save_every == 0 || is_last || stops {
+            let path = run.save()?;
+            let _ = observer(Event::Wrote(path));
+        }
+        if stops && !is_last {
+            stopped_early = true;
+            break;
+        }
+    }
+    let best_validation_loss = run.best_validation_loss;
+    Ok(Outcome { n_steps: run.n_steps, best_validation_loss, stopped_early })
+}
+
+/// A run under way.
+struct Run<'a> {
+    config: &'a TrainConfig,
+    run_dir: &'a RunDir,
+    device: Device,
+    schedule: NoiseSchedule,
+    loader: Loader,
+    validation: Option<Validation>,
+    /// `None` only while a step has it.
+    unet: Option<UNet>,
+    optimizer: OptimizerState,
+    n_steps: u64,
+    n_images: u64,
+    n_pictures: [usize; 3],
+    best_validation_loss: Option<f64>,
+    data_fingerprint: String,
+    last_checkpoint: Option<PathBuf>,
+    /// Sums since the last line of the log: losses, steps, seconds.
+    since_log: (f64, u64, f64),
+}
+
+impl<'a> Run<'a> {
+    fn new(
+        config: &'a TrainConfig,
+        run_dir: &'a RunDir,
+        folder: Arc<Folder>,
+        resume: Option<Checkpoint>,
+        device: &Device,
+    ) -> Result<Self> {
+        let device = device.clone().autodiff();
+        let schedule = NoiseSchedule::new(config.schedule)?;
+        let split = folder.split(&SplitConfig::default())?;
+        let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
+        let data_fingerprint = folder.fingerprint();
+
+        // Spread over the set, so that fewer pictures than there are still stand for it.
+        let every = split.validation.len().div_ceil(config.validation_images.max(1)).max(1);
+        let chosen: Vec<usize> = split.validation.into_iter().step_by(every).collect();
+        let validation = match chosen.is_empty() || config.validation_images == 0 {
+            true => None,
+            false => {
+                let images = folder.images(&chosen)?;
+                Some(Validation::new(&schedule, config.prediction, &images, config.seed)?)
+            }
+        };
+        let order = LoaderConfig { seed: config.seed, horizontal_flip: config.horizontal_flip };
+        let loader = Loader::new(folder, split.train, order)?;
+
+        let fresh = UNet::init(&config.model, config.seed, &device)?;
+        let (unet, optimizer, position) = match resume {
+            None => {
+                let optimizer = OptimizerState::new(&fresh);
+                (fresh, optimizer, None)
+            }
+            Some(Checkpoint { position, weights, optimizer }) => {
+                config.check_continues(&position.config)?;
+                if position.data_fingerprint != data_fingerprint {
+                    return Err(Error::invalid(
+                        format!("data `{}`", config.data.display()),
+                        "these are not the pictures that the run was trained on so far",
+                    )
+                    .with_hint("put the folder back as it was, or start a new run"));
+                }
+                (fresh.with_values(weights), optimizer, Some(position))
+            }
+        };
+        Ok(Run {
+            config,
+            run_dir,
+            device,
+            schedule,
+            loader,
+            validation,
+            unet: Some(unet),
+            optimizer,
+            n_steps: position.as_ref().map_or(0, |position| position.n_steps),
+            n_images: position.as_ref().map_or(0, |position| position.n_images),
+            n_pictures,
+            best_validation_loss: position.and_then(|position| position.best_validation_loss),
+            data_fingerprint,
+            last_checkpoint: None,
+            since_log: (0.0, 0, 0.0),
+        })
+    }
+
+    fn step(&mut self) -> Result<StepReport> {
+        let started = Instant::now();
+        let config = self.config;
+        let images = self.loader.batch(self.n_images, config.batch_size)?.images;
+        let (loss, gradients) = self.gradients(&images)?;
+        let gradient_norm = norm(&gradients);
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            return Err(self.diverged(loss, gradient_norm));
+        }
+
+        let learning_rate = config.learning_rate_at(self.n_steps);
+        self.n_images += config.batch_size as u64;
+        let ema_decay = config.ema_decay_at(self.n_images) as f32;
+        let gradient_scale = match config.max_gradient_norm {
+            0.0 => 1.0,
+            most => (most / gradient_norm).min(1.0) as f32,
+        };
+        let settings =
+            AdamStep { lr: learning_rate as f32, gradient_scale, ..AdamStep::default() };
+        let unet = self.unet.take().expect("a run has its network between steps");
+        self.unet = Some(self.optimizer.step(unet, &gradients, settings, ema_decay));
+        self.n_steps += 1;
+
+        let seconds = started.elapsed().as_secs_f64();
+        let report = StepReport {
+            step: self.n_steps,
+            images: self.n_images,
+            loss,
+            gradient_norm,
+            learning_rate,
+            images_per_second: config.batch_size as f64 / seconds,
+        };
+        self.log(report, seconds)?;
+        Ok(report)
+    }
+
+    /// The mean loss over `images` and its gradient, gathered from micro-batches.
+    fn gradients(&self, images: &Images) -> Result<(f64, Vec<Vec<f32>>)> {
+        let config = self.config;
+        let unet = self.network();
+        let mut total_loss = 0.0;
+        let mut total: Option<Vec<Vec<f32>>> = None;
+        for first in (0..images.len()).step_by(config.micro_batch_size) {
+            let n = config.micro_batch_size.min(images.len() - first);
+            let number = self.n_images + first as u64;
+            let batch = NoisyBatch::drawn(
+                &self.schedule,
+                config.prediction,
+                &images.slice(first..first + n),
+                config.seed,
+                Purpose::Training,
+                number,
+            )?;
+            // Draw 1 of the first picture's stream: draw 0 is its noise.
+            let dropout_seed = Stream::new(config.seed, Purpose::Training, number, 1).bits();
+            let share = n as f64 / images.len() as f64;
+            let loss = loss(unet, &batch, Some(dropout_seed), &self.device);
+            let value = loss.clone().into_data().try_into_vec::<f32>();
+            total_loss += share * f64::from(value.expect("a loss is f32")[0]);
+            let gradients =
+                host_gradients(unet, &mut loss.mul_scalar(share as f32).backward());
+            match &mut total {
+                None => total = Some(gradients),
+                Some(total) => add(total, &gradients),
+            }
+        }
+        Ok((total_loss, total.unwrap_or_default()))
+    }
+
+    fn network(&self) -> &UNet {
+        self.unet.as_ref().expect("a run has its network between steps")
+    }
+
+    fn diverged(&self, loss: f64, gradient_norm: f64) -> Error {
+        let n_steps = self.n_steps + 1;
+        let error = Error::invalid(
+            "training",
+            format!("diverged at step {n_steps}: loss {loss}, gradient norm {gradient_norm}"),
+        );
+        let advice = "try a lower learning rate, or `--max-gradient-norm 1`";
+        match &self.last_checkpoint {
+            Some(path) => {
+                error.with_hint(format!("the last good state is `{}`; {advice}", path.display()))
+            }
+            None => error.with_hint(advice),
+        }
+    }
+
+    fn log(&mut self, report: StepReport, seconds: f64) -> Result<()> {
+        let (losses, n, total_seconds) = &mut self.since_log;
+        *losses += report.loss;
+        *n += 1;
+        *total_seconds += seconds;
+        if report.step % self.config.log_every != 0 && report.step != self.config.steps {
+            return Ok(());
+        }
+        let n_images = *n * self.config.batch_size as u64;
+        let line = StepReport {
+            loss: *losses / *n as f64,
+            images_per_second: n_images as f64 / *total_seconds,
+            ..report
+        };
+        self.since_log = (0.0, 0, 0.0);
+        self.run_dir.log(&json!(line))
+    }
+
+    /// Validates, keeps the model to sample from, and draws a grid.
+    fn look(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
+        let config = self.config;
+        let model = self.averaged()?;
+        let mut is_best = true;
+        if let Some(validation) = &self.validation {
+            let loss = validation.loss(&model.network, config.micro_batch_size)?;
+            is_best = self.best_validation_loss.is_none_or(|best| loss < best);
+            if is_best {
+                self.best_validation_loss = Some(loss);
+            }
+            self.run_dir.log(&json!({"step": self.n_steps, "validation_loss": loss}))?;
+            let _ = observer(Event::Validated { n_steps: self.n_steps, loss, is_best });
+        }
+        if is_best {
+            let path = self.run_dir.model();
+            model.save(&path, StoreAs::F32)?;
+            let _ = observer(Event::Wrote(path));
+        }
+        if config.sample_count > 0 {
+            let path = self.draw(&model)?;
+            let _ = observer(Event::Wrote(path));
+        }
+        Ok(())
+    }
+
+    /// The averaged weights as a model.
+    fn averaged(&self) -> Result<Model> {
+        let device = self.device.clone().inner();
+        let unet = UNet::init(&self.config.model, self.config.seed, &device)?
+            .with_values(self.optimizer.ema.clone());
+        let mut config = self.config.model_config();
+        let words = [
+            ("steps", json!(self.n_steps)),
+            ("images", json!(self.n_images)),
+            ("weights", json!("exponential moving average")),
+            ("ema_halflife_images", json!(self.config.ema_halflife_images)),
+            ("batch_size", json!(self.config.batch_size)),
+            ("learning_rate", json!(self.config.learning_rate)),
+            ("seed", json!(self.config.seed)),
+            ("pictures", json!(self.n_pictures[0])),
+            ("data_fingerprint", json!(self.data_fingerprint)),
+            ("validation_loss", json!(self.best_validation_loss)),
+            ("program", json!(concat!("kao ", env!("CARGO_PKG_VERSION")))),
+        ];
+        config.training.extend(words.map(|(key, value)| (key.to_owned(), value)));
+        Model::new(config, unet, device)
+    }
+
+    fn draw(&self, model: &Model) -> Result<PathBuf> {
+        let config = self.config;
+        let n_timesteps = self.schedule.n_timesteps();
+        let walk = walk(Spacing::Trailing, config.sample_steps, n_timesteps, End::Clean)?;
+        let start = Start::Seed {
+            seed: SAMPLE_SEED,
+            count: config.sample_count,
+            image_shape: config.model.image_size,
+        };
+        let sampler = SamplerConfig { method: Method::Ddim { eta: 0.0 }, clip: false };
+        let images = generate(
+            &model.network,
+            &self.schedule,
+            &walk,
+            sampler,
+            &start,
+            config.micro_batch_size,
+            &mut |_, _| Ok(()),
+        )?;
+        let path = self.run_dir.sample(self.n_steps);
+        let picture = render::grid(&images, 8, &Layout::default())?;
+        let texts = [
+            ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("step", self.n_steps.to_string()),
+            ("sampler", format!("ddim, {} steps, eta 0", config.sample_steps)),
+            ("seed", SAMPLE_SEED.to_string()),
+        ];
+        render::write_png(&path, &picture, &texts)?;
+        Ok(path)
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        let position = Position {
+            config: self.config.clone(),
+            n_steps: self.n_steps,
+            n_images: self.n_images,
+            best_validation_loss: self.best_validation_loss,
+            data_fingerprint: self.data_fingerprint.clone(),
+        };
+        let path = checkpoint::path(&self.run_dir.checkpoints(), self.n_steps);
+        checkpoint::write(&path, &position, self.network(), &self.optimizer)?;
+        self.run_dir.retain_checkpoints(self.config.keep_checkpoints)?;
+        // A run that is stopped before its first look still leaves something to sample from.
+        if !self.run_dir.model().exists() {
+            self.averaged()?.save(self.run_dir.model(), StoreAs::F32)?;
+        }
+        self.last_checkpoint = Some(path.clone());
+        Ok(path)
+    }
+}
+
+fn norm(gradients: &[Vec<f32>]) -> f64 {
+    let squares = gradients.iter().map(|g| g.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>());
+    squares.sum::<f64>().sqrt()
+}
+
+fn add(total: &mut [Vec<f32>], gradients: &[Vec<f32>]) {
+    for (total, gradients) in total.iter_mut().zip(gradients) {
+        for (total, gradient) in total.iter_mut().zip(gradients) {
+            *total += gradient;
+        }
+    }
+}

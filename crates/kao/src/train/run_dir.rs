@@ -1,0 +1,118 @@
+//! The run directory: what `kao train` writes, and where.
+
+use super::checkpoint;
+use super::config::TrainConfig;
+use crate::error::{Error, Result};
+use crate::model::RUN_MODEL;
+use crate::weights::atomic_write;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The configuration that a run really used.
+pub const CONFIG_FILE: &str = "config.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const SAMPLES: &str = "samples";
+const LOGS: &str = "logs";
+const LOG_FILE: &str = "log.jsonl";
+const LOCK_FILE: &str = ".lock";
+
+/// A run directory that this process alone writes to.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    /// Held, not read: the lock goes with it.
+    _lock: File,
+}
+
+impl RunDir {
+    /// Creates the directory and its folders where they do not exist, and locks it.
+    ///
+    /// # Errors
+    /// When the file system refuses, or another training has the directory.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        for folder in [CHECKPOINTS, SAMPLES, LOGS] {
+            let folder = path.join(folder);
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        }
+        let lock_path = path.join(LOCK_FILE);
+        let refused = |error| Error::io("lock", &lock_path, error);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(RunDir { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::malformed(&path, "another training is writing to this folder")
+                    .with_hint("wait for it, stop it, or give another --out"))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The model to sample from.
+    pub fn model(&self) -> PathBuf {
+        self.path.join(RUN_MODEL)
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join(CHECKPOINTS)
+    }
+
+    /// The sample grid of step `n_steps`.
+    pub fn sample(&self, n_steps: u64) -> PathBuf {
+        self.path.join(SAMPLES).join(format!("step-{n_steps:08}.png"))
+    }
+
+    /// The newest checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn newest_checkpoint(&self) -> Result<Option<PathBuf>> {
+        Ok(checkpoint::list(&self.checkpoints())?.pop())
+    }
+
+    /// Writes the configuration.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
+        let toml = config.to_toml();
+        atomic_write(self.path.join(CONFIG_FILE), |file| file.write_all(toml.as_bytes()))
+    }
+
+    /// Appends one line to the log.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn log(&self, line: &serde_json::Value) -> Result<()> {
+        let path = self.path.join(LOGS).join(LOG_FILE);
+        let append = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(format!("{line}\n").as_bytes())
+        };
+        append().map_err(|error| Error::io("write", &path, error))
+    }
+
+    /// Removes all checkpoints but the newest `n`.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn retain_checkpoints(&self, n: usize) -> Result<()> {
+        let paths = checkpoint::list(&self.checkpoints())?;
+        for path in &paths[..paths.len().saturating_sub(n)] {
+            std::fs::remove_file(path).map_err(|error| Error::io("remove", path, error))?;
+        }
+        Ok(())
+    }
+}
