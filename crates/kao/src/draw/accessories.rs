@@ -374,8 +374,8 @@ fn paint_band(canvas: &mut Canvas, head: &Head, band: Band, palette: &Palette, c
         ]
         .to_vec()
     };
-    let mut outer = ring(crown + 0.12, 1.2);
-    let inner = ring(crown + 0.27, 1.17);
+    let mut outer = ring(crown + 0.12, 1.1);
+    let inner = ring(crown + 0.27, 1.08);
     if band == Band::Frilled {
         for k in 0..9 {
             let t = (k as f32 + 0.5) / 9.0;

@@ -1,5 +1,7 @@
 //! What lies behind the portrait, in frame coordinates from (0, 0) to (1, 1).
 
+use std::f32::consts::TAU;
+
 use super::canvas::{Canvas, FRAME, Ink};
 use super::colour::{Colour, Lch, lch};
 use super::geometry::{Shape, sin_cos, v};
@@ -93,7 +95,7 @@ pub(super) fn paint(canvas: &mut Canvas, palette: &Palette, light: f32, stream: 
             let n = stream.count(9, 16);
             let centre = v(0.5, stream.range(0.4, 0.7));
             for k in 0..n {
-                let turn = std::f32::consts::TAU / n as f32;
+                let turn = TAU / n as f32;
                 let (s0, c0) = sin_cos(turn * k as f32);
                 let (s1, c1) = sin_cos(turn * (k as f32 + 0.5));
                 let ray =
@@ -125,7 +127,7 @@ pub(super) fn paint(canvas: &mut Canvas, palette: &Palette, light: f32, stream: 
             gradient(canvas, &whole, base, other, stream);
             for _ in 0..stream.count(8, 20) {
                 let centre = v(stream.unit(), stream.unit());
-                let (sin, cos) = sin_cos(stream.range(0.0, 6.28));
+                let (sin, cos) = sin_cos(stream.range(0.0, TAU));
                 let size = stream.range(0.02, 0.05);
                 let petal = Shape::ellipse(v(0.0, 0.0), size, size * 0.55)
                     .map(|p| centre + v(p.x * cos - p.y * sin, p.x * sin + p.y * cos));
@@ -140,7 +142,7 @@ fn gradient(canvas: &mut Canvas, whole: &Shape, base: Lch, other: Lch, stream: &
         let centre = v(stream.range(0.2, 0.8), stream.range(0.1, 0.6));
         Ink::Radial(centre, 0.9, vec![(0.0, other.rgb()), (1.0, base.rgb())])
     } else {
-        let (sin, cos) = sin_cos(stream.range(0.0, 6.28));
+        let (sin, cos) = sin_cos(stream.range(0.0, TAU));
         let reach = v(cos, sin) * 0.6;
         let centre = v(0.5, 0.5);
         Ink::Linear(centre - reach, centre + reach, vec![(0.0, base.rgb()), (1.0, other.rgb())])

@@ -1,15 +1,18 @@
 //! A folder full of portraits.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
+use image::RgbImage;
 use rayon::prelude::*;
 
 use super::{check_size, face};
 use crate::error::{Error, Result};
+
+/// The key of the PNG text that says which picture a file holds.
+const TEXT_KEY: &str = "Source";
 
 /// What [`write_folder`] draws, and where to.
 #[derive(Clone, Debug)]
@@ -38,7 +41,7 @@ pub struct Progress {
 pub struct Written {
     /// Pictures drawn.
     pub drawn: u64,
-    /// Pictures that were there from an earlier run of the same count, size and seed.
+    /// Pictures that were there from an earlier run.
     pub kept: u64,
 }
 
@@ -50,9 +53,9 @@ pub fn file_name(index: u64) -> String {
 /// Draws `config.count` portraits into a folder, in parallel on rayon's threads.
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
-/// is always whole. Run again after an interruption, it draws what is missing: a file that is
-/// there and whose header says the wanted size is kept as it is, so a folder belongs to one seed.
-/// `observer` is called after every picture, from several threads.
+/// is whole. Each says in a text of its own which picture it is: run again, after an interruption
+/// or for a larger count, only what is missing or of another seed or size is drawn. `observer` is
+/// called after every picture, from several threads.
 ///
 /// # Errors
 /// When the size is out of range, or the file system refuses.
@@ -66,7 +69,7 @@ pub fn write_folder(
     let (done, drawn) = (AtomicU64::new(0), AtomicU64::new(0));
     (0..config.count).into_par_iter().try_for_each(|index| {
         let path = dir.join(file_name(index));
-        if !is_there(&path, config.size) {
+        if !holds(&path, config, index) {
             write_one(&path, config, index)?;
             drawn.fetch_add(1, Ordering::Relaxed);
         }
@@ -78,23 +81,50 @@ pub fn write_folder(
     Ok(Written { drawn, kept: config.count - drawn })
 }
 
-fn is_there(path: &Path, size: u32) -> bool {
-    image::image_dimensions(path).is_ok_and(|dimensions| dimensions == (size, size))
+/// What is written into picture `index`. The version is in it because another may draw otherwise.
+fn source_text(config: &FolderConfig, index: u64) -> String {
+    format!("kao draw {}, seed {}, index {index}", env!("CARGO_PKG_VERSION"), config.seed)
+}
+
+/// Whether the file at `path` is picture `index` of `config`.
+fn holds(path: &Path, config: &FolderConfig, index: u64) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return false };
+    let info = reader.info();
+    let text = source_text(config, index);
+    info.size() == (config.size, config.size)
+        && info.uncompressed_latin1_text.iter().any(|chunk| chunk.text == text)
 }
 
 fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
-    let picture = face(config.seed, index, config.size)?;
-    let mut bytes = Vec::new();
-    PngEncoder::new(&mut bytes)
-        .write_image(picture.as_raw(), config.size, config.size, image::ExtendedColorType::Rgb8)
-        .map_err(|problem| Error::malformed(path, problem))?;
     let failed = |source| Error::io("write", path, source);
-    let mut file = tempfile::Builder::new()
-        .prefix(".face-")
-        .suffix(".tmp")
-        .tempfile_in(&config.out_dir)
-        .map_err(failed)?;
-    std::io::Write::write_all(&mut file, &bytes).map_err(failed)?;
-    file.persist(path).map_err(|error| Error::io("write", path, error.error))?;
+    let bytes = encode(config, index, &face(config.seed, index, config.size)?)
+        .map_err(|error| failed(error.into()))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".face-").suffix(".tmp");
+    // Temporary files are private by default; this one becomes an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(&config.out_dir).map_err(failed)?;
+    temporary.write_all(&bytes).map_err(failed)?;
+    // Not synced: thousands of small files would wait for the disk, and any can be drawn again.
+    temporary.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// `picture` as a PNG file that says what it is.
+fn encode(
+    config: &FolderConfig,
+    index: u64,
+    picture: &RgbImage,
+) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.add_text_chunk(TEXT_KEY.to_owned(), source_text(config, index))?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.as_raw())?;
+    writer.finish()?;
+    Ok(bytes)
 }

@@ -219,7 +219,7 @@ impl HairPainter<'_> {
         let body = ink.base.mix(ink.shade, tone);
         let from = lock.at(0.0);
         let to = lock.at(1.0);
-        let crown = body.mix(ink.shade, 0.3);
+        let crown = body.mix(ink.light, 0.3 * (1.0 - depth));
         let tip = body.mix(ink.tip, 0.8);
         let gloss = if depth < 0.5 { self.gloss(lock) } else { None };
         let stops = match gloss {

@@ -316,7 +316,7 @@ impl FrontHair {
         let ink = painter.ink;
         let cap = self.cap().map(|p| head.hair(p));
         let stops = vec![
-            (0.0, ink.base.mix(ink.shade, 0.3)),
+            (0.0, ink.base.mix(ink.light, 0.3)),
             (0.4, ink.base.mix(ink.light, 0.5)),
             (1.0, ink.shade),
         ];

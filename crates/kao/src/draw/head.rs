@@ -135,7 +135,7 @@ impl Head {
             v(jaw_x + 0.17 * far, 0.81 * c),
             v(chin_x + chin_width, 0.968 * c),
             v(chin_x, c),
-            v(chin_x - chin_width, 0.968 * c),
+            v(chin_x - chin_width * (1.0 + 0.4 * far), lerp(0.968, 0.955, far) * c),
             v(-jaw_x + 0.1 * far, lerp(0.81, 0.83, far) * c),
             v(-0.75 - puff + 0.02 * far, 0.55 * c),
             v(-0.895 - puff, 0.3),
@@ -163,10 +163,10 @@ pub(super) fn paint_neck(canvas: &mut Canvas, head: &Head, skin: &Skin, masculin
     let neck = Shape::new()
         .move_to(v(x - width, top))
         .through(&[v(x - width, top + 0.4), v(x - width * 1.05, base - 0.12)])
-        .bend_to(v(x - width * 1.2, base + 0.1), v(x - 1.5, base + 0.35))
-        .line_to(v(x - 1.6, base + 3.0))
-        .line_to(v(x + 1.6, base + 3.0))
-        .line_to(v(x + 1.5, base + 0.35))
+        .bend_to(v(x - width * 1.2, base + 0.1), v(x - 1.2, base + 0.32))
+        .line_to(v(x - 1.2, base + 3.0))
+        .line_to(v(x + 1.2, base + 3.0))
+        .line_to(v(x + 1.2, base + 0.32))
         .bend_to(v(x + width * 1.2, base + 0.1), v(x + width * 1.05, base - 0.12))
         .through(&[v(x + width, top + 0.4), v(x + width, top)])
         .close();

@@ -146,9 +146,9 @@ fn sample_hair(stream: &mut Stream) -> Lch {
         ((0.48, 0.065, 50.0, 0.05), 10.0), // brown
         ((0.58, 0.08, 62.0, 0.05), 7.0),   // light brown
         ((0.50, 0.12, 38.0, 0.05), 6.0),   // auburn
-        ((0.80, 0.10, 85.0, 0.05), 9.0),   // blond
-        ((0.88, 0.075, 92.0, 0.03), 6.0),  // pale blond
-        ((0.70, 0.11, 72.0, 0.04), 5.0),   // honey
+        ((0.81, 0.115, 78.0, 0.04), 9.0),  // blond
+        ((0.89, 0.085, 84.0, 0.025), 6.0), // pale blond
+        ((0.70, 0.115, 68.0, 0.04), 5.0),  // honey
         ((0.84, 0.012, 280.0, 0.05), 5.0), // silver
         ((0.62, 0.015, 270.0, 0.06), 3.0), // grey
         ((0.52, 0.18, 25.0, 0.04), 5.0),   // red
@@ -163,7 +163,7 @@ fn sample_hair(stream: &mut Stream) -> Lch {
         ((0.50, 0.09, 155.0, 0.06), 3.0),  // green
         ((0.78, 0.09, 150.0, 0.05), 1.5),  // mint
     ]);
-    lch(stream.around(l, dl).clamp(0.2, 0.92), c * stream.range(0.7, 1.2), stream.around(h, 8.0))
+    lch(stream.around(l, dl).clamp(0.2, 0.92), c * stream.range(0.65, 1.12), stream.around(h, 8.0))
 }
 
 fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {

@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(take(1, 2, Part::Plan), take(1, 2, Part::Plan));
         assert_ne!(take(1, 2, Part::Plan), take(1, 3, Part::Plan));
         assert_ne!(take(1, 2, Part::Plan), take(2, 2, Part::Plan));
-        assert_ne!(take(1, 2, Part::Plan), take(1, 2, Part::Face));
+        assert_ne!(take(1, 2, Part::Plan), take(1, 2, Part::Front));
     }
 
     #[test]

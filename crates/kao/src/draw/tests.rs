@@ -104,8 +104,10 @@ fn a_folder_is_written_and_completed() {
 
     std::fs::remove_file(path(3)).unwrap();
     std::fs::write(path(4), b"cut off").unwrap();
-    assert_eq!(write_folder(&config, &|_| ()).unwrap(), Written { drawn: 2, kept: 4 });
+    face(SEED + 1, 5, 32).unwrap().save(path(5)).unwrap();
+    assert_eq!(write_folder(&config, &|_| ()).unwrap(), Written { drawn: 3, kept: 3 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), face(SEED, 4, 32).unwrap());
+    assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
     // Nothing temporary is left.
     assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
 }
