@@ -6,6 +6,7 @@ pub mod denoiser;
 pub mod device;
 pub mod draw;
 pub mod error;
+pub mod experiments;
 pub mod images;
 pub mod model;
 pub mod noise;

@@ -161,6 +161,37 @@ impl UNetConfig {
         sizes.fold(0, usize::saturating_add)
     }
 
+    /// Multiplications and additions of one forward pass for one image, as a direct computation of
+    /// its convolutions, linear layers and attention has them.
+    pub fn forward_flop(&self) -> u64 {
+        let plan = self.plan();
+        let [c, h, w] = self.image_size;
+        let mut pixels = h * w;
+        let mut flop = 2 * (self.ch + self.time_width()) * self.time_width();
+        flop += 2 * 9 * pixels * c * (self.ch + self.width(0));
+        let block = |pixels: usize, c_in: usize, c_out: usize, attention: bool| {
+            let convs = 9 * (c_in + c_out) * c_out;
+            let shortcut = if c_in == c_out { 0 } else { c_in * c_out };
+            let per_pixel = convs + shortcut;
+            let attended = if attention { 4 * c_out * c_out + 2 * pixels * c_out } else { 0 };
+            2 * (pixels * (per_pixel + attended) + self.time_width() * c_out)
+        };
+        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
+            for &layer in path {
+                match layer {
+                    Layer::Block { c_in, c_out, attention } => {
+                        flop += block(pixels, c_in, c_out, attention);
+                    }
+                    Layer::Resample { c_in, c_out } => {
+                        pixels = if grows { pixels * 4 } else { pixels / 4 };
+                        flop += 2 * 9 * pixels * c_in * c_out;
+                    }
+                }
+            }
+        }
+        flop as u64
+    }
+
     /// The blocks of the three paths, with their widths.
     pub(super) fn plan(&self) -> Plan {
         let n_levels = self.ch_mult.len();
@@ -221,6 +252,12 @@ mod tests {
     #[test]
     fn the_original_has_its_parameters() {
         assert_eq!(UNetConfig::default().parameter_count(), 25_368_963);
+    }
+
+    #[test]
+    fn the_original_takes_17_8_gflop() {
+        let gflop = UNetConfig::default().forward_flop() as f64 / 1e9;
+        assert!((17.7..17.9).contains(&gflop), "{gflop}");
     }
 
     #[test]

@@ -1,0 +1,171 @@
+//! How long a forward pass and a training step take on this machine.
+
+use crate::denoiser::Prediction;
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::model::ModelConfig;
+use crate::noise::{Purpose, SeededNoise};
+use crate::schedule::NoiseSchedule;
+use crate::train::adam::OptimizerState;
+use crate::train::objective::{NoisyBatch, host_gradients, loss};
+use crate::unet::{Network, UNet};
+use crate::denoiser::Denoiser;
+use burn::tensor::Device;
+use kao_kernels::AdamStep;
+use serde::Serialize;
+use std::time::Instant;
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeasureConfig {
+    /// Images per pass.
+    pub batch_size: usize,
+    /// Timed passes, after the warm-up.
+    pub n_rounds: usize,
+    /// Passes before that.
+    pub n_warmup: usize,
+    /// Whether training steps are measured too.
+    pub training: bool,
+}
+
+/// Times of one kind of pass, in milliseconds per image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Timing {
+    /// The median.
+    pub ms_per_image: f64,
+    /// The shortest.
+    pub min_ms_per_image: f64,
+    /// Images per second, by the median.
+    pub images_per_second: f64,
+    /// Arithmetic per second, by the median, in 10⁹ operations: multiplications and additions as a
+    /// direct computation has them.
+    pub gflops: f64,
+    /// Each pass.
+    pub samples: Vec<f64>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Measurement {
+    /// Images per pass.
+    pub batch_size: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Trained parameters.
+    pub parameters: usize,
+    /// Operations of one forward pass for one image, in 10⁹.
+    pub forward_gflop_per_image: f64,
+    /// A forward pass without gradients.
+    pub forward: Timing,
+    /// A whole training step: noise, forward, backward, optimizer, average.
+    pub training: Option<Timing>,
+}
+
+/// Measures a network of `model`'s configuration with random weights on `device`.
+///
+/// # Errors
+/// When the configuration is impossible, or nothing is to be measured.
+pub fn measure(
+    model: &ModelConfig,
+    config: MeasureConfig,
+    device: &Device,
+) -> Result<Measurement> {
+    model.validate()?;
+    let MeasureConfig { batch_size, n_rounds, n_warmup, training } = config;
+    if batch_size == 0 || n_rounds == 0 {
+        return Err(Error::invalid("batch size, rounds", "0 found; expected at least 1"));
+    }
+    let schedule = NoiseSchedule::new(model.schedule)?;
+    let images = SeededNoise { seed: 0, first_image: 0 }.x_t(batch_size, model.unet.image_size);
+    let timesteps: Vec<usize> =
+        (0..batch_size).map(|k| k * schedule.n_timesteps() / batch_size).collect();
+    let gflop = model.unet.forward_flop() as f64 / 1e9;
+
+    let unet = UNet::init(&model.unet, 0, device)?;
+    let network = Network::new(unet, Prediction::Epsilon, device.clone());
+    let mut samples = Vec::with_capacity(n_rounds);
+    for round in 0..n_warmup + n_rounds {
+        let started = Instant::now();
+        network.predict(&images, &timesteps)?;
+        let ms = started.elapsed().as_secs_f64() * 1e3 / batch_size as f64;
+        if round >= n_warmup {
+            samples.push(ms);
+        }
+    }
+    let forward = timing(samples, gflop);
+    drop(network);
+
+    let training = match training {
+        false => None,
+        true => {
+            let samples = training_steps(model, &schedule, &images, config, device)?;
+            // Backward takes about twice the operations of forward.
+            Some(timing(samples, 3.0 * gflop))
+        }
+    };
+    Ok(Measurement {
+        batch_size,
+        threads: rayon::current_num_threads(),
+        parameters: model.unet.parameter_count(),
+        forward_gflop_per_image: gflop,
+        forward,
+        training,
+    })
+}
+
+fn training_steps(
+    model: &ModelConfig,
+    schedule: &NoiseSchedule,
+    images: &Images,
+    config: MeasureConfig,
+    device: &Device,
+) -> Result<Vec<f64>> {
+    let device = device.clone().autodiff();
+    let mut unet = UNet::init(&model.unet, 0, &device)?;
+    let mut optimizer = OptimizerState::new(&unet);
+    let mut samples = Vec::with_capacity(config.n_rounds);
+    for round in 0..config.n_warmup + config.n_rounds {
+        let started = Instant::now();
+        let number = (round * config.batch_size) as u64;
+        let (kind, purpose) = (model.prediction, Purpose::Training);
+        let batch = NoisyBatch::drawn(schedule, kind, images, 0, purpose, number)?;
+        let loss = loss(&unet, &batch, Some(number), &device);
+        let gradients = host_gradients(&unet, &mut loss.backward());
+        unet = optimizer.step(unet, &gradients, AdamStep::default(), 0.999);
+        let ms = started.elapsed().as_secs_f64() * 1e3 / config.batch_size as f64;
+        if round >= config.n_warmup {
+            samples.push(ms);
+        }
+    }
+    Ok(samples)
+}
+
+fn timing(samples: Vec<f64>, gflop_per_image: f64) -> Timing {
+    let mut sorted = samples.clone();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let median = match sorted.len() % 2 {
+        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        _ => sorted[middle],
+    };
+    Timing {
+        ms_per_image: median,
+        min_ms_per_image: sorted[0],
+        images_per_second: 1e3 / median,
+        gflops: gflop_per_image / (median / 1e3),
+        samples,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let t = timing(vec![3.0, 1.0, 2.0], 1.0);
+        assert_eq!((t.ms_per_image, t.min_ms_per_image), (2.0, 1.0));
+        assert_eq!(t.gflops, 500.0);
+        assert_eq!(timing(vec![4.0, 1.0, 2.0, 3.0], 1.0).ms_per_image, 2.5);
+    }
+}

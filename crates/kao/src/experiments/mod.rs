@@ -1,0 +1,15 @@
+//! What a user asks for by name, built from the rooms below: sampling runs, recovery, the sweep of
+//! published runs, measurements.
+//!
+//! Experiments compute and describe; where results are written and how progress is shown is for the
+//! program.
+
+mod measure;
+mod recover;
+mod sampling;
+mod sweep;
+
+pub use measure::{Measurement, MeasureConfig, Timing, measure};
+pub use recover::{RecoverConfig, Recovery, recover};
+pub use sampling::{MomentsConfig, SampleConfig, SamplerKind, Sampled, Watcher, sample_images};
+pub use sweep::{SweepConfig, SweepEvent, SweepRun, published_runs, sweep};

@@ -1,0 +1,132 @@
+//! Recovery: real images, noised part of the way, denoised again.
+
+use super::sampling::Watcher;
+use crate::error::{Error, Result};
+use crate::images::Images;
+use crate::model::Model;
+use crate::noise::{Purpose, Stream};
+use crate::sampler::{Method, SamplerConfig, Start, generate};
+use crate::timesteps::{End, Spacing, starting_at, visited, walk};
+
+/// A recovery experiment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RecoverConfig {
+    /// Steps of noise, 1 to T: the images are taken to timestep `t` − 1.
+    pub t: usize,
+    /// DDIM steps back down; by default every timestep below `t`.
+    pub n_steps: Option<usize>,
+    /// η of DDIM.
+    pub eta: f64,
+    /// Do as the original does: run the sampler over its whole range 999 … 1, as if the slightly
+    /// noisy images were pure noise. It fails, and is here to be shown.
+    pub origin_bug: bool,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Images per pass through the network.
+    pub batch_size: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// The images with noise, `[N, C, H, W]`.
+    pub noisy: Images,
+    /// The images recovered from them.
+    pub recovered: Images,
+    /// Mean PSNR of the noisy images against the originals, in dB, both clamped to `[-1, 1]`.
+    pub noisy_psnr: f64,
+    /// Mean PSNR of the recovered images against the originals.
+    pub recovered_psnr: f64,
+}
+
+/// Noises `originals` (`[N, C, H, W]`) and recovers them with `model`.
+///
+/// # Errors
+/// When `t` or the number of steps is out of range, the images are not of the model's shape, or
+/// the watcher ends the run.
+pub fn recover(
+    model: &Model,
+    originals: &Images,
+    config: &RecoverConfig,
+    watcher: &mut Watcher<'_>,
+) -> Result<Recovery> {
+    let n_timesteps = model.schedule.n_timesteps();
+    let RecoverConfig { t, n_steps, eta, origin_bug, seed, batch_size } = *config;
+    if t == 0 || t > n_timesteps {
+        return Err(Error::invalid("t", format!("{t} found; expected 1 to {n_timesteps}")));
+    }
+    let walk = if origin_bug {
+        let n_steps = n_steps.unwrap_or(n_timesteps);
+        walk(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)?
+    } else {
+        let below = visited(Spacing::Trailing, n_steps.unwrap_or(t), t)?;
+        starting_at(&crate::timesteps::through(&below, End::Clean), t - 1)
+    };
+
+    let mut noisy = Images::zeros(originals.shape());
+    let mut epsilon = vec![0.0; originals.image_len()];
+    for k in 0..originals.len() {
+        Stream::new(seed, Purpose::Noising, k as u64, 0).fill_normal(&mut epsilon);
+        model.schedule.add_noise(originals.image(k), &epsilon, t - 1, noisy.image_mut(k));
+    }
+
+    let total = (walk.len() * originals.len()) as u64;
+    let mut done = 0;
+    let sampler = SamplerConfig { method: Method::Ddim { eta }, clip: false };
+    let z = if eta > 0.0 { step_noise(&noisy, walk.len(), seed) } else { Vec::new() };
+    let recovered = generate(
+        &model.network,
+        &model.schedule,
+        &walk,
+        sampler,
+        &Start::Given { x_t: noisy.clone(), z },
+        batch_size,
+        &mut |_, progress| {
+            done += progress.x.len() as u64;
+            watcher(done, total)
+        },
+    )?;
+    Ok(Recovery {
+        noisy_psnr: mean_psnr(originals, &noisy),
+        recovered_psnr: mean_psnr(originals, &recovered),
+        noisy,
+        recovered,
+    })
+}
+
+/// The noise of each step, from draws 1, 2 … of the streams whose draw 0 noised the images.
+fn step_noise(like: &Images, n_steps: usize, seed: u64) -> Vec<Images> {
+    let of_step = |step: usize| {
+        let mut z = Images::zeros(like.shape());
+        for k in 0..like.len() {
+            let mut stream = Stream::new(seed, Purpose::Noising, k as u64, step as u64 + 1);
+            stream.fill_normal(z.image_mut(k));
+        }
+        z
+    };
+    (0..n_steps).map(of_step).collect()
+}
+
+/// Peak signal-to-noise ratio in dB, the mean over the images; the peak is the whole range of 2.
+fn mean_psnr(originals: &Images, others: &Images) -> f64 {
+    let psnr = |k: usize| {
+        let pairs = originals.image(k).iter().zip(others.image(k));
+        let clamped = |v: f32| f64::from(v).clamp(-1.0, 1.0);
+        let sum: f64 = pairs.map(|(&a, &b)| (clamped(a) - clamped(b)).powi(2)).sum();
+        10.0 * (4.0 * originals.image_len() as f64 / sum).log10()
+    };
+    (0..originals.len()).map(psnr).sum::<f64>() / originals.len().max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn psnr_of_a_known_difference() {
+        // An error of 0.2 of a range of 2 everywhere: 20 dB.
+        let a = Images::from_vec([1, 1, 1, 4], vec![0.0, 0.1, -0.3, 0.5]).unwrap();
+        let b = Images::from_vec([1, 1, 1, 4], vec![0.2, 0.3, -0.1, 0.7]).unwrap();
+        assert!((mean_psnr(&a, &b) - 20.0).abs() < 1e-4);
+    }
+}
