@@ -364,13 +364,13 @@ fn paint_band(canvas: &mut Canvas, head: &Head, band: Band, palette: &Palette, c
     }
     let ring = |top: f32, wide: f32| -> Vec<Vec2> {
         [
-            v(-wide, -0.7),
-            v(-0.95 * wide, -1.0),
+            v(-0.99 * wide, -0.9),
+            v(-0.9 * wide, -1.08),
             v(-0.5 * wide, top + 0.1),
             v(0.0, top),
             v(0.5 * wide, top + 0.1),
-            v(0.95 * wide, -1.0),
-            v(wide, -0.7),
+            v(0.9 * wide, -1.08),
+            v(0.99 * wide, -0.9),
         ]
         .to_vec()
     };

@@ -4,7 +4,7 @@ use super::accessories::bow;
 use super::canvas::Canvas;
 use super::geometry::{Shape, Vec2, v};
 use super::head::{Head, LINE};
-use super::palette::Palette;
+use super::palette::{Cloth, Palette};
 use super::random::Stream;
 
 /// What is worn on neck and shoulders.
@@ -75,7 +75,7 @@ impl Clothes {
         };
         let cloth = &palette.cloth;
         let trim = &palette.trim;
-        let mut fill = |shape: &Shape, inks: &super::palette::Cloth| {
+        let mut fill = |shape: &Shape, inks: &Cloth| {
             canvas.fill(shape, inks.base);
             canvas.stroke(shape, inks.line, LINE);
         };
@@ -131,7 +131,7 @@ impl Clothes {
                         v(side * 0.02, 0.72),
                     ]);
                     fill(&flap.map(at), cloth);
-                    canvas_line(&mut fill, side, at, trim);
+                    fill(&sailor_stripe(side).map(at), trim);
                 }
             }
             Outfit::Shirt | Outfit::Blazer => {
@@ -204,20 +204,14 @@ impl Clothes {
     }
 }
 
-/// The stripe along a sailor collar.
-fn canvas_line(
-    fill: &mut impl FnMut(&Shape, &super::palette::Cloth),
-    side: f32,
-    at: impl Fn(Vec2) -> Vec2,
-    trim: &super::palette::Cloth,
-) {
-    let stripe = Shape::polygon(&[
+/// The stripe along one side of a sailor collar.
+fn sailor_stripe(side: f32) -> Shape {
+    Shape::polygon(&[
         v(side * 1.02, 0.3),
         v(side * 1.07, 0.33),
         v(side * 0.93, 0.62),
         v(side * 0.12, 0.64),
         v(side * 0.16, 0.58),
         v(side * 0.9, 0.57),
-    ]);
-    fill(&stripe.map(at), trim);
+    ])
 }

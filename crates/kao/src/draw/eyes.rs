@@ -112,7 +112,7 @@ const REST: f32 = 0.42;
 /// The tallest iris, in half heights of the eye.
 const IRIS_HEIGHT: f32 = 1.06;
 /// How much taller than round an iris is drawn where there is room.
-const IRIS_TALLNESS: f32 = 1.42;
+const IRIS_TALLNESS: f32 = 1.62;
 
 /// The upper lid from the inner to the outer corner, opened by `open`.
 fn upper_lid(form: &EyeForm, open: f32) -> Vec<Vec2> {
@@ -219,7 +219,7 @@ fn paint_open(
     let ball = eye.map(&ball);
     let skin = &palette.skin;
 
-    canvas.fill(&ball, Colour::WHITE.mix(skin.shade, 0.16));
+    canvas.fill(&ball, Colour::WHITE.mix(skin.base, 0.35));
     canvas.clip(&ball);
     paint_iris(canvas, eye, expression, ink);
     // The shadow of the upper lid on the ball.
@@ -233,7 +233,7 @@ fn paint_open(
         .through(&shadow)
         .line_to(v(-1.3, -1.4))
         .close();
-    canvas.shade(&eye.map(&shadow), ink.rim.mix(Colour::WHITE, 0.5));
+    canvas.shade(&eye.map(&shadow), ink.rim.mix(Colour::WHITE, 0.58));
     paint_highlights(canvas, eye, expression);
     canvas.unclip();
 
@@ -256,7 +256,7 @@ fn paint_open(
 
 fn iris_centre(expression: &Expression, side: f32) -> Vec2 {
     const FREE_WAY: f32 = 0.2;
-    v(-0.04 + side * expression.gaze.0 * FREE_WAY, 0.04 + expression.gaze.1 * 0.2)
+    v(-0.05 + side * expression.gaze.0 * FREE_WAY, 0.05 + expression.gaze.1 * 0.2)
 }
 
 fn paint_iris(canvas: &mut Canvas, eye: &Placed<'_>, expression: &Expression, ink: &IrisInk) {

@@ -32,6 +32,17 @@ pub(super) enum BackCut {
     Drills,
 }
 
+/// The extent of the hair around the head.
+struct Mass {
+    /// y of the tips.
+    bottom: f32,
+    /// Half width at the lower end.
+    wide: f32,
+    /// How much the tips differ in length.
+    ragged: f32,
+    n_locks: usize,
+}
+
 /// What is chosen about the back hair.
 #[derive(Clone, Debug)]
 pub(super) struct BackHair {
@@ -93,6 +104,24 @@ impl BackHair {
         self.ties().iter().any(|tie| tie.y < 0.0)
     }
 
+    /// The mass around the head that goes with the cut.
+    fn mass(&self) -> Mass {
+        let (bottom, wide, ragged, n_locks) = match self.cut {
+            BackCut::Short => (0.55, 1.04, 0.16, 6),
+            BackCut::Shaggy => (0.75, 1.16, 0.3, 9),
+            BackCut::Bob => (1.0, 1.24, 0.05, 9),
+            BackCut::Medium => (1.45, 1.26, 0.3, 9),
+            BackCut::Flared => (1.25, 1.55, 0.3, 9),
+            BackCut::Long => (3.4, 1.36, 0.1, 10),
+            BackCut::LongWavy => (3.4, 1.55, 0.1, 10),
+            BackCut::Wild => (2.2, 1.7, 0.6, 11),
+            BackCut::LowTails | BackCut::Braids => (1.0, 1.14, 0.1, 7),
+            BackCut::TwinTails | BackCut::SideTail | BackCut::Drills => (0.7, 1.06, 0.12, 6),
+            BackCut::Ponytail | BackCut::Buns => (0.68, 1.06, 0.12, 6),
+        };
+        Mass { bottom, wide: wide * self.width, ragged, n_locks }
+    }
+
     /// Draws what lies behind neck and face.
     pub fn paint(
         &self,
@@ -103,49 +132,35 @@ impl BackHair {
     ) {
         let behind = |p: Vec2| head.behind(p);
         match self.cut {
-            BackCut::Short => self.mass(canvas, head, painter, stream, 0.55, 1.04, 0.16, 6),
-            BackCut::Shaggy => self.mass(canvas, head, painter, stream, 0.75, 1.16, 0.3, 9),
-            BackCut::Bob => self.mass(canvas, head, painter, stream, 1.0, 1.24, 0.05, 9),
-            BackCut::Medium => self.mass(canvas, head, painter, stream, 1.45, 1.26, 0.3, 9),
-            BackCut::Flared => self.mass(canvas, head, painter, stream, 1.25, 1.55, 0.3, 9),
-            BackCut::Long => self.mass(canvas, head, painter, stream, 3.4, 1.36, 0.1, 10),
-            BackCut::LongWavy => self.mass(canvas, head, painter, stream, 3.4, 1.55, 0.1, 10),
-            BackCut::Wild => self.mass(canvas, head, painter, stream, 2.2, 1.7, 0.6, 11),
             BackCut::TwinTails | BackCut::SideTail | BackCut::Drills => {
                 for tie in self.ties() {
-                    self.tail(canvas, behind(tie), tie.x.signum(), painter, stream);
+                    self.paint_tail(canvas, behind(tie), painter, stream);
                 }
-                self.mass(canvas, head, painter, stream, 0.7, 1.06, 0.12, 6);
-            }
-            BackCut::Ponytail => {
-                let root = v(0.35 * self.side, self.tie_y - 0.35);
-                for k in 0..5 {
-                    let reach = self.side * lerp(1.05, 1.75, k as f32 / 4.0);
-                    let lock = Lock::new(
-                        [
-                            root,
-                            v(reach * 0.9, -1.9),
-                            v(reach * 1.15, -0.2),
-                            v(reach, 1.4 + 0.1 * k as f32),
-                        ],
-                        0.26,
-                    )
-                    .with_taper(0.5, 0.8)
-                    .map(behind);
-                    painter.paint(canvas, &lock, stream, 0.35);
-                }
-                self.mass(canvas, head, painter, stream, 0.65, 1.06, 0.12, 6);
             }
             BackCut::Buns => {
                 for tie in self.ties() {
-                    bun(canvas, behind(tie * 1.04), painter);
+                    paint_bun(canvas, behind(tie * 1.04), painter);
                 }
-                self.mass(canvas, head, painter, stream, 0.75, 1.06, 0.12, 6);
             }
-            BackCut::LowTails | BackCut::Braids => {
-                self.mass(canvas, head, painter, stream, 1.0, 1.14, 0.1, 7);
+            BackCut::Ponytail => {
+                const LOCKS: usize = 5;
+                let root = v(0.35 * self.side, self.tie_y - 0.35);
+                for k in 0..LOCKS {
+                    let t = k as f32 / (LOCKS - 1) as f32;
+                    let reach = self.side * lerp(1.05, 1.75, t);
+                    let line = [
+                        root,
+                        v(reach * 0.9, -1.9),
+                        v(reach * 1.15, -0.2),
+                        v(reach, 1.4 + 0.4 * t),
+                    ];
+                    let lock = Lock::new(line, 0.26).with_taper(0.5, 0.8).map(behind);
+                    painter.paint(canvas, &lock, stream, 0.35);
+                }
             }
+            _ => {}
         }
+        self.paint_mass(canvas, head, painter, stream);
     }
 
     /// Draws what falls before the shoulders.
@@ -174,28 +189,21 @@ impl BackHair {
                         painter.paint(canvas, &lock, stream, 0.0);
                     }
                 }
-                BackCut::Braids => braid(canvas, head, side, painter),
+                BackCut::Braids => paint_braid(canvas, head, side, painter),
                 _ => {}
             }
         }
     }
 
-    /// The mass around the head down to `bottom`, `wide` at its lower end, with tips that differ
-    /// by `ragged`.
-    #[allow(clippy::too_many_arguments)]
-    fn mass(
+    fn paint_mass(
         &self,
         canvas: &mut Canvas,
         head: &Head,
         painter: &HairPainter<'_>,
         stream: &mut Stream,
-        bottom: f32,
-        wide: f32,
-        ragged: f32,
-        n_locks: usize,
     ) {
+        let Mass { bottom, wide, ragged, n_locks } = self.mass();
         let w = self.width;
-        let wide = wide * w;
         let round = matches!(self.cut, BackCut::Bob);
         let wave = match self.cut {
             BackCut::LongWavy => (0.1, 2.6),
@@ -247,15 +255,15 @@ impl BackHair {
         }
     }
 
-    /// A tail tied at `tie`, falling on `side`.
-    fn tail(
+    /// A tail tied at `tie`, falling outward.
+    fn paint_tail(
         &self,
         canvas: &mut Canvas,
         tie: Vec2,
-        side: f32,
         painter: &HairPainter<'_>,
         stream: &mut Stream,
     ) {
+        let side = tie.x.signum();
         let drill = self.cut == BackCut::Drills;
         let n = if drill { 3 } else { 4 };
         for k in 0..n {
@@ -282,7 +290,7 @@ impl BackHair {
     }
 }
 
-fn bun(canvas: &mut Canvas, centre: Vec2, painter: &HairPainter<'_>) {
+fn paint_bun(canvas: &mut Canvas, centre: Vec2, painter: &HairPainter<'_>) {
     let ink = painter.ink;
     let ball = Shape::ellipse(centre, 0.42, 0.4);
     painter.paint_mass(canvas, &ball, centre.y - 0.4, centre.y + 0.4, 0.4);
@@ -299,7 +307,7 @@ fn bun(canvas: &mut Canvas, centre: Vec2, painter: &HairPainter<'_>) {
     }
 }
 
-fn braid(canvas: &mut Canvas, head: &Head, side: f32, painter: &HairPainter<'_>) {
+fn paint_braid(canvas: &mut Canvas, head: &Head, side: f32, painter: &HairPainter<'_>) {
     const LINKS: usize = 6;
     let ink = painter.ink;
     for k in (0..LINKS).rev() {

@@ -48,6 +48,8 @@ pub(super) struct FrontHair {
     /// Added to the length of the fringe.
     pub length: f32,
     pub ahoge: usize,
+    /// Long thin strands that fall over the face.
+    pub strays: usize,
     /// How often locks end in two tips.
     pub split: f32,
     /// Tips stand off the outline.
@@ -83,7 +85,8 @@ impl FrontHair {
             cut,
             parting,
             volume: stream.range(0.0, 0.16),
-            length: stream.around(0.04, 0.055),
+            length: stream.around(0.1, 0.06),
+            strays: stream.count(0, 3),
             split: stream.range(0.0, 0.9),
             tufts: stream.chance(0.2 + 0.3 * masculine),
             ahoge: if stream.chance(0.16) { stream.count(1, 2) } else { 0 },
@@ -258,6 +261,24 @@ impl FrontHair {
                     self.lock(stream.range(-0.08, 0.08), y, 0.13, 0.1 * s).with_taper(0.5, 0.85),
                 );
             }
+        }
+        for _ in 0..self.strays {
+            // A long thin strand between the eyes or beside one.
+            let lock = if stream.chance(0.35) {
+                let x = stream.range(-0.16, 0.16);
+                self.lock(
+                    x,
+                    stream.range(0.1, 0.36),
+                    stream.range(0.045, 0.08),
+                    stream.range(-0.12, 0.12),
+                )
+            } else {
+                let side = stream.sign();
+                let x = side * stream.range(0.68, 0.86);
+                let bend = -side * stream.range(0.02, 0.16);
+                self.lock(x, stream.range(0.3, 0.85), stream.range(0.06, 0.11), bend)
+            };
+            locks.push(lock.with_taper(0.3, 1.0));
         }
         locks
     }

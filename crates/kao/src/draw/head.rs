@@ -121,7 +121,7 @@ impl Head {
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
         let chin_x = CHIN_SHIFT * far;
-        let jaw_x = lerp(0.425, 0.58, self.jaw);
+        let jaw_x = lerp(0.425, 0.565, self.jaw);
         let chin_width = lerp(0.155, 0.22, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
@@ -131,8 +131,8 @@ impl Head {
             v(0.975 + 0.02 * far, -0.5),
             v(0.955 - 0.01 * far, -0.05),
             v(0.895 + puff + 0.05 * far, 0.3),
-            v(lerp(0.75, 0.86, far) + puff, 0.55 * c),
-            v(jaw_x + 0.17 * far, 0.81 * c),
+            v(lerp(0.75, 0.835, far) + puff, 0.55 * c),
+            v(jaw_x + 0.13 * far, 0.81 * c),
             v(chin_x + chin_width, 0.968 * c),
             v(chin_x, c),
             v(chin_x - chin_width * (1.0 + 0.4 * far), lerp(0.968, 0.955, far) * c),
@@ -288,7 +288,7 @@ fn hole(points: &[Vec2]) -> Shape {
 /// The line around the face, drawn after what lies within it.
 pub(super) fn paint_contour(canvas: &mut Canvas, head: &Head, skin: &Skin) {
     let points = head.contour_points();
-    canvas.stroke(&Shape::smooth_open(&points[3..14]), skin.line, LINE * 1.15);
+    canvas.stroke(&Shape::smooth_open(&points[3..14]), skin.line, LINE);
 }
 
 /// Blush on both cheeks.

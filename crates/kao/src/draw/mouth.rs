@@ -34,9 +34,9 @@ const LIP_LINE: f32 = 0.0145;
 
 /// Draws the mouth.
 pub(super) fn paint(canvas: &mut Canvas, head: &Head, form: &MouthForm, mouth: Mouth, skin: &Skin) {
-    let painter = Painter { head, width: form.width };
     let line = skin.line.mix(skin.lip, 0.25);
     let inside = lch(0.5, 0.13, 20.0).rgb().mix(skin.lip, 0.3);
+    let painter = Painter { head, skin, width: form.width, line, inside };
     match mouth {
         Mouth::Smile => {
             let points =
@@ -87,21 +87,21 @@ pub(super) fn paint(canvas: &mut Canvas, head: &Head, form: &MouthForm, mouth: M
                 canvas.fill(&painter.stroke(&points, 1.0), line);
             }
         }
-        Mouth::OpenSmile => painter.open(canvas, 0.2, 0.17, 0.02, inside, line, skin, true),
-        Mouth::WideOpen => painter.open(canvas, 0.25, 0.25, 0.03, inside, line, skin, true),
+        Mouth::OpenSmile => painter.open(canvas, &SMILE, true),
+        Mouth::WideOpen => painter.open(canvas, &LAUGH, true),
         Mouth::Fang => {
-            painter.open(canvas, 0.2, 0.17, 0.02, inside, line, skin, false);
+            painter.open(canvas, &SMILE, false);
             let x = 0.09 * head.light;
             let fang = [v(x - 0.035, -0.015), v(x + 0.035, -0.02), v(x, 0.06)];
             canvas.fill(&painter.place(&Shape::polygon(&fang)), Colour::WHITE);
         }
-        Mouth::Grin => painter.grin(canvas, line),
+        Mouth::Grin => painter.grin(canvas),
         Mouth::SmallOpen => {
             let shape = painter.place(&Shape::ellipse(v(0.0, 0.01), 0.065, 0.05));
             canvas.fill(&shape, inside);
             canvas.stroke(&shape, line, 0.026);
         }
-        Mouth::Shout => painter.shout(canvas, inside, line, skin),
+        Mouth::Shout => painter.shout(canvas),
     }
     let closed = matches!(
         mouth,
@@ -124,9 +124,23 @@ pub(super) fn paint(canvas: &mut Canvas, head: &Head, form: &MouthForm, mouth: M
     }
 }
 
+/// The extent of an open mouth.
+struct Opening {
+    half_width: f32,
+    depth: f32,
+    /// How far the upper lip sinks in its middle.
+    sag: f32,
+}
+
+const SMILE: Opening = Opening { half_width: 0.2, depth: 0.17, sag: 0.02 };
+const LAUGH: Opening = Opening { half_width: 0.25, depth: 0.25, sag: 0.03 };
+
 struct Painter<'a> {
     head: &'a Head,
+    skin: &'a Skin,
     width: f32,
+    line: Colour,
+    inside: Colour,
 }
 
 impl Painter<'_> {
@@ -143,18 +157,9 @@ impl Painter<'_> {
     }
 
     /// An open, smiling mouth with tongue, and teeth if wanted.
-    #[allow(clippy::too_many_arguments)]
-    fn open(
-        &self,
-        canvas: &mut Canvas,
-        half_width: f32,
-        depth: f32,
-        sag: f32,
-        inside: Colour,
-        line: Colour,
-        skin: &Skin,
-        teeth: bool,
-    ) {
+    fn open(&self, canvas: &mut Canvas, opening: &Opening, teeth: bool) {
+        let Opening { half_width, depth, sag } = *opening;
+        let Painter { skin, line, inside, .. } = *self;
         let w = half_width;
         let top = -0.05;
         let mouth = Shape::new()
@@ -186,7 +191,8 @@ impl Painter<'_> {
     }
 
     /// Two rows of teeth.
-    fn grin(&self, canvas: &mut Canvas, line: Colour) {
+    fn grin(&self, canvas: &mut Canvas) {
+        let line = self.line;
         let mouth = Shape::smooth_closed(&[
             v(-0.26, -0.07),
             v(-0.1, -0.03),
@@ -203,7 +209,8 @@ impl Painter<'_> {
         canvas.fill(&self.stroke(&row, 0.5), line.alpha(0.6));
     }
 
-    fn shout(&self, canvas: &mut Canvas, inside: Colour, line: Colour, skin: &Skin) {
+    fn shout(&self, canvas: &mut Canvas) {
+        let Painter { skin, line, inside, .. } = *self;
         let mouth = Shape::smooth_closed(&[
             v(0.0, -0.07),
             v(0.11, -0.03),

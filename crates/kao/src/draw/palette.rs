@@ -113,7 +113,7 @@ pub(super) fn cloth_inks(base: Lch) -> Cloth {
 
 fn sample_skin(stream: &mut Stream) -> Lch {
     let (l, c, h) = stream.weighted(&[
-        ((0.96, 0.023, 50.0), 4.0),
+        ((0.954, 0.026, 52.0), 4.0),
         ((0.95, 0.03, 58.0), 5.0),
         ((0.935, 0.042, 56.0), 4.0),
         ((0.89, 0.062, 55.0), 0.8),
@@ -131,7 +131,7 @@ fn skin_inks(base: Lch) -> Skin {
         light: base.change(0.012, 0.75, 2.0).rgb(),
         shade: lch(base.l - 0.075, base.c * 1.1 + 0.028, base.h - 18.0 * pale - 4.0).rgb(),
         deep: lch(base.l - 0.15, base.c * 1.1 + 0.042, base.h - 22.0 * pale - 6.0).rgb(),
-        line: lch(base.l * 0.52, 0.07, base.h - 16.0).rgb(),
+        line: lch(base.l * 0.57, 0.075, base.h - 16.0).rgb(),
         blush: lch(0.36 + 0.41 * base.l, 0.13, 22.0).rgb(),
         lip: lch(0.3 + 0.38 * base.l, 0.12, 22.0).rgb(),
     }

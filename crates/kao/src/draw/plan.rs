@@ -51,7 +51,7 @@ impl Plan {
         }
         let head = Head::sample(stream, maturity, masculine);
         let unit = stream.around(0.335, 0.02).clamp(0.285, 0.385);
-        let tilt = stream.around(0.0, 0.13) + 0.06 * head.turn * stream.sign();
+        let tilt = stream.around(0.0, 0.15) + 0.06 * head.turn * stream.sign();
         let eye_line = stream.around(0.525, 0.025);
         let view = View {
             origin: v(0.5 - 0.32 * unit * head.turn + stream.around(0.0, 0.018), eye_line),
