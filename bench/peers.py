@@ -251,7 +251,7 @@ def calm_turn(participant: Peer | Kao, iterations: int, attempts: int) -> Turn:
         if turns:
             time.sleep(DISTURBANCE_PAUSE_SECONDS)
         turn = observed_turn(participant, iterations)
-        if turn.others_cpus is None or turn.others_cpus <= DISTURBANCE:
+        if is_calm(turn):
             return turn
         turns.append(turn)
     return min(turns, key=lambda turn: turn.others_cpus)
@@ -359,13 +359,20 @@ def rotated(contenders: Iterable[Contender], by: int) -> list[Contender]:
     return order[by:] + order[:by]
 
 
+def is_calm(turn: Turn) -> bool:
+    return turn.others_cpus is None or turn.others_cpus <= DISTURBANCE
+
+
 def summary(turns: list[Turn]) -> dict[str, Any]:
-    medians = [turn.median for turn in turns]
+    """The figures of the calm turns, or of all where there is none, beside the samples of all."""
+    calm = [turn for turn in turns if is_calm(turn)]
+    medians = [turn.median for turn in calm or turns]
     peaks = [turn.peak_memory_bytes for turn in turns if turn.peak_memory_bytes is not None]
     return {
         "ms_per_image": statistics.median(medians),
-        "min_ms_per_image": min(turn.min for turn in turns),
+        "min_ms_per_image": min(turn.min for turn in calm or turns),
         "round_medians": medians,
+        "calm_rounds": len(calm),
         "samples": [turn.samples for turn in turns],
         "others_cpus": [turn.others_cpus for turn in turns],
         "peak_memory_bytes": max(peaks, default=None),

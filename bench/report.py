@@ -42,7 +42,8 @@ def yardsticks(members: list[Measurement]) -> list[tuple[str, Measurement | None
 
 def table(members: list[Measurement]) -> list[str]:
     measures = yardsticks(members)
-    columns = ["", "version", "ms/image, median", "min", *(name for name, _ in measures), "peak memory, MiB", "error"]
+    columns = ["", "version", "ms/image, median", "min", *(name for name, _ in measures)]
+    columns += ["peak memory, MiB", "error", "calm rounds"]
     lines = [f"| {' | '.join(columns)} |", f"|---|---|{'---:|' * (len(columns) - 2)}"]
     for m in members:
         ratios = [f"{m['ms_per_image'] / base['ms_per_image']:.2f}" if base else "–" for _, base in measures]
@@ -56,6 +57,7 @@ def table(members: list[Measurement]) -> list[str]:
             *ratios,
             f"{peak / 2**20:.0f}" if peak else "–",
             f"{error:.0e}" if error is not None else "–",
+            f"{m['calm_rounds']} of {len(m['samples'])}",
         ]
         lines.append(f"| {' | '.join(row)} |")
     return lines
@@ -79,22 +81,17 @@ def markdown(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
     simd = f" ({', '.join(machine['simd'])})" if machine["simd"] else ""
     tuning = ", ".join(f"{k}={v}" for k, v in settings["tuning_environment"].items())
-    others = [cpus for m in results["measurements"] for cpus in m["others_cpus"] if cpus is not None]
-    limit = settings["disturbed_above_cpus"]
     lines = [
         f"# Kao and its peers, {results['date'][:10]}",
         "",
         f"{machine['cpu']}, {machine['cores']} cores{simd}, {machine['memory_gib']} GiB, {machine['system']}, "
         f"Python {machine['python']}.",
         f"Network `{settings['preset']}`, {settings['threads']} threads; {settings['rounds']} rounds in turns of "
-        f"{settings['iterations_per_round']} timed iterations; times are medians of the rounds' medians.",
+        f"{settings['iterations_per_round']} timed iterations; times are medians over the calm rounds.",
+        f"A round is calm for a contender when everything else keeps at most {settings['disturbed_above_cpus']} CPUs "
+        "busy during its turn; without a calm one, all rounds count.",
         f"Environment: {tuning or 'nothing set that tunes threads or memory'}.",
     ]
-    if others:
-        disturbed = sum(cpus > limit for cpus in others)
-        lines.append(
-            f"Turns disturbed by other processes (more than {limit} CPUs busy): {disturbed} of {len(others)}."
-        )
     for mode, batch_size, members in phases(results["measurements"]):
         lines += ["", f"## {TITLES[mode]}, batch size {batch_size}", "", *table(members)]
         for verdict in verdicts(members):
