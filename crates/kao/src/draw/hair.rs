@@ -186,9 +186,9 @@ impl HairStyle {
         HairStyle {
             strands: stream.range(0.2, 2.4),
             gloss_y: stream.range(-1.16, -0.78),
-            gloss_bow: stream.range(0.1, 0.35),
+            gloss_bow: stream.range(0.12, 0.5),
             gloss_length: stream.range(0.03, 0.09),
-            soft_gloss: if stream.chance(0.65) { stream.range(0.25, 0.75) } else { 0.0 },
+            soft_gloss: if stream.chance(0.8) { stream.range(0.25, 0.8) } else { 0.0 },
             spikes: if stream.chance(0.65) { stream.range(1.5, 3.5) } else { 0.0 },
             outline: stream.range(0.45, 0.95),
             contrast: stream.range(0.45, 1.0),

@@ -79,7 +79,7 @@ impl BackHair {
         ]);
         BackHair {
             cut,
-            width: stream.range(0.94, 1.14),
+            width: stream.range(0.98, 1.22),
             side: stream.sign(),
             bows: stream.chance(0.6),
             tie_y: stream.range(-1.05, -0.55),

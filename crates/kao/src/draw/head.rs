@@ -63,7 +63,7 @@ pub(super) enum NoseKind {
 impl Head {
     /// `maturity` is 0 for a child's face and 1 for a grown one.
     pub fn sample(stream: &mut Stream, maturity: f32, masculine: f32) -> Self {
-        let chin = lerp(1.05, 1.25, maturity) + stream.around(0.0, 0.03) + 0.08 * masculine;
+        let chin = lerp(1.01, 1.21, maturity) + stream.around(0.0, 0.03) + 0.08 * masculine;
         let mouth_y = chin * stream.range(0.66, 0.72);
         Head {
             turn: (stream.bell() * 0.42).clamp(-1.0, 1.0),
@@ -78,7 +78,7 @@ impl Head {
                 (NoseKind::Shadow, 2.5),
                 (NoseKind::Corner, 2.0),
             ]),
-            nose_y: lerp(0.42, 0.5, maturity) + stream.around(0.0, 0.02),
+            nose_y: lerp(0.4, 0.48, maturity) + stream.around(0.0, 0.02),
             mouth_y,
             blush: stream.range(0.0, 0.65) * (1.0 - 0.7 * masculine),
             blush_lines: stream.chance(0.2),
@@ -121,7 +121,7 @@ impl Head {
         let far = t.abs();
         // Seen with the far side to the right; mirrored below when it is not.
         let chin_x = CHIN_SHIFT * far;
-        let jaw_x = lerp(0.425, 0.565, self.jaw);
+        let jaw_x = lerp(0.4, 0.55, self.jaw);
         let chin_width = lerp(0.155, 0.22, self.jaw);
         let c = self.chin;
         let puff = 0.035 * self.cheek;
@@ -178,13 +178,13 @@ pub(super) fn paint_neck(canvas: &mut Canvas, head: &Head, skin: &Skin, masculin
     let shadow = Shape::smooth_closed(&[
         v(c.x - 1.0, c.y - 0.9),
         v(c.x - 0.62, c.y - 0.05),
-        v(c.x - 0.3 + side, c.y + 0.24),
-        v(c.x + side, c.y + 0.3),
-        v(c.x + 0.3 + side, c.y + 0.24),
+        v(c.x - 0.34 + side, c.y + 0.34),
+        v(c.x + side, c.y + 0.42),
+        v(c.x + 0.34 + side, c.y + 0.34),
         v(c.x + 0.62, c.y - 0.05),
         v(c.x + 1.0, c.y - 0.9),
     ]);
-    canvas.fill(&shadow, skin.deep.mix(skin.shade, 0.45));
+    canvas.fill(&shadow, skin.deep.mix(skin.shade, 0.25));
     canvas.unclip();
     canvas.stroke(&neck, skin.line, LINE);
     // Collar bones.

@@ -113,9 +113,9 @@ pub(super) fn cloth_inks(base: Lch) -> Cloth {
 
 fn sample_skin(stream: &mut Stream) -> Lch {
     let (l, c, h) = stream.weighted(&[
-        ((0.954, 0.026, 52.0), 4.0),
-        ((0.95, 0.03, 58.0), 5.0),
-        ((0.935, 0.042, 56.0), 4.0),
+        ((0.956, 0.025, 56.0), 4.0),
+        ((0.95, 0.032, 63.0), 5.0),
+        ((0.935, 0.044, 61.0), 4.0),
         ((0.89, 0.062, 55.0), 0.8),
         ((0.78, 0.08, 56.0), 0.4),
         ((0.63, 0.075, 52.0), 0.25),
@@ -175,7 +175,7 @@ fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
         1..=3 => base.change(0.07, 1.0, 0.0),
         _ => base.change(-0.02, 1.0, 0.0),
     };
-    let gloss = lch((base.l + 0.22 + 0.12 * dark).min(0.985), base.c * 0.5 + 0.01, base.h);
+    let gloss = lch((base.l + 0.27 + 0.12 * dark).min(0.99), base.c * 0.42 + 0.01, base.h);
     HairInk {
         base: base.rgb(),
         light: base.change(0.075 + 0.03 * dark, 0.95, 0.0).rgb(),
@@ -186,7 +186,7 @@ fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
             .toward_hue(SHADOW_HUE, 20.0)
             .rgb(),
         tip: tip.rgb(),
-        shine: stream.range(0.45, 0.95),
+        shine: stream.range(0.5, 1.0),
     }
 }
 

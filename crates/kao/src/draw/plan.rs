@@ -50,9 +50,9 @@ impl Plan {
             accessories.pin = None;
         }
         let head = Head::sample(stream, maturity, masculine);
-        let unit = stream.around(0.335, 0.02).clamp(0.285, 0.385);
+        let unit = stream.around(0.345, 0.022).clamp(0.29, 0.4);
         let tilt = stream.around(0.0, 0.15) + 0.06 * head.turn * stream.sign();
-        let eye_line = stream.around(0.525, 0.025);
+        let eye_line = stream.around(0.52, 0.027);
         let view = View {
             origin: v(0.5 - 0.32 * unit * head.turn + stream.around(0.0, 0.018), eye_line),
             unit,
