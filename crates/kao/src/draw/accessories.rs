@@ -107,6 +107,11 @@ impl Accessories {
         it
     }
 
+    /// Whether something stands up from the crown.
+    pub fn is_tall(&self) -> bool {
+        self.ears.is_some() || self.hat.is_some()
+    }
+
     /// What stands behind the hair of the crown.
     pub fn paint_behind(&self, canvas: &mut Canvas, head: &Head, palette: &Palette) {
         if self.band == Some(Band::BigBow) {
@@ -126,8 +131,8 @@ impl Accessories {
         let Some(ears) = self.ears else { return };
         for side in [-1.0f32, 1.0] {
             let (tip, half, height) = match ears {
-                Ears::Cat => (v(1.02, -1.98), 0.34, 0.0),
-                Ears::Fox => (v(0.98, -2.2), 0.38, 0.0),
+                Ears::Cat => (v(1.0, -1.88), 0.34, 0.0),
+                Ears::Fox => (v(0.98, -2.02), 0.37, 0.0),
                 Ears::Rabbit => (v(0.62, -2.7), 0.26, 0.2),
             };
             let root = v(0.72, -1.22 - height);
@@ -152,7 +157,7 @@ impl Accessories {
                 Ink::Linear(at(tip), at(root), vec![(0.0, ink.shade), (1.0, ink.base)]),
             );
             canvas.stroke(&outer, ink.line, LINE);
-            let inner = ear(0.72, 0.03);
+            let inner = ear(0.62, 0.05);
             canvas.fill(&inner, palette.skin.blush.mix(palette.skin.base, 0.45));
         }
     }

@@ -99,6 +99,11 @@ impl BackHair {
         }
     }
 
+    /// Whether the hair is rolled up, which hides a band.
+    pub fn is_bun(&self) -> bool {
+        self.cut == BackCut::Buns
+    }
+
     /// Whether something is tied beside the crown, where pins would sit.
     pub fn is_tied_high(&self) -> bool {
         self.ties().iter().any(|tie| tie.y < 0.0)

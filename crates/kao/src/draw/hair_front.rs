@@ -37,6 +37,9 @@ pub(super) enum FrontCut {
     Arched,
 }
 
+/// The fewest locks that make a fringe.
+const FEWEST_LOCKS: usize = 4;
+
 /// What is chosen about the front hair.
 #[derive(Clone, Debug)]
 pub(super) struct FrontHair {
@@ -48,6 +51,8 @@ pub(super) struct FrontHair {
     /// Added to the length of the fringe.
     pub length: f32,
     pub ahoge: usize,
+    /// Many narrow locks or few broad ones, about 1.
+    pub fineness: f32,
     /// Long thin strands that fall over the face.
     pub strays: usize,
     /// How often locks end in two tips.
@@ -86,6 +91,7 @@ impl FrontHair {
             parting,
             volume: stream.range(0.0, 0.16),
             length: stream.around(0.1, 0.06),
+            fineness: stream.range(0.72, 1.2),
             strays: stream.count(0, 3),
             split: stream.range(0.0, 0.9),
             tufts: stream.chance(0.2 + 0.3 * masculine),
@@ -103,6 +109,11 @@ impl FrontHair {
     fn has_full_fringe(&self) -> bool {
         use FrontCut::*;
         !matches!(self.cut, Curtain | Arched | Back | Swept | OverEye)
+    }
+
+    /// A number of locks between `low` and `high`, fewer where the hair falls in broad ones.
+    fn number(&self, stream: &mut Stream, low: usize, high: usize) -> usize {
+        ((stream.count(low, high) as f32 * self.fineness).round() as usize).max(FEWEST_LOCKS)
     }
 
     /// One lock from the parting over the skull to (`x`, `y`); `bend` bows it sideways.
@@ -124,7 +135,7 @@ impl FrontHair {
         let spread = |n: usize, i: usize| lerp(-1.02, 1.02, (i as f32 + 0.5) / n as f32);
         match self.cut {
             FrontCut::Blunt | FrontCut::Rounded => {
-                let n = stream.count(6, 9);
+                let n = self.number(stream, 6, 9);
                 let arc = if self.cut == FrontCut::Rounded { 0.3 } else { 0.04 };
                 for i in 0..n {
                     let x = spread(n, i);
@@ -134,7 +145,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Zigzag => {
-                let n = stream.count(5, 8);
+                let n = self.number(stream, 5, 8);
                 for i in 0..n {
                     let x = spread(n, i);
                     let long = if i % 2 == 0 { 0.16 } else { 0.0 };
@@ -159,7 +170,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Swept | FrontCut::OverEye => {
-                let n = stream.count(5, 7);
+                let n = self.number(stream, 5, 7);
                 let deep = if self.cut == FrontCut::OverEye { 0.42 } else { 0.12 };
                 // On the short side of the parting.
                 for (x, y) in [(0.98, 0.05), (0.78, -0.3)] {
@@ -193,7 +204,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Choppy => {
-                let n = stream.count(7, 10);
+                let n = self.number(stream, 7, 10);
                 for i in 0..n {
                     let x = spread(n, i) + stream.range(-0.05, 0.05);
                     let y = -0.22 + l + 0.12 * x * x + stream.range(-0.16, 0.12);
@@ -204,7 +215,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Wispy => {
-                let n = stream.count(6, 9);
+                let n = self.number(stream, 6, 9);
                 for i in 0..n {
                     let x = spread(n, i) + stream.range(-0.05, 0.05);
                     let y = -0.05 + l + 0.15 * x * x + stream.range(-0.18, 0.12);
@@ -229,7 +240,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Spiky => {
-                let n = stream.count(6, 8);
+                let n = self.number(stream, 6, 8);
                 for i in 0..n {
                     let x = spread(n, i) + 0.12 * s;
                     let y = -0.3 + l + 0.2 * x * x + stream.range(-0.14, 0.1);
@@ -237,7 +248,7 @@ impl FrontHair {
                 }
             }
             FrontCut::Slanted => {
-                let n = stream.count(6, 8);
+                let n = self.number(stream, 6, 8);
                 for i in 0..n {
                     let x = spread(n, i);
                     let y = -0.2 + l + 0.24 * x * s + 0.08 * x * x + stream.range(-0.05, 0.05);
@@ -363,7 +374,7 @@ impl FrontHair {
     ) {
         if self.has_full_fringe() {
             // A shadowed layer beneath, so that no bare hairline shows between the locks.
-            let n = stream.count(5, 7);
+            let n = self.number(stream, 5, 7);
             for i in 0..n {
                 let x = lerp(-0.92, 0.92, (i as f32 + 0.5) / n as f32) + stream.range(-0.05, 0.05);
                 let y = -0.42 + 0.1 * x * x + stream.range(-0.1, 0.08);

@@ -6,6 +6,9 @@ use super::random::Stream;
 /// The hue that shadows lean toward, as in painted skies and rooms.
 const SHADOW_HUE: f32 = 290.0;
 
+/// The lightness below which yellow looks dirty.
+const MUD_LIGHTNESS: f32 = 0.72;
+
 /// Skin under one light.
 #[derive(Clone, Debug)]
 pub(super) struct Skin {
@@ -221,13 +224,13 @@ fn iris_inks(base: Lch) -> IrisInk {
 
 fn sample_accent(stream: &mut Stream, hair: Lch) -> Lch {
     let hue = hair.h + stream.weighted(&[(180.0, 3.0), (120.0, 2.0), (240.0, 2.0), (30.0, 2.0)]);
-    let l = stream.weighted(&[(0.42, 2.0), (0.55, 3.0), (0.68, 2.0), (0.85, 1.0)]);
+    let l: f32 = stream.weighted(&[(0.42, 2.0), (0.55, 3.0), (0.68, 2.0), (0.85, 1.0)]);
     let red = stream.chance(0.3);
-    lch(
-        stream.around(l, 0.04),
-        stream.range(0.1, 0.2),
-        if red { stream.around(20.0, 10.0) } else { stream.around(hue, 12.0) },
-    )
+    let hue = if red { stream.around(20.0, 10.0) } else { stream.around(hue, 12.0) };
+    // Dark yellow is mud.
+    let yellow = (50.0..125.0).contains(&hue.rem_euclid(360.0));
+    let l = if yellow { l.max(MUD_LIGHTNESS) } else { l };
+    lch(stream.around(l, 0.04), stream.range(0.1, 0.2), hue)
 }
 
 fn sample_cloth(stream: &mut Stream, accent: Lch) -> Lch {

@@ -16,6 +16,10 @@ use super::mouth::MouthForm;
 use super::palette::Palette;
 use super::random::{Part, Stream};
 
+/// How much smaller a head with hat or ears is drawn, and how much lower.
+const CROWNED_SCALE: f32 = 0.88;
+const CROWNED_SHIFT: f32 = 0.055;
+
 /// The plan of one portrait.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -50,9 +54,12 @@ impl Plan {
             accessories.pin = None;
         }
         let head = Head::sample(stream, maturity, masculine);
-        let unit = stream.around(0.345, 0.022).clamp(0.29, 0.4);
+        // What stands on the head needs room above it.
+        let crowned = accessories.is_tall();
+        let unit = if crowned { CROWNED_SCALE } else { 1.0 }
+            * stream.around(0.345, 0.022).clamp(0.29, 0.4);
         let tilt = stream.around(0.0, 0.15) + 0.06 * head.turn * stream.sign();
-        let eye_line = stream.around(0.52, 0.027);
+        let eye_line = stream.around(0.52, 0.027) + if crowned { CROWNED_SHIFT } else { 0.0 };
         let view = View {
             origin: v(0.5 - 0.32 * unit * head.turn + stream.around(0.0, 0.018), eye_line),
             unit,

@@ -91,7 +91,7 @@ impl Portrait<'_> {
             let tilt = 0.5 * tie.x.signum();
             if plan.back.bows {
                 bow(canvas, head.behind(tie), 0.26, tilt, &palette.accent);
-            } else {
+            } else if !plan.back.is_bun() {
                 tie_band(canvas, head.behind(tie), tilt, &palette.accent);
             }
         }
