@@ -48,7 +48,7 @@ impl Bench {
         let mut times = Vec::new();
         let started = Instant::now();
         body();
-        while times.len() < 5 || (times.len() < 60 && started.elapsed().as_secs_f64() < 0.25) {
+        while times.len() < 9 || (times.len() < 100 && started.elapsed().as_secs_f64() < 0.4) {
             let start = Instant::now();
             body();
             times.push(start.elapsed().as_secs_f64() * 1e3);

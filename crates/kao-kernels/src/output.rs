@@ -59,6 +59,52 @@ impl<'a> Output<'a> {
         }
     }
 
+    /// Where a whole vector of channels of a pixel goes, with the distance of pixels there, and the
+    /// residual of the same pixel and channels; `None` where the vector lies across the parts.
+    #[inline(always)]
+    pub(crate) fn place(
+        &self,
+        pixel: usize,
+        channel: usize,
+        lanes: usize,
+    ) -> Option<(*mut f32, usize, Option<*const f32>)> {
+        let residual = self
+            .epilogue
+            .residual
+            .map(|residual| residual.as_ptr().wrapping_add(pixel * self.channels() + channel));
+        if channel + lanes <= self.c_first {
+            let to = self.first.wrapping_add(pixel * self.c_first + channel);
+            Some((to, self.c_first, residual))
+        } else if channel >= self.c_first {
+            let to = self.second.wrapping_add(pixel * self.c_second + channel - self.c_first);
+            Some((to, self.c_second, residual))
+        } else {
+            None
+        }
+    }
+
+    /// Asks for the places that will be written, and for what will be added to them.
+    ///
+    /// # Safety
+    /// S is available.
+    #[inline(always)]
+    pub(crate) unsafe fn prefetch<S: Simd>(&self, pixel: usize, channel: usize) {
+        if let Some((to, _, residual)) = self.place(pixel, channel, 1) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                S::prefetch_for_write(to);
+                if let Some(residual) = residual {
+                    S::prefetch(residual);
+                }
+            }
+        }
+    }
+
+    /// Whether results are added to what is there.
+    pub(crate) fn accumulates(&self) -> bool {
+        self.accumulate
+    }
+
     /// Writes `lanes` channels of one pixel, from `channel` on.
     ///
     /// # Safety

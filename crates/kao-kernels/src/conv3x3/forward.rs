@@ -1,11 +1,12 @@
 //! The convolution by way of the Winograd domain; the data gradient is one too.
 //!
-//! Two schedules, chosen by the sizes of an image and of the weights, give the same bytes:
-//! - *local*: a task takes a few rows of tiles all the way, everything in its own cache. For
-//!   weights that fit the cache beside them.
+//! Two schedules give the same bytes, so the choice may depend on the batch and the threads:
+//! - *local*: a task takes a few rows of tiles all the way, everything in its own cache. For many
+//!   tiles, or weights that fit the cache beside them.
 //! - *shared*: all tasks transform a group of tiles; then each takes some tiles and output channels
 //!   through products and inverse transform. Large weights are read once for many tiles.
 
+use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
@@ -17,15 +18,34 @@ use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 use crate::{Pixels, Source};
 
-/// The most transformed weights of the local schedule, in f32.
-const LOCAL_WEIGHTS: usize = 200_000;
 /// Tiles of a task of the local schedule.
-const LOCAL_TILES: usize = 32;
+const LOCAL_TILES: usize = 24;
+/// The most transformed weights that the local schedule reads anew for so few tiles, in f32. Larger
+/// ones want [`MANY_TILES`].
+const LOCAL_WEIGHTS: usize = 1_200_000;
+const MANY_TILES: usize = 384;
+/// The fewest tiles that a task of the local schedule is worth.
+const FEW_TILES: usize = 8;
 /// The most transformed inputs of a group of the shared schedule, in f32.
 const SHARED_INPUTS: usize = 2_400_000;
 /// Tiles and panels of a task of the shared schedule.
 const SHARED_TILES: usize = 64;
 const SHARED_PANELS: usize = 2;
+
+/// The number of tasks of the local schedule, if it suits.
+fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
+    let (tiles, threads) = (tiling.rows() * tiling.wide, rayon::current_num_threads());
+    if PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS && tiles < MANY_TILES {
+        return None;
+    }
+    let mut tasks = tiles.div_ceil(LOCAL_TILES);
+    if tasks < 4 * threads {
+        // So few that they should be dealt out evenly.
+        tasks = tasks.next_multiple_of(threads);
+    }
+    let tasks = tasks.min(tiling.rows());
+    (threads == 1 || tiles >= FEW_TILES * tasks && tasks >= threads).then_some(tasks)
+}
 
 /// Convolves with transformed weights.
 ///
@@ -42,11 +62,10 @@ pub(super) unsafe fn convolve(
 ) {
     let tiling = Tiling::new(pixels);
     let weights = Shared::new(weights.cast_mut());
-    if PLANES * layout.c_from * layout.c_to <= LOCAL_WEIGHTS {
-        let rows_of_task = (LOCAL_TILES / tiling.wide).max(1);
-        for_each_task(tiling.rows().div_ceil(rows_of_task), |task| {
-            let first_row = task * rows_of_task;
-            let n_rows = rows_of_task.min(tiling.rows() - first_row);
+    if let Some(tasks) = local_tasks(tiling, layout) {
+        for_each_task(tasks, |task| {
+            let first_row = task * tiling.rows() / tasks;
+            let n_rows = (task + 1) * tiling.rows() / tasks - first_row;
             let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
             let mut inputs = Scratch::new(group.len());
             let mut strip = Scratch::new(strip_len(tiling, layout.c_from));
@@ -162,7 +181,8 @@ unsafe fn multiply_and_transform(
         // SAFETY: the caller's promise; there is room for the products.
         unsafe {
             let to = products.as_mut_ptr();
-            dispatch(level, Multiply { part: Part { panels, ..part }, weights, layout, to });
+            let part = Part { panels, ..part };
+            dispatch(level, Multiply { tiling, part, weights, layout, output, to });
             for i in 0..panels.1 {
                 let kernel = TransformOutput {
                     tiling,
@@ -179,7 +199,9 @@ unsafe fn multiply_and_transform(
 }
 
 /// The matrix products of all planes of a part.
-struct Multiply {
+struct Multiply<'a> {
+    tiling: Tiling,
+    output: &'a Output<'a>,
     part: Part,
     weights: *const f32,
     layout: Layout,
@@ -187,12 +209,24 @@ struct Multiply {
     to: *mut f32,
 }
 
-impl Kernel for Multiply {
+impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Part { inputs, group, tiles, panels, .. } = self.part;
         let plane_stride = product_plane_stride(tiles.1);
         for plane in 0..PLANES {
+            // Meanwhile the places of the results come into the cache, some with every plane.
+            if !self.output.upsampled {
+                let first = self.part.first_of_group + tiles.0;
+                for tile in first + tiles.1 * plane / PLANES..first + tiles.1 * (plane + 1) / PLANES
+                {
+                    let width = panels.1 * PANEL;
+                    // SAFETY: S is available.
+                    unsafe {
+                        prefetch_tile::<S>(self.tiling, self.output, tile, panels.0 * PANEL, width);
+                    }
+                }
+            }
             for i in 0..panels.1 {
                 let panel = panels.0 + i;
                 let columns = (self.layout.c_to - panel * PANEL).min(PANEL);

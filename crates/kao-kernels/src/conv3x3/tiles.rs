@@ -262,6 +262,28 @@ impl Kernel for TransformOutput<'_> {
                                 self.output.write::<S>(pixel, channel, lanes, S::add(above, below));
                             }
                         }
+                    } else if let (4, 4, Some((to, stride, residual))) = (
+                        height,
+                        breadth,
+                        self.output.place((image * h + top) * w + left, channel, S::LANES),
+                    ) && lanes == S::LANES
+                        && !self.output.accumulates()
+                    {
+                        // The usual case, without a decision for every pixel.
+                        for (y, line) in lines.iter().enumerate() {
+                            let to = to.add(y * w * stride);
+                            let residual = residual.map(|residual| {
+                                residual.wrapping_add(y * w * self.output.channels())
+                            });
+                            for (x, &value) in line.iter().enumerate() {
+                                let mut value = S::add(value, bias);
+                                if let Some(residual) = residual {
+                                    let residual = residual.add(x * self.output.channels());
+                                    value = S::add(value, S::load(residual));
+                                }
+                                S::store(to.add(x * stride), value);
+                            }
+                        }
                     } else {
                         for (y, line) in lines.iter().enumerate().take(height) {
                             let pixel = (image * h + top + y) * w + left;
@@ -273,6 +295,31 @@ impl Kernel for TransformOutput<'_> {
                     }
                 }
                 column += lanes;
+            }
+        }
+    }
+}
+
+/// Asks for the pixels of a tile, `width` channels from `first_channel` on.
+///
+/// # Safety
+/// S is available.
+#[inline(always)]
+pub(super) unsafe fn prefetch_tile<S: Simd>(
+    tiling: Tiling,
+    output: &Output<'_>,
+    tile: usize,
+    first_channel: usize,
+    width: usize,
+) {
+    let Pixels { h, w, .. } = tiling.pixels;
+    let (image, top) = tiling.place(tile / tiling.wide);
+    let left = tile % tiling.wide * 4;
+    for y in top..h.min(top + 4) {
+        for x in left..w.min(left + 4) {
+            for column in (0..width).step_by(BLOCK) {
+                // SAFETY: S is available.
+                unsafe { output.prefetch::<S>((image * h + y) * w + x, first_channel + column) };
             }
         }
     }

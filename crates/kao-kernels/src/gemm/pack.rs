@@ -5,6 +5,9 @@ use crate::Source;
 use crate::activation::Pointwise;
 use crate::simd::Simd;
 
+/// How far ahead rows are asked for.
+const PREFETCH: usize = 512;
+
 /// Where rows of channels go: channel c of row r to
 /// `to + r · row_stride + (c / 16) · block_stride + c % 16`.
 ///
@@ -88,6 +91,7 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
             let mut channel = 0;
             while channel < channels {
                 let lanes = (channels - channel).min(S::LANES);
+                S::prefetch(from.wrapping_add(channel + PREFETCH));
                 let mut x = if lanes == S::LANES {
                     S::load(from.add(channel))
                 } else {

@@ -71,6 +71,16 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_for_write(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_part(from: *const f32, n: usize) -> Self::V {
         unsafe { _mm256_maskload_ps(from, first_lanes(n)) }
     }

@@ -71,6 +71,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_for_write(address: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(address.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn load_part(from: *const f32, n: usize) -> Self::V {
         debug_assert!(n <= 16);
         unsafe { _mm512_maskz_loadu_ps(((1u32 << n) - 1) as __mmask16, from) }

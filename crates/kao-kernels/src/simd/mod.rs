@@ -58,6 +58,13 @@ pub(crate) trait Simd: Copy + 'static {
     /// The greatest lane.
     unsafe fn greatest(a: Self::V) -> f32;
 
+    /// Asks for the cache line at an address, which need not be valid.
+    #[inline(always)]
+    unsafe fn prefetch(_address: *const f32) {}
+    /// Asks for the cache line at an address, which need not be valid, to write to it.
+    #[inline(always)]
+    unsafe fn prefetch_for_write(_address: *const f32) {}
+
     /// Copies the transpose of the 16×16 block at `from` to `to`; strides in f32.
     #[inline(always)]
     unsafe fn transpose16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
