@@ -105,10 +105,13 @@ impl FrontHair {
         -1.56 - self.volume
     }
 
-    /// Whether the fringe covers the whole forehead.
-    fn has_full_fringe(&self) -> bool {
-        use FrontCut::*;
-        !matches!(self.cut, Curtain | Arched | Back | Swept | OverEye)
+    /// y of the shadowed layer beneath the fringe, where the fringe covers the forehead.
+    fn under_layer(&self) -> Option<f32> {
+        match self.cut {
+            FrontCut::Curtain | FrontCut::Arched | FrontCut::Back => None,
+            FrontCut::Swept | FrontCut::OverEye => Some(-0.5),
+            _ => Some(-0.42),
+        }
     }
 
     /// A number of locks between `low` and `high`, fewer where the hair falls in broad ones.
@@ -372,12 +375,12 @@ impl FrontHair {
         locks: &[Lock],
         stream: &mut Stream,
     ) {
-        if self.has_full_fringe() {
+        if let Some(height) = self.under_layer() {
             // A shadowed layer beneath, so that no bare hairline shows between the locks.
             let n = self.number(stream, 5, 7);
             for i in 0..n {
                 let x = lerp(-0.92, 0.92, (i as f32 + 0.5) / n as f32) + stream.range(-0.05, 0.05);
-                let y = -0.42 + 0.1 * x * x + stream.range(-0.1, 0.08);
+                let y = height + 0.1 * x * x + stream.range(-0.1, 0.08);
                 let lock = self.lock(x, y, 1.3 / n as f32, 0.0).with_taper(0.6, 0.9);
                 painter.paint(canvas, &lock.map(|p| head.hair(p)), stream, 0.6);
             }

@@ -14,6 +14,10 @@ const FACE_RADIUS: f32 = 1.3;
 const HAIR_RADIUS: f32 = 1.55;
 /// How far before the axis of the neck a point at depth 0 lies.
 const PIVOT_DEPTH: f32 = 0.62;
+/// How far the hair's cylinder lies behind that of the face.
+const HAIR_DEPTH: f32 = -0.12;
+/// The depth that stays where it is when the head nods.
+const NOD_DEPTH: f32 = 0.6;
 /// Turn of the head at `turn` = 1, in radians.
 const FULL_TURN: f32 = 0.62;
 
@@ -93,7 +97,7 @@ impl Head {
 
     /// Where a point of the frontal hair lies on the turned head.
     pub fn hair(&self, p: Vec2) -> Vec2 {
-        let there = self.project(p, HAIR_RADIUS, -0.12);
+        let there = self.project(p, HAIR_RADIUS, HAIR_DEPTH);
         // On the near side the head goes on behind the face.
         let near = smoothstep(0.45, 1.2, -p.x * self.turn.signum());
         v(there.x - NEAR_SIDE * self.turn * near, there.y)
@@ -108,7 +112,7 @@ impl Head {
         let (sin, cos) = sin_cos(self.turn * FULL_TURN);
         let z = (radius * radius - p.x * p.x).max(0.0).sqrt() - PIVOT_DEPTH + depth;
         let (sin_pitch, cos_pitch) = sin_cos(self.pitch);
-        v(p.x * cos + z * sin, p.y * cos_pitch + (z - 0.6) * sin_pitch)
+        v(p.x * cos + z * sin, p.y * cos_pitch + (z - NOD_DEPTH) * sin_pitch)
     }
 
     /// The contour of the face, closed over the top of the head.
@@ -352,12 +356,12 @@ pub(super) fn paint_nose(canvas: &mut Canvas, head: &Head, skin: &Skin) {
         NoseKind::Corner => {
             let side = if head.turn.abs() > 0.15 { head.turn.signum() } else { away };
             let corner = Shape::smooth_open(&[
-                v(x + side * 0.0, y - 0.16),
+                v(x, y - 0.16),
                 v(x + side * 0.055, y - 0.03),
                 v(x + side * 0.05, y + 0.02),
                 v(x - side * 0.02, y + 0.035),
             ]);
-            canvas.stroke(&corner.map(bend), skin.line.mix(skin.deep, 0.35), 0.022);
+            canvas.stroke(&corner.map(bend), skin.line.mix(skin.deep, 0.4), LINE);
         }
     }
 }

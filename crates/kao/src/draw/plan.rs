@@ -79,7 +79,7 @@ impl Plan {
             clothes: Clothes::sample(stream, masculine),
             accessories,
             palette: Palette::sample(&mut Stream::new(seed, index, Part::Colours)),
-            show_through: stream.range(0.25, 0.6),
+            show_through: stream.range(0.2, 0.48),
             head,
         }
     }
