@@ -1,2 +1,81 @@
-//! kao
-fn main() {}
+//! The program `kao`: arguments in, calls to the library, files and words out.
+//!
+//! What is computed is in the library. Here is what a user types (one file per command), what they
+//! see while they wait, and how failure is told: one `error:` line, a `hint:` line where there is
+//! one, exit code 1 for what failed, 2 for wrong usage, 130 for what was interrupted.
+
+mod commands;
+mod compute;
+mod interrupt;
+mod progress;
+
+use clap::{Parser, Subcommand};
+use kao::ErrorKind;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "kao", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Kao (顔, \"face\") trains and samples diffusion models (DDPM, DDIM) of small images on a CPU.
+
+The shortest way to a picture, with nothing but this program:
+  kao draw --count 2000 --out faces
+  kao train --data faces --out run --preset tiny
+  kao sample --model run --out grid.png";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a folder of pictures ready for training
+    Prepare(commands::prepare::Arguments),
+    /// Draw a folder of anime-style faces to train on
+    Draw(commands::draw::Arguments),
+    /// Train a model on a folder of pictures
+    Train(Box<commands::train::Arguments>),
+    /// Sample images from a model
+    Sample(commands::sample::Arguments),
+    /// Noise real pictures part of the way and recover them
+    Recover(commands::recover::Arguments),
+    /// Make every published steps × η run, with an index page
+    Sweep(commands::sweep::Arguments),
+    /// Convert a checkpoint to a Kao model
+    Convert(commands::convert::Arguments),
+    /// Tell what is in a model, checkpoint, run directory or picture
+    Info(commands::info::Arguments),
+    /// Measure a forward pass and a training step on this machine
+    Bench(commands::bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    interrupt::listen();
+    let result = match arguments.command {
+        Command::Prepare(arguments) => commands::prepare::run(&arguments),
+        Command::Draw(arguments) => commands::draw::run(&arguments),
+        Command::Train(arguments) => commands::train::run(&arguments),
+        Command::Sample(arguments) => commands::sample::run(&arguments),
+        Command::Recover(arguments) => commands::recover::run(&arguments),
+        Command::Sweep(arguments) => commands::sweep::run(&arguments),
+        Command::Convert(arguments) => commands::convert::run(&arguments),
+        Command::Info(arguments) => commands::info::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            match error.kind() {
+                ErrorKind::Invalid { .. } => ExitCode::from(2),
+                ErrorKind::Interrupted => ExitCode::from(130),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}

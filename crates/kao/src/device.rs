@@ -1,7 +1,7 @@
 //! Which device the network runs on.
 
 use crate::error::{Error, Result};
-use burn::tensor::Device;
+pub use burn::tensor::Device;
 use std::fmt;
 use std::str::FromStr;
 

@@ -51,6 +51,12 @@ pub enum ErrorKind {
         /// What was found and what was expected.
         problem: String,
     },
+    /// Training went wrong numerically.
+    #[error("training diverged: {problem}")]
+    Diverged {
+        /// At which step, and how it shows.
+        problem: String,
+    },
     /// The work was stopped on request; what was done so far is kept.
     #[error("interrupted")]
     Interrupted,

@@ -7,7 +7,7 @@ use super::objective::{NoisyBatch, host_gradients, loss};
 use super::run_dir::RunDir;
 use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::Model;
 use crate::noise::{Purpose, Stream};
@@ -292,10 +292,8 @@ impl<'a> Run<'a> {
 
     fn diverged(&self, loss: f64, gradient_norm: f64) -> Error {
         let n_steps = self.n_steps + 1;
-        let error = Error::invalid(
-            "training",
-            format!("diverged at step {n_steps}: loss {loss}, gradient norm {gradient_norm}"),
-        );
+        let problem = format!("step {n_steps} has loss {loss}, gradient norm {gradient_norm}");
+        let error = Error::from(ErrorKind::Diverged { problem });
         let advice = "try a lower learning rate, or `--max-gradient-norm 1`";
         match &self.last_checkpoint {
             Some(path) => {

@@ -1,0 +1,129 @@
+//! `kao bench`
+
+use crate::compute::Compute;
+use clap::Args;
+use kao::experiments::{MeasureConfig, Timing, measure};
+use kao::model::{ModelConfig, model_file};
+use kao::train::Preset;
+use kao::{Error, Result, weights};
+use serde_json::json;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao bench
+  kao bench --preset tiny --batch-size 32
+  kao bench --batch-size 1 --forward-only --json")]
+pub struct Arguments {
+    /// Measure the architecture of this model; weights are random
+    #[arg(long, short, value_name = "FILE", conflicts_with = "preset")]
+    model: Option<PathBuf>,
+    /// Measure the architecture of this preset [anime64, tiny]
+    #[arg(long, default_value = "anime64")]
+    preset: String,
+    /// Images per pass
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_size: usize,
+    /// Timed passes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: usize,
+    /// Passes before the timed ones
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warmup: usize,
+    /// Leave the training step out
+    #[arg(long)]
+    forward_only: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.compute.open()?;
+    let model = architecture(arguments)?;
+    let config = MeasureConfig {
+        batch_size: arguments.batch_size,
+        n_rounds: arguments.rounds,
+        n_warmup: arguments.warmup,
+        training: !arguments.forward_only,
+    };
+    let measured = measure(&model, config, &device)?;
+    let peak_memory = peak_memory_bytes();
+    if arguments.json {
+        let mut object = json!(measured);
+        object["peak_memory_bytes"] = json!(peak_memory);
+        object["machine"] = json!({
+            "processor": processor(),
+            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "device": arguments.compute.device.name(),
+        });
+        object["version"] = json!(env!("CARGO_PKG_VERSION"));
+        println!("{object}");
+        return Ok(());
+    }
+    let [c, h, w] = model.unet.image_size;
+    println!(
+        "{:.1} M parameters, images [{c}, {h}, {w}], {:.2} GFLOP a forward pass",
+        measured.parameters as f64 / 1e6,
+        measured.forward_gflop_per_image
+    );
+    println!(
+        "{}, {} threads, {}, batch {}",
+        processor(),
+        measured.threads,
+        arguments.compute.device,
+        measured.batch_size
+    );
+    println!();
+    println!("           ms/image    best  images/s  GFLOP/s");
+    print_timing("forward", &measured.forward);
+    if let Some(training) = &measured.training {
+        print_timing("training", training);
+    }
+    if let Some(bytes) = peak_memory {
+        println!("\npeak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    }
+    Ok(())
+}
+
+fn print_timing(name: &str, timing: &Timing) {
+    println!(
+        "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0}",
+        timing.ms_per_image, timing.min_ms_per_image, timing.images_per_second, timing.gflops
+    );
+}
+
+fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
+    if let Some(path) = &arguments.model {
+        let path = model_file(path)?;
+        let contents = weights::peek(&path)?;
+        return ModelConfig::from_metadata(&path, contents.format, &contents.metadata);
+    }
+    Ok(preset(&arguments.preset)?.config().model_config())
+}
+
+/// The preset of that name.
+pub fn preset(name: &str) -> Result<Preset> {
+    Preset::from_name(name).ok_or_else(|| {
+        let names = Preset::ALL.map(Preset::name).join(", ");
+        Error::invalid("--preset", format!("`{name}` found; expected one of {names}"))
+    })
+}
+
+/// The most memory that this process has had, where the system tells.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// The processor's name, where the system tells.
+fn processor() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    name.unwrap_or(std::env::consts::ARCH).to_owned()
+}

@@ -1,0 +1,50 @@
+//! `kao draw`
+
+use crate::compute::set_threads;
+use crate::progress::Progress;
+use clap::Args;
+use kao::Result;
+use kao::draw::{FolderConfig, write_folder};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao draw --count 2000 --out faces
+  kao draw --count 20 --out large --size 256 --seed 7")]
+pub struct Arguments {
+    /// How many faces
+    #[arg(long, value_name = "N")]
+    count: u64,
+    /// Folder to write them to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Side in pixels, 16 to 512
+    #[arg(long, value_name = "PIXELS", default_value_t = 64)]
+    size: u32,
+    /// Picture k of a seed is always the same
+    #[arg(long, default_value_t = 999)]
+    seed: u64,
+    /// Threads; by default one per core
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    set_threads(arguments.threads)?;
+    let config = FolderConfig {
+        count: arguments.count,
+        out_dir: arguments.out.clone(),
+        size: arguments.size,
+        seed: arguments.seed,
+    };
+    let progress = Progress::new("drawing", arguments.count, "faces");
+    let written = write_folder(&config, &|at| progress.set(at.done))?;
+    drop(progress);
+    let kept = match written.kept {
+        0 => String::new(),
+        kept => format!(", {kept} were there"),
+    };
+    println!("{} faces drawn{kept}: {}", written.drawn, arguments.out.display());
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! One command per file: its arguments, and how they become calls to the library.
+
+pub mod bench;
+pub mod convert;
+pub mod draw;
+pub mod info;
+pub mod prepare;
+pub mod recover;
+pub mod sample;
+pub mod sweep;
+pub mod train;

@@ -1,0 +1,262 @@
+//! `kao sample`
+
+use crate::compute::{Compute, ModelArgument};
+use crate::interrupt;
+use crate::progress::Progress;
+use clap::{Args, ValueEnum};
+use kao::experiments::{MomentsConfig, SampleConfig, SamplerKind, sample_images};
+use kao::model::Model;
+use kao::render::{self, Layout};
+use kao::sampler::{self, Start};
+use kao::timesteps;
+use kao::weights::{self, NamedTensors, StoreAs, TensorView};
+use kao::{Error, Images, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao sample --model run
+  kao sample --model run --steps 100 --eta 1 --count 256 --columns 16 --out grid.png
+  kao sample --model last.ckpt --spacing linear --strip strip.png      as the original
+  kao sample --model run --sampler ddpm --variance posterior
+
+Image k of a seed is the same whatever --count, --batch-size and --threads are.")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Sampler
+    #[arg(long, value_enum, default_value = "ddim")]
+    sampler: Sampler,
+    /// Steps; by default 20 with DDIM, all with DDPM
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Noise of DDIM: 0 is deterministic, 1 as noisy as DDPM [default: 0]
+    #[arg(long)]
+    eta: Option<f64>,
+    /// Which timesteps are visited; linear and quadratic are the original's
+    #[arg(long, value_enum, default_value = "trailing")]
+    spacing: Spacing,
+    /// Where the walk ends: the clean image, or the first timestep as the original [default: first
+    /// for linear and quadratic, clean otherwise]
+    #[arg(long, value_enum)]
+    end: Option<End>,
+    /// Variance of DDPM [default: posterior]
+    #[arg(long, value_enum)]
+    variance: Option<Variance>,
+    /// Let DDPM draw noise in its last step too, as the original does
+    #[arg(long)]
+    final_noise: bool,
+    /// Hold the predicted image within [-1, 1] at every step
+    #[arg(long)]
+    clip: bool,
+    /// How many images [default: 64]
+    #[arg(long, value_name = "N", conflicts_with = "noise")]
+    count: Option<usize>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 999)]
+    seed: u64,
+    /// Columns of the grid
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    columns: usize,
+    /// Grid to write (.png)
+    #[arg(long, value_name = "FILE", default_value = "grid.png")]
+    out: PathBuf,
+    /// Strip to write (.png): 6 images at 15 moments of the process
+    #[arg(long, value_name = "FILE")]
+    strip: Option<PathBuf>,
+    /// Images in the strip
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    strip_images: usize,
+    /// Moments in the strip
+    #[arg(long, value_name = "N", default_value_t = 15)]
+    strip_moments: usize,
+    /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
+    #[arg(long, value_name = "FILE")]
+    noise: Option<PathBuf>,
+    /// Write `x_0` [N,C,H,W], unclipped, to a .safetensors file
+    #[arg(long, value_name = "FILE")]
+    save_tensors: Option<PathBuf>,
+    /// Images at a time: memory grows with it, the images stay the same
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch_size: usize,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Sampler {
+    Ddim,
+    Ddpm,
+}
+
+/// See [`timesteps::Spacing`].
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Spacing {
+    Linear,
+    Quadratic,
+    Trailing,
+    Leading,
+}
+
+impl From<Spacing> for timesteps::Spacing {
+    fn from(spacing: Spacing) -> Self {
+        match spacing {
+            Spacing::Linear => timesteps::Spacing::Linear,
+            Spacing::Quadratic => timesteps::Spacing::Quadratic,
+            Spacing::Trailing => timesteps::Spacing::Trailing,
+            Spacing::Leading => timesteps::Spacing::Leading,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum End {
+    First,
+    Clean,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Variance {
+    Beta,
+    Posterior,
+}
+
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    fn config(&self) -> Result<SampleConfig> {
+        let only = |flag: &str, sampler: &str| {
+            Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
+        };
+        let sampler = match self.sampler {
+            Sampler::Ddim if self.variance.is_some() => return only("--variance", "ddpm"),
+            Sampler::Ddim if self.final_noise => return only("--final-noise", "ddpm"),
+            Sampler::Ddpm if self.eta.is_some() => return only("--eta", "ddim"),
+            Sampler::Ddim => SamplerKind::Ddim,
+            Sampler::Ddpm => SamplerKind::Ddpm,
+        };
+        let defaults = SampleConfig::default();
+        Ok(SampleConfig {
+            sampler,
+            n_steps: self.steps,
+            eta: self.eta.unwrap_or(defaults.eta),
+            spacing: self.spacing.into(),
+            end: self.end.map(|end| match end {
+                End::First => timesteps::End::FirstTimestep,
+                End::Clean => timesteps::End::Clean,
+            }),
+            variance: match self.variance {
+                Some(Variance::Beta) => sampler::Variance::Beta,
+                Some(Variance::Posterior) => sampler::Variance::Posterior,
+                None => defaults.variance,
+            },
+            final_noise: self.final_noise,
+            clip: self.clip,
+            batch_size: self.batch_size,
+            moments: self.strip.as_ref().map(|_| MomentsConfig {
+                n_images: self.strip_images,
+                n_moments: self.strip_moments,
+            }),
+        })
+    }
+
+    fn start(&self, model: &Model) -> Result<Start> {
+        match &self.noise {
+            Some(path) => given_noise(path),
+            None => Ok(Start::Seed {
+                seed: self.seed,
+                count: self.count.unwrap_or(64),
+                image_shape: model.config.unet.image_size,
+            }),
+        }
+    }
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    // What can be wrong is looked at before the work, not after it.
+    render::check_png_path(&arguments.out)?;
+    if let Some(strip) = &arguments.strip {
+        render::check_png_path(strip)?;
+    }
+    let config = arguments.config()?;
+    let device = arguments.compute.open()?;
+    let (model, model_name) = arguments.model.load(&device)?;
+    let start = arguments.start(&model)?;
+
+    let n_timesteps = model.schedule.n_timesteps();
+    let label = format!("sampling {} images", start.count());
+    let total = (config.steps(n_timesteps) * start.count()) as u64;
+    let progress = Progress::new(label, total, "image steps");
+    let sampled = sample_images(&model, &config, &start, &mut |done, _| {
+        progress.set(done);
+        interrupt::check()
+    })?;
+    drop(progress);
+
+    let mut texts = vec![
+        ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("model", model_name),
+    ];
+    texts.extend(config.describe(n_timesteps));
+    match &arguments.noise {
+        Some(path) => texts.push(("noise", path.display().to_string())),
+        None => texts.push(("seed", arguments.seed.to_string())),
+    }
+    let layout = Layout::default();
+    let grid = render::grid(&sampled.images, arguments.columns, &layout)?;
+    render::write_png(&arguments.out, &grid, &texts)?;
+    println!("{}", arguments.out.display());
+    if let Some(path) = &arguments.strip {
+        render::write_png(path, &render::strip(&sampled.moments, &layout)?, &texts)?;
+        println!("{}", path.display());
+    }
+    if let Some(path) = &arguments.save_tensors {
+        let shape = sampled.images.shape();
+        let view = TensorView { shape: &shape, data: sampled.images.data() };
+        let metadata: BTreeMap<String, String> =
+            texts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        weights::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// `x_T` and, where it is there, `z` of a file.
+fn given_noise(path: &Path) -> Result<Start> {
+    let tensors = weights::read(path)?.tensors;
+    let x_t = images(path, &tensors, "x_T")?;
+    let z = match tensors.get("z") {
+        None => Vec::new(),
+        Some(z) => {
+            let [_, rest @ ..] = z.shape() else {
+                return Err(Error::malformed(path, "`z` is a scalar; expected [S, N, C, H, W]"));
+            };
+            if rest != x_t.shape() {
+                let problem = format!(
+                    "`z` is {:?}; expected [S, N, C, H, W] to go with `x_T` of {:?}",
+                    z.shape(),
+                    x_t.shape()
+                );
+                return Err(Error::malformed(path, problem));
+            }
+            let step_len = x_t.data().len().max(1);
+            let steps = z.data().chunks_exact(step_len);
+            steps.map(|step| Images::from_vec(x_t.shape(), step.to_vec())).collect::<Result<_>>()?
+        }
+    };
+    Ok(Start::Given { x_t, z })
+}
+
+fn images(path: &Path, tensors: &NamedTensors, name: &str) -> Result<Images> {
+    let Some(tensor) = tensors.get(name) else {
+        let found: Vec<&str> = tensors.names().take(5).collect();
+        let problem = format!("no tensor `{name}`; it holds {}", found.join(", "));
+        return Err(Error::malformed(path, problem));
+    };
+    let shape: [usize; 4] = tensor.shape().try_into().map_err(|_| {
+        let problem = format!("`{name}` is {:?}; expected [N, C, H, W]", tensor.shape());
+        Error::malformed(path, problem)
+    })?;
+    Images::from_vec(shape, tensor.data().to_vec())
+}

@@ -1,0 +1,85 @@
+//! `kao sweep`
+
+use super::sample::Spacing;
+use crate::compute::{Compute, ModelArgument};
+use crate::interrupt;
+use crate::progress::{Progress, duration};
+use clap::Args;
+use kao::Result;
+use kao::experiments::{SweepConfig, SweepEvent, published_runs, sweep};
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao sweep --model run --out sweep
+  kao sweep --model last.ckpt --out sweep --count 16 --max-steps 100   without the long runs
+
+Started again, it keeps the runs that are done.")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Folder to write to
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Images per run
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    count: usize,
+    /// Columns of the grids
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    columns: usize,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 999)]
+    seed: u64,
+    /// Which timesteps are visited; linear is the original's
+    #[arg(long, value_enum, default_value = "linear")]
+    spacing: Spacing,
+    /// Leave out runs of more steps
+    #[arg(long, value_name = "N")]
+    max_steps: Option<usize>,
+    /// Images at a time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch_size: usize,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.compute.open()?;
+    let (model, model_name) = arguments.model.load(&device)?;
+    let most = arguments.max_steps.unwrap_or(usize::MAX);
+    let config = SweepConfig {
+        runs: published_runs().into_iter().filter(|run| run.n_steps <= most).collect(),
+        count: arguments.count,
+        n_columns: arguments.columns,
+        seed: arguments.seed,
+        spacing: arguments.spacing.into(),
+        batch_size: arguments.batch_size,
+        model_name,
+    };
+    let mut progress = None;
+    let page = sweep(&model, &config, &arguments.out, &mut |event| {
+        match event {
+            SweepEvent::Began(index, n, name) => {
+                let label = format!("run {} of {n}, {name}", index + 1);
+                progress = Some(Progress::new(label, 0, "image steps"));
+            }
+            SweepEvent::Progress(done, total) => {
+                if let Some(progress) = &progress {
+                    progress.set_of(done, total);
+                }
+            }
+            SweepEvent::Kept(name) => {
+                progress = None;
+                eprintln!("{name}: done before");
+            }
+            SweepEvent::Finished(name, seconds) => {
+                progress = None;
+                eprintln!("{name}: {}", duration(seconds));
+            }
+        }
+        interrupt::check()
+    })?;
+    println!("{}", page.display());
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! `kao train`
+
+use super::bench::preset;
+use crate::compute::Compute;
+use crate::interrupt;
+use crate::progress::{Progress, duration};
+use clap::Args;
+use kao::dataset::{Folder, SplitConfig};
+use kao::train::checkpoint::{self, Checkpoint};
+use kao::train::{CONFIG_FILE, Event, RunDir, TrainConfig, train};
+use kao::{Error, Result};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao train --data faces --out run --preset tiny
+  kao train --data faces --out run --preset tiny --steps 10000 --resume    go on, or longer
+  kao train --data faces --out run --preset anime64 --epochs 500
+  kao train --config run/config.toml --out again                           repeat a run
+
+The run directory holds model.safetensors (give it to `kao sample --model run`), checkpoints/,
+samples/, logs/ and config.toml. Ctrl-C saves and stops.")]
+pub struct Arguments {
+    /// Folder of pictures
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Run directory to write
+    #[arg(long, value_name = "RUN_DIR")]
+    out: PathBuf,
+    /// Configuration to start from [anime64, tiny] [default: anime64]
+    #[arg(long, conflicts_with = "config")]
+    preset: Option<String>,
+    /// TOML file to start from, such as the config.toml of a run
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the run directory, with its configuration
+    #[arg(long, conflicts_with_all = ["preset", "config"])]
+    resume: bool,
+    /// Steps in all
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u64>,
+    /// Passes over the training pictures, in place of steps
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// Pictures per step
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Pictures at a time: memory grows with it
+    #[arg(long, value_name = "N")]
+    micro_batch_size: Option<usize>,
+    /// Learning rate of Adam
+    #[arg(long, value_name = "RATE")]
+    learning_rate: Option<f64>,
+    /// Steps over which the learning rate grows from 0
+    #[arg(long, value_name = "N")]
+    warmup_steps: Option<u64>,
+    /// Scale gradients down to this norm; 0 leaves them
+    #[arg(long, value_name = "NORM")]
+    max_gradient_norm: Option<f64>,
+    /// Half-life of the averaged weights, in pictures
+    #[arg(long, value_name = "IMAGES")]
+    ema_halflife: Option<f64>,
+    /// Do not mirror pictures at random
+    #[arg(long)]
+    no_flip: bool,
+    /// Seed of everything
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Steps between validations, sample grids and checkpoints
+    #[arg(long, value_name = "N")]
+    save_every: Option<u64>,
+    /// Images in a sample grid; 0 makes none
+    #[arg(long, value_name = "N")]
+    sample_count: Option<usize>,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let device = arguments.compute.open()?;
+    // A run directory is made only once it is known what to put there.
+    let base = match arguments.resume {
+        true => None,
+        false => Some(arguments.base()?),
+    };
+    if arguments.resume && !arguments.out.is_dir() {
+        return Err(Error::invalid("--resume", format!("no run at `{}`", arguments.out.display()))
+            .with_hint("leave --resume out to start one there"));
+    }
+    let run_dir = RunDir::open(&arguments.out)?;
+    let newest = run_dir.newest_checkpoint()?;
+    let (base, resume) = match (base, newest) {
+        (Some(_), Some(path)) => {
+            return Err(Error::malformed(path, "this run directory holds a run already")
+                .with_hint("go on with --resume, or give another --out"));
+        }
+        (Some(base), None) => (base, None),
+        (None, None) => {
+            let problem = "no checkpoint to go on from";
+            return Err(Error::malformed(&arguments.out, problem)
+                .with_hint("leave --resume out to start a run there"));
+        }
+        (None, Some(path)) => {
+            let checkpoint = checkpoint::read(&path)?;
+            (checkpoint.position.config.clone(), Some(checkpoint))
+        }
+    };
+    let mut config = arguments.over(base);
+    if config.data.as_os_str().is_empty() {
+        return Err(Error::invalid("--data", "not given; expected a folder of pictures").with_hint(
+            "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
+        ));
+    }
+    config.validate()?;
+    let folder = load(&config)?;
+    if let Some(epochs) = arguments.epochs {
+        let n = folder.split(&SplitConfig::default())?.train.len() as u64;
+        config.steps = (epochs * n).div_ceil(config.batch_size as u64).max(1);
+    }
+    run_dir.write_config(&config)?;
+    go(&config, &run_dir, folder, resume, &device)
+}
+
+impl Arguments {
+    /// What to start from when no run is resumed.
+    fn base(&self) -> Result<TrainConfig> {
+        match (&self.preset, &self.config) {
+            (_, Some(path)) => TrainConfig::read(path),
+            (Some(name), None) => Ok(preset(name)?.config()),
+            (None, None) => Ok(TrainConfig::default()),
+        }
+    }
+
+    /// The flags that were given, over `config`.
+    fn over(&self, mut config: TrainConfig) -> TrainConfig {
+        fn set<T: Clone>(entry: &mut T, flag: &Option<T>) {
+            if let Some(value) = flag {
+                *entry = value.clone();
+            }
+        }
+        set(&mut config.data, &self.data);
+        set(&mut config.steps, &self.steps);
+        set(&mut config.batch_size, &self.batch_size);
+        set(&mut config.micro_batch_size, &self.micro_batch_size);
+        set(&mut config.learning_rate, &self.learning_rate);
+        set(&mut config.warmup_steps, &self.warmup_steps);
+        set(&mut config.max_gradient_norm, &self.max_gradient_norm);
+        set(&mut config.ema_halflife_images, &self.ema_halflife);
+        set(&mut config.seed, &self.seed);
+        set(&mut config.save_every, &self.save_every);
+        set(&mut config.sample_count, &self.sample_count);
+        config.horizontal_flip &= !self.no_flip;
+        config.micro_batch_size = config.micro_batch_size.min(config.batch_size);
+        config
+    }
+}
+
+fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
+    let progress = Progress::new("reading", 0, "pictures");
+    let folder = Folder::load(
+        &config.data,
+        config.model.image_size,
+        &|at| progress.set_of(at.n_done as u64, at.n_total as u64),
+        &interrupt::asked,
+    )?;
+    drop(progress);
+    if let [first, rest @ ..] = folder.skipped() {
+        let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+        eprintln!("warning: `{}` skipped: {}{more}", first.path, first.reason);
+    }
+    Ok(Arc::new(folder))
+}
+
+fn go(
+    config: &TrainConfig,
+    run_dir: &RunDir,
+    folder: Arc<Folder>,
+    resume: Option<Checkpoint>,
+    device: &kao::device::Device,
+) -> Result<()> {
+    let started = Instant::now();
+    let progress = Progress::new("training", config.steps, "steps");
+    let mut loss = RunningMean::default();
+    let mut rate = RunningMean::default();
+    let outcome = train(config, run_dir, folder, resume, device, &mut |event| {
+        match event {
+            Event::Started { n_steps, total_steps, n_parameters, n_pictures: [train, held, test] } => {
+                progress.say(&format!(
+                    "{:.2} M parameters; {train} pictures to train on, {held} to validate, \
+                     {test} to test; {} of {total_steps} steps to go",
+                    n_parameters as f64 / 1e6,
+                    total_steps.saturating_sub(n_steps)
+                ));
+                if held == 0 {
+                    progress.say("warning: too few pictures for a validation set: no loss on it");
+                }
+            }
+            Event::Step(step) => {
+                loss.add(step.loss);
+                rate.add(step.images_per_second);
+                progress.set_with(step.step, || {
+                    format!("loss {:.4}, {:.0} images/s", loss.value, rate.value)
+                });
+            }
+            Event::Validated { n_steps, loss, is_best } => {
+                let best = if is_best { ", the best so far" } else { "" };
+                progress.say(&format!("step {n_steps}: validation loss {loss:.5}{best}"));
+            }
+            Event::Wrote(_) => {}
+        }
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    drop(progress);
+    let out = run_dir.path().display();
+    if outcome.stopped_early {
+        eprintln!("stopped after step {}; saved", outcome.n_steps);
+        eprintln!("hint: go on with: kao train --resume --out {out}");
+        return Err(Error::interrupted());
+    }
+    eprintln!("{} steps in {}", outcome.n_steps, duration(started.elapsed().as_secs_f64()));
+    eprintln!("hint: sample from it with: kao sample --model {out}");
+    println!("{}", run_dir.model().display());
+    debug_assert!(run_dir.path().join(CONFIG_FILE).is_file());
+    Ok(())
+}
+
+/// An exponentially weighted mean for display.
+#[derive(Default)]
+struct RunningMean {
+    value: f64,
+    n: u32,
+}
+
+impl RunningMean {
+    fn add(&mut self, value: f64) {
+        self.n += 1;
+        let share = (1.0 / f64::from(self.n)).max(0.02);
+        self.value += share * (value - self.value);
+    }
+}
