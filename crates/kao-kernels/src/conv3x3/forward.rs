@@ -29,8 +29,8 @@ const FEW_TILES: usize = 8;
 /// The most transformed inputs of a group of the shared schedule, in f32.
 const SHARED_INPUTS: usize = 2_400_000;
 /// Tiles and panels of a task of the shared schedule.
-const SHARED_TILES: usize = 64;
-const SHARED_PANELS: usize = 2;
+const SHARED_TILES: usize = 128;
+const SHARED_PANELS: usize = 1;
 
 /// The number of tasks of the local schedule, if it suits.
 fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
@@ -126,8 +126,12 @@ pub(super) unsafe fn convolve(
             // SAFETY: the caller's promise; the memory is of the lengths asked for.
             unsafe { dispatch(level, kernel) };
         });
-        let n_tile_parts = group.tiles.div_ceil(SHARED_TILES);
         let n_panel_parts = layout.panels().div_ceil(SHARED_PANELS);
+        // More parts where there are many threads, unless they become too small.
+        let n_tile_parts = (2 * rayon::current_num_threads())
+            .div_ceil(n_panel_parts)
+            .min(group.tiles / FEW_TILES)
+            .max(group.tiles.div_ceil(SHARED_TILES));
         for_each_task(n_tile_parts * n_panel_parts, |task| {
             let (panel_part, tile_part) = (task / n_tile_parts, task % n_tile_parts);
             let first_tile = tile_part * group.tiles / n_tile_parts;
