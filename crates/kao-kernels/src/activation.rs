@@ -95,7 +95,7 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
         let x = S::max(S::min(x, S::splat(88.0)), S::splat(-87.0));
         let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
         // ln 2 in two parts, the first of which is exact in few bits.
-        let r = S::fma(n, S::splat(-0.693_359_375), x);
+        let r = S::fma(n, S::splat(-355.0 / 512.0), x);
         let r = S::fma(n, S::splat(2.121_944_4e-4), r);
         let mut p = S::splat(1.0 / 720.0);
         for coefficient in [1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {

@@ -4,13 +4,13 @@ use rayon::prelude::*;
 
 /// Calls `task(0)` … `task(count − 1)`, on the threads of the pool if there is more than one. Tasks
 /// have to be independent; which thread runs which is open, so results must not depend on it.
-pub(crate) fn for_each_task(count: usize, task: impl Fn(usize) + Sync) {
+pub(crate) fn for_each_task(count: usize, task: impl Fn(usize) + Sync + Send) {
     if count <= 1 || rayon::current_num_threads() == 1 {
         for i in 0..count {
             task(i);
         }
     } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(|i| task(i));
+        (0..count).into_par_iter().with_max_len(1).for_each(task);
     }
 }
 

@@ -269,6 +269,10 @@ fn network_shapes_agree_with_the_twin() {
         (Kind::Conv3x3, Pixels::new(2, 12, 8), (64, 64), 128),
         (Kind::Conv3x3, Pixels::new(1, 8, 8), (128, 0), 96),
         (Kind::Conv3x3, Pixels::new(2, 33, 17), (3, 0), 64),
+        // The local schedule of the weight gradient.
+        (Kind::Conv3x3, Pixels::new(5, 45, 45), (40, 30), 10),
+        (Kind::Conv3x3, Pixels::new(9, 32, 32), (3, 0), 70),
+        (Kind::Conv3x3, Pixels::new(1, 2, 2100), (70, 0), 5),
         (Kind::Conv3x3, Pixels::new(2, 33, 17), (64, 0), 3),
         (Kind::Stride2, Pixels::new(2, 32, 32), (64, 0), 64),
         (Kind::Conv1x1, Pixels::new(2, 24, 24), (96, 64), 128),
@@ -284,10 +288,15 @@ fn network_shapes_agree_with_the_twin() {
 /// An image's bytes are those it has alone; and one thread gives what four give.
 #[test]
 fn batch_and_threads_leave_no_trace() {
-    for (i, kind) in KINDS.into_iter().cycle().take(9).enumerate() {
-        let pixels = [Pixels::new(5, 16, 16), Pixels::new(3, 7, 9), Pixels::new(9, 4, 4)][i / 3];
-        let channels = [(64, 0), (24, 9), (128, 128)][i / 3];
-        let c_out = [64, 33, 128][i / 3];
+    for (i, kind) in KINDS.into_iter().cycle().take(12).enumerate() {
+        let pixels = [
+            Pixels::new(5, 16, 16),
+            Pixels::new(3, 7, 9),
+            Pixels::new(9, 4, 4),
+            Pixels::new(3, 64, 64),
+        ][i / 3];
+        let channels = [(64, 0), (24, 9), (128, 128), (40, 30)][i / 3];
+        let c_out = [64, 33, 128, 20][i / 3];
         let mut case =
             Case::with(Random(7), kind, pixels, channels, c_out, false, Some(Activation::Silu));
         case.bias = Some(Random(1).values(c_out, 1.0));

@@ -1,8 +1,14 @@
 //! The weight gradient by way of the Winograd domain: inputs and output gradients of all tiles are
 //! transformed, multiplied and summed plane by plane, and the sums transformed back.
 //!
-//! Tiles are taken in groups, and within each plane in their order in the batch, so every sum is
-//! one chain of additions, whatever the number of threads.
+//! Two schedules, chosen by shape alone, since they sum in different orders:
+//! - *local*, for many tiles: tiles are cut into stretches and channels into squares of
+//!   [`SIDE`]×[`SIDE`]. A task sums one square over one stretch, everything in its own cache; the
+//!   stretches are added in order.
+//! - *shared*: tiles are taken in groups. All tasks transform a group, then each sums some planes.
+//!
+//! Within a stretch or a group tiles come in their order in the batch, so every sum is a chain of
+//! additions that is the same whatever the number of threads.
 
 use super::tiles::{Group, Tiling, TransformInput, TransformOutputGradient, strip_len};
 use super::transform;
@@ -13,8 +19,14 @@ use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 use crate::{Pixels, Source};
 
-/// The most transformed inputs and gradients of a group, in f32.
+/// The most transformed inputs and gradients of a group of the shared schedule, in f32.
 const GROUP_LEN: usize = 1_800_000;
+/// Channels of a square of the local schedule.
+const SIDE: usize = 64;
+/// Tiles of a stretch of the local schedule, which is for at least twice as many.
+const STRETCH_TILES: usize = 256;
+/// Tiles that the local schedule transforms at once.
+const LOCAL_TILES: usize = 16;
 
 /// # Safety
 /// The level is available; the source and dy (`[N, H, W, c_out]`) fit the pixels, and dw
@@ -33,69 +45,20 @@ pub(super) unsafe fn weight_gradient(
         return;
     }
     let tiling = Tiling::new(pixels);
-    let sums = Sums { c_in, c_out };
+    // At least one row of tiles each; one stretch is for the shared schedule.
+    let stretches = (tiling.rows() * tiling.wide / STRETCH_TILES).clamp(1, tiling.rows());
+    let side = if stretches > 1 { SIDE } else { c_in.max(c_out).next_multiple_of(BLOCK) };
+    let sums = Sums { c_in, c_out, stretches, side };
     let mut sums_memory = Scratch::new(sums.len());
     let to = Shared::new(sums_memory.as_mut_ptr());
-
-    // Groups depend on the shape of an image and the channels alone.
-    let per_row = PLANES * tiling.wide * (sums.rows() + sums.columns());
-    let rows_per_group = (GROUP_LEN / per_row).max(1);
-    let mut first_row = 0;
-    while first_row < tiling.rows() {
-        let n_rows = rows_per_group.min(tiling.rows() - first_row);
-        let tiles = n_rows * tiling.wide;
-        let inputs_group = Group { tiles, channels: c_in };
-        let gradients_group = Group { tiles, channels: c_out };
-        let mut inputs = Scratch::new(inputs_group.len());
-        let mut gradients = Scratch::new(gradients_group.len());
-        let inputs = Shared::new(inputs.as_mut_ptr());
-        let gradients = Shared::new(gradients.as_mut_ptr());
-        for_each_task(n_rows, |row| {
-            let mut strip = Scratch::new(strip_len(tiling, c_in));
-            let (rows, first_tile) = ((first_row + row, 1), row * tiling.wide);
-            // SAFETY: the caller's promise; each task has tiles of its own.
-            unsafe {
-                dispatch(
-                    level,
-                    TransformInput {
-                        tiling,
-                        source,
-                        rows,
-                        group: inputs_group,
-                        to: inputs.get(),
-                        first_tile,
-                        strip: strip.as_mut_ptr(),
-                    },
-                );
-                dispatch(
-                    level,
-                    TransformOutputGradient {
-                        tiling,
-                        dy,
-                        rows,
-                        group: gradients_group,
-                        to: gradients.get(),
-                        first_tile,
-                    },
-                );
-            }
-        });
-        let accumulate = first_row > 0;
-        for_each_task(PLANES, |plane| {
-            let kernel = MultiplyPlane {
-                inputs: inputs.get(),
-                inputs_group,
-                gradients: gradients.get(),
-                gradients_group,
-                sums,
-                to: to.get(),
-                plane,
-                accumulate,
-            };
-            // SAFETY: each task has a plane of its own.
-            unsafe { dispatch(level, kernel) };
-        });
-        first_row += n_rows;
+    let operands = Operands { level, tiling, source, dy, sums };
+    // SAFETY: the caller's promise; there is room for the sums.
+    unsafe {
+        if stretches > 1 {
+            operands.sum_locally(to);
+        } else {
+            operands.sum_shared(to);
+        }
     }
 
     let from = to;
@@ -107,68 +70,237 @@ pub(super) unsafe fn weight_gradient(
     });
 }
 
-/// Sums over tiles in the Winograd domain: `[plane][C_in][C_out]`, both rounded up to blocks.
+/// Sums over tiles in the Winograd domain: `[stretch][square][plane][rows][columns]`, squares of
+/// input and output channels being `side` or less on each side, rounded up to blocks.
 #[derive(Clone, Copy)]
 struct Sums {
     c_in: usize,
     c_out: usize,
+    stretches: usize,
+    side: usize,
 }
 
 impl Sums {
+    /// Squares along the input channels.
+    fn squares_in(self) -> usize {
+        self.c_in.div_ceil(self.side)
+    }
+
+    /// Squares along the output channels.
+    fn squares_out(self) -> usize {
+        self.c_out.div_ceil(self.side)
+    }
+
+    fn squares(self) -> usize {
+        self.squares_in() * self.squares_out()
+    }
+
+    /// The most rows of a square.
     fn rows(self) -> usize {
-        self.c_in.next_multiple_of(BLOCK)
+        self.side.min(self.c_in.next_multiple_of(BLOCK))
     }
 
+    /// The most columns of a square, and the distance of its rows.
     fn columns(self) -> usize {
-        self.c_out.next_multiple_of(BLOCK)
+        self.side.min(self.c_out.next_multiple_of(BLOCK))
     }
 
+    /// An odd number of cache lines, so that planes do not meet in the same cache sets.
     fn plane_stride(self) -> usize {
         self.rows() * self.columns() + BLOCK
     }
 
-    fn len(self) -> usize {
+    fn square_stride(self) -> usize {
         PLANES * self.plane_stride()
+    }
+
+    fn stretch_stride(self) -> usize {
+        self.squares() * self.square_stride()
+    }
+
+    fn len(self) -> usize {
+        self.stretches * self.stretch_stride()
     }
 }
 
-struct MultiplyPlane {
+struct Operands<'a> {
+    level: SimdLevel,
+    tiling: Tiling,
+    source: &'a Source<'a>,
+    dy: &'a [f32],
+    sums: Sums,
+}
+
+impl Operands<'_> {
+    /// # Safety
+    /// As [`weight_gradient`], and `to` has room for the sums.
+    unsafe fn sum_locally(&self, to: Shared<*mut f32>) {
+        let Operands { level, tiling, source, dy, sums } = *self;
+        for_each_task(sums.stretches * sums.squares(), |task| {
+            let (stretch, square) = (task / sums.squares(), task % sums.squares());
+            let first_in = square / sums.squares_out() * SIDE;
+            let first_out = square % sums.squares_out() * SIDE;
+            let first_row = stretch * tiling.rows() / sums.stretches;
+            let end_row = (stretch + 1) * tiling.rows() / sums.stretches;
+            let rows_at_once = (LOCAL_TILES / tiling.wide).max(1);
+            let group = |n_rows: usize, channels: usize| Group {
+                tiles: n_rows * tiling.wide,
+                channels: channels.min(SIDE),
+            };
+            let (n_in, n_out) = (sums.c_in - first_in, sums.c_out - first_out);
+            let mut inputs = Scratch::new(group(rows_at_once, n_in).len());
+            let mut gradients = Scratch::new(group(rows_at_once, n_out).len());
+            let mut strip = Scratch::new(strip_len(tiling, n_in.min(SIDE)));
+            for row in (first_row..end_row).step_by(rows_at_once) {
+                let rows = (row, rows_at_once.min(end_row - row));
+                let inputs_group = group(rows.1, n_in);
+                let gradients_group = group(rows.1, n_out);
+                let input = TransformInput {
+                    tiling,
+                    source,
+                    first_channel: first_in,
+                    rows,
+                    group: inputs_group,
+                    to: inputs.as_mut_ptr(),
+                    first_tile: 0,
+                    strip: strip.as_mut_ptr(),
+                };
+                let gradient = TransformOutputGradient {
+                    tiling,
+                    dy,
+                    c_out: sums.c_out,
+                    first_channel: first_out,
+                    rows,
+                    group: gradients_group,
+                    to: gradients.as_mut_ptr(),
+                    first_tile: 0,
+                };
+                // SAFETY: the caller's promise; each task has sums of its own.
+                unsafe {
+                    dispatch(level, input);
+                    dispatch(level, gradient);
+                    let offset = stretch * sums.stretch_stride() + square * sums.square_stride();
+                    let multiply = MultiplyPlanes {
+                        inputs: inputs.as_mut_ptr(),
+                        inputs_group,
+                        gradients: gradients.as_mut_ptr(),
+                        gradients_group,
+                        sums,
+                        to: to.get().add(offset),
+                        planes: (0, PLANES),
+                        accumulate: row > first_row,
+                    };
+                    dispatch(level, multiply);
+                }
+            }
+        });
+    }
+
+    /// # Safety
+    /// As [`weight_gradient`], and `to` has room for the sums, which are one square.
+    unsafe fn sum_shared(&self, to: Shared<*mut f32>) {
+        let Operands { level, tiling, source, dy, sums } = *self;
+        let per_row = PLANES * tiling.wide * (sums.rows() + sums.columns());
+        let rows_per_group = (GROUP_LEN / per_row).max(1);
+        let mut first_row = 0;
+        while first_row < tiling.rows() {
+            let n_rows = rows_per_group.min(tiling.rows() - first_row);
+            let tiles = n_rows * tiling.wide;
+            let inputs_group = Group { tiles, channels: sums.c_in };
+            let gradients_group = Group { tiles, channels: sums.c_out };
+            let mut inputs = Scratch::new(inputs_group.len());
+            let mut gradients = Scratch::new(gradients_group.len());
+            let inputs = Shared::new(inputs.as_mut_ptr());
+            let gradients = Shared::new(gradients.as_mut_ptr());
+            for_each_task(n_rows, |row| {
+                let mut strip = Scratch::new(strip_len(tiling, sums.c_in));
+                let (rows, first_tile) = ((first_row + row, 1), row * tiling.wide);
+                let input = TransformInput {
+                    tiling,
+                    source,
+                    first_channel: 0,
+                    rows,
+                    group: inputs_group,
+                    to: inputs.get(),
+                    first_tile,
+                    strip: strip.as_mut_ptr(),
+                };
+                let gradient = TransformOutputGradient {
+                    tiling,
+                    dy,
+                    c_out: sums.c_out,
+                    first_channel: 0,
+                    rows,
+                    group: gradients_group,
+                    to: gradients.get(),
+                    first_tile,
+                };
+                // SAFETY: the caller's promise; each task has tiles of its own.
+                unsafe {
+                    dispatch(level, input);
+                    dispatch(level, gradient);
+                }
+            });
+            for_each_task(PLANES, |plane| {
+                let kernel = MultiplyPlanes {
+                    inputs: inputs.get(),
+                    inputs_group,
+                    gradients: gradients.get(),
+                    gradients_group,
+                    sums,
+                    to: to.get(),
+                    planes: (plane, 1),
+                    accumulate: first_row > 0,
+                };
+                // SAFETY: each task has a plane of its own.
+                unsafe { dispatch(level, kernel) };
+            });
+            first_row += n_rows;
+        }
+    }
+}
+
+/// Sums over the tiles of two groups, for some planes (first, number) of one square.
+struct MultiplyPlanes {
     inputs: *const f32,
     inputs_group: Group,
     gradients: *const f32,
     gradients_group: Group,
     sums: Sums,
+    /// The square.
     to: *mut f32,
-    plane: usize,
+    planes: (usize, usize),
     accumulate: bool,
 }
 
-impl Kernel for MultiplyPlane {
+impl Kernel for MultiplyPlanes {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the plane exists in both groups and in the sums.
-        unsafe {
-            multiply_transposed::<S>(
-                self.inputs_group.tiles,
-                self.sums.rows(),
-                self.sums.columns(),
-                self.inputs.add(self.plane * self.inputs_group.plane_stride()),
-                self.inputs_group.block_stride(),
-                self.gradients.add(self.plane * self.gradients_group.plane_stride()),
-                self.gradients_group.block_stride(),
-                self.to.add(self.plane * self.sums.plane_stride()),
-                self.sums.columns(),
-                self.accumulate,
-            );
+        for plane in self.planes.0..self.planes.0 + self.planes.1 {
+            // SAFETY: the plane exists in both groups and in the sums.
+            unsafe {
+                multiply_transposed::<S>(
+                    self.inputs_group.tiles,
+                    self.inputs_group.channels.next_multiple_of(BLOCK),
+                    self.gradients_group.channels.next_multiple_of(BLOCK),
+                    self.inputs.add(plane * self.inputs_group.plane_stride()),
+                    self.inputs_group.block_stride(),
+                    self.gradients.add(plane * self.gradients_group.plane_stride()),
+                    self.gradients_group.block_stride(),
+                    self.to.add(plane * self.sums.plane_stride()),
+                    self.sums.columns(),
+                    self.accumulate,
+                );
+            }
         }
     }
 }
 
-/// Gᵀ u G for some input channels.
+/// Gᵀ u G for some input channels, u being the sum over the stretches.
 struct TransformBack {
     sums: Sums,
     from: *const f32,
-    /// First input channel and number.
+    /// First input channel and number; they lie in one square.
     rows: (usize, usize),
     to: *mut f32,
 }
@@ -176,19 +308,27 @@ struct TransformBack {
 impl Kernel for TransformBack {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Sums { c_in, c_out } = self.sums;
+        let sums = self.sums;
+        let Sums { c_in, c_out, side, .. } = sums;
         for row in self.rows.0..self.rows.0 + self.rows.1 {
             let mut column = 0;
             while column < c_out {
                 let lanes = (c_out - column).min(S::LANES);
+                let square = row / side * sums.squares_out() + column / side;
+                let place = row % side * sums.columns() + column % side;
                 // SAFETY: the row and the columns exist in the sums and in dw.
                 unsafe {
-                    let from = self.from.add(row * self.sums.columns() + column);
+                    let from = self.from.add(square * sums.square_stride() + place);
                     let mut along_y = [[S::splat(0.0); 3]; 6];
                     for (j, along_y) in along_y.iter_mut().enumerate() {
                         let mut u = [S::splat(0.0); 6];
                         for (i, u) in u.iter_mut().enumerate() {
-                            *u = S::load(from.add((i * 6 + j) * self.sums.plane_stride()));
+                            let from = from.add((i * 6 + j) * sums.plane_stride());
+                            *u = S::load(from);
+                            for stretch in 1..sums.stretches {
+                                let more = S::load(from.add(stretch * sums.stretch_stride()));
+                                *u = S::add(*u, more);
+                            }
                         }
                         *along_y = transform::weight_gradient::<S>(u);
                     }
