@@ -297,10 +297,7 @@ impl Kernel for Block<'_> {
         let first = self.image * self.shape.pixels + first;
         let to = Rows { to: self.to, row_stride: BLOCK, block_stride: number * BLOCK };
         // SAFETY: the pixels exist, and there is room for them.
-        unsafe {
-            let channels = (0, self.shape.channels);
-            copy_source::<S, Identity>(&source, channels, self.image, first, number, 1, to);
-        }
+        unsafe { copy_source::<S, Identity>(&source, self.image, first, number, 1, to) };
     }
 }
 

@@ -77,7 +77,6 @@ pub(super) unsafe fn convolve(
                     TransformInput {
                         tiling,
                         source,
-                        first_channel: 0,
                         rows,
                         group,
                         to: inputs.as_mut_ptr(),
@@ -118,7 +117,6 @@ pub(super) unsafe fn convolve(
             let kernel = TransformInput {
                 tiling,
                 source,
-                first_channel: 0,
                 rows: (first_row + row, 1),
                 group,
                 to: inputs.get(),

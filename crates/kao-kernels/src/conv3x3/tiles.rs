@@ -74,8 +74,6 @@ pub(super) fn strip_len(tiling: Tiling, channels: usize) -> usize {
 pub(super) struct TransformInput<'a> {
     pub(super) tiling: Tiling,
     pub(super) source: &'a Source<'a>,
-    /// First channel; the group says how many.
-    pub(super) first_channel: usize,
     /// First row of tiles and number of rows.
     pub(super) rows: (usize, usize),
     /// Of the group that the rows belong to.
@@ -158,8 +156,7 @@ impl TransformInput<'_> {
             } else {
                 ((image * h + y - 1) * w, w, 1)
             };
-            let channels = (self.first_channel, self.group.channels);
-            copy_source::<S, P>(source, channels, image, pixel, n_stored, repeat, to);
+            copy_source::<S, P>(source, image, pixel, n_stored, repeat, to);
         }
     }
 
@@ -331,13 +328,10 @@ pub(super) unsafe fn prefetch_tile<S: Simd>(
 /// A dy Aᵀ for rows of tiles: the gradient of an output on its way to that of the weights.
 ///
 /// # Safety of running it
-/// dy is `[N, H, W, c_out]` of the tiling's pixels; `to` has room for the group.
+/// dy is `[N, H, W, channels]` of the tiling's pixels; `to` has room for the group.
 pub(super) struct TransformOutputGradient<'a> {
     pub(super) tiling: Tiling,
     pub(super) dy: &'a [f32],
-    pub(super) c_out: usize,
-    /// First channel; the group says how many.
-    pub(super) first_channel: usize,
     pub(super) rows: (usize, usize),
     pub(super) group: Group,
     pub(super) to: *mut f32,
@@ -346,6 +340,7 @@ pub(super) struct TransformOutputGradient<'a> {
 
 impl Kernel for TransformOutputGradient<'_> {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     unsafe fn run<S: Simd>(self) {
         let Pixels { h, w, .. } = self.tiling.pixels;
         let channels = self.group.channels;
@@ -364,9 +359,8 @@ impl Kernel for TransformOutputGradient<'_> {
                         let pixel = (image * h + top + y) * w + left;
                         let mut dy = [S::splat(0.0); 4];
                         for (x, dy) in dy.iter_mut().enumerate().take(breadth) {
-                            let from = self.dy.as_ptr().wrapping_add(
-                                (pixel + x) * self.c_out + self.first_channel + channel,
-                            );
+                            let from =
+                                self.dy.as_ptr().wrapping_add((pixel + x) * channels + channel);
                             if lanes == S::LANES {
                                 *dy = S::load(from);
                             } else if lanes > 0 {

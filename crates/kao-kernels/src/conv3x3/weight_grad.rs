@@ -2,9 +2,8 @@
 //! transformed, multiplied and summed plane by plane, and the sums transformed back.
 //!
 //! Two schedules, chosen by shape alone, since they sum in different orders:
-//! - *local*, for many tiles: tiles are cut into stretches and channels into squares of
-//!   [`SIDE`]×[`SIDE`]. A task sums one square over one stretch, everything in its own cache; the
-//!   stretches are added in order.
+//! - *local*, for many tiles and few channels: tiles are cut into stretches. A task sums over one
+//!   stretch, everything in its own cache; the stretches are added in order.
 //! - *shared*: tiles are taken in groups. All tasks transform a group, then each sums some planes.
 //!
 //! Within a stretch or a group tiles come in their order in the batch, so every sum is a chain of
@@ -21,8 +20,8 @@ use crate::{Pixels, Source};
 
 /// The most transformed inputs and gradients of a group of the shared schedule, in f32.
 const GROUP_LEN: usize = 1_800_000;
-/// Channels of a square of the local schedule.
-const SIDE: usize = 64;
+/// The most channels on either side for the local schedule, whose sums then fit the cache.
+const FEW_CHANNELS: usize = 64;
 /// Tiles of a stretch of the local schedule, which is for at least twice as many.
 const STRETCH_TILES: usize = 256;
 /// Tiles that the local schedule transforms at once.
@@ -46,9 +45,12 @@ pub(super) unsafe fn weight_gradient(
     }
     let tiling = Tiling::new(pixels);
     // At least one row of tiles each; one stretch is for the shared schedule.
-    let stretches = (tiling.rows() * tiling.wide / STRETCH_TILES).clamp(1, tiling.rows());
-    let side = if stretches > 1 { SIDE } else { c_in.max(c_out).next_multiple_of(BLOCK) };
-    let sums = Sums { c_in, c_out, stretches, side };
+    let stretches = if c_in.max(c_out) <= FEW_CHANNELS {
+        (tiling.rows() * tiling.wide / STRETCH_TILES).clamp(1, tiling.rows())
+    } else {
+        1
+    };
+    let sums = Sums { c_in, c_out, stretches };
     let mut sums_memory = Scratch::new(sums.len());
     let to = Shared::new(sums_memory.as_mut_ptr());
     let operands = Operands { level, tiling, source, dy, sums };
@@ -70,39 +72,22 @@ pub(super) unsafe fn weight_gradient(
     });
 }
 
-/// Sums over tiles in the Winograd domain: `[stretch][square][plane][rows][columns]`, squares of
-/// input and output channels being `side` or less on each side, rounded up to blocks.
+/// Sums over tiles in the Winograd domain: `[stretch][plane][C_in][C_out]`, channels rounded up to
+/// blocks.
 #[derive(Clone, Copy)]
 struct Sums {
     c_in: usize,
     c_out: usize,
     stretches: usize,
-    side: usize,
 }
 
 impl Sums {
-    /// Squares along the input channels.
-    fn squares_in(self) -> usize {
-        self.c_in.div_ceil(self.side)
-    }
-
-    /// Squares along the output channels.
-    fn squares_out(self) -> usize {
-        self.c_out.div_ceil(self.side)
-    }
-
-    fn squares(self) -> usize {
-        self.squares_in() * self.squares_out()
-    }
-
-    /// The most rows of a square.
     fn rows(self) -> usize {
-        self.side.min(self.c_in.next_multiple_of(BLOCK))
+        self.c_in.next_multiple_of(BLOCK)
     }
 
-    /// The most columns of a square, and the distance of its rows.
     fn columns(self) -> usize {
-        self.side.min(self.c_out.next_multiple_of(BLOCK))
+        self.c_out.next_multiple_of(BLOCK)
     }
 
     /// An odd number of cache lines, so that planes do not meet in the same cache sets.
@@ -110,12 +95,8 @@ impl Sums {
         self.rows() * self.columns() + BLOCK
     }
 
-    fn square_stride(self) -> usize {
-        PLANES * self.plane_stride()
-    }
-
     fn stretch_stride(self) -> usize {
-        self.squares() * self.square_stride()
+        PLANES * self.plane_stride()
     }
 
     fn len(self) -> usize {
@@ -136,29 +117,22 @@ impl Operands<'_> {
     /// As [`weight_gradient`], and `to` has room for the sums.
     unsafe fn sum_locally(&self, to: Shared<*mut f32>) {
         let Operands { level, tiling, source, dy, sums } = *self;
-        for_each_task(sums.stretches * sums.squares(), |task| {
-            let (stretch, square) = (task / sums.squares(), task % sums.squares());
-            let first_in = square / sums.squares_out() * SIDE;
-            let first_out = square % sums.squares_out() * SIDE;
+        for_each_task(sums.stretches, |stretch| {
             let first_row = stretch * tiling.rows() / sums.stretches;
             let end_row = (stretch + 1) * tiling.rows() / sums.stretches;
             let rows_at_once = (LOCAL_TILES / tiling.wide).max(1);
-            let group = |n_rows: usize, channels: usize| Group {
-                tiles: n_rows * tiling.wide,
-                channels: channels.min(SIDE),
-            };
-            let (n_in, n_out) = (sums.c_in - first_in, sums.c_out - first_out);
-            let mut inputs = Scratch::new(group(rows_at_once, n_in).len());
-            let mut gradients = Scratch::new(group(rows_at_once, n_out).len());
-            let mut strip = Scratch::new(strip_len(tiling, n_in.min(SIDE)));
+            let group =
+                |n_rows: usize, channels: usize| Group { tiles: n_rows * tiling.wide, channels };
+            let mut inputs = Scratch::new(group(rows_at_once, sums.c_in).len());
+            let mut gradients = Scratch::new(group(rows_at_once, sums.c_out).len());
+            let mut strip = Scratch::new(strip_len(tiling, sums.c_in));
             for row in (first_row..end_row).step_by(rows_at_once) {
                 let rows = (row, rows_at_once.min(end_row - row));
-                let inputs_group = group(rows.1, n_in);
-                let gradients_group = group(rows.1, n_out);
+                let inputs_group = group(rows.1, sums.c_in);
+                let gradients_group = group(rows.1, sums.c_out);
                 let input = TransformInput {
                     tiling,
                     source,
-                    first_channel: first_in,
                     rows,
                     group: inputs_group,
                     to: inputs.as_mut_ptr(),
@@ -168,8 +142,6 @@ impl Operands<'_> {
                 let gradient = TransformOutputGradient {
                     tiling,
                     dy,
-                    c_out: sums.c_out,
-                    first_channel: first_out,
                     rows,
                     group: gradients_group,
                     to: gradients.as_mut_ptr(),
@@ -179,14 +151,13 @@ impl Operands<'_> {
                 unsafe {
                     dispatch(level, input);
                     dispatch(level, gradient);
-                    let offset = stretch * sums.stretch_stride() + square * sums.square_stride();
                     let multiply = MultiplyPlanes {
                         inputs: inputs.as_mut_ptr(),
                         inputs_group,
                         gradients: gradients.as_mut_ptr(),
                         gradients_group,
                         sums,
-                        to: to.get().add(offset),
+                        to: to.get().add(stretch * sums.stretch_stride()),
                         planes: (0, PLANES),
                         accumulate: row > first_row,
                     };
@@ -197,7 +168,7 @@ impl Operands<'_> {
     }
 
     /// # Safety
-    /// As [`weight_gradient`], and `to` has room for the sums, which are one square.
+    /// As [`weight_gradient`], and `to` has room for the sums of one stretch.
     unsafe fn sum_shared(&self, to: Shared<*mut f32>) {
         let Operands { level, tiling, source, dy, sums } = *self;
         let per_row = PLANES * tiling.wide * (sums.rows() + sums.columns());
@@ -218,7 +189,6 @@ impl Operands<'_> {
                 let input = TransformInput {
                     tiling,
                     source,
-                    first_channel: 0,
                     rows,
                     group: inputs_group,
                     to: inputs.get(),
@@ -228,8 +198,6 @@ impl Operands<'_> {
                 let gradient = TransformOutputGradient {
                     tiling,
                     dy,
-                    c_out: sums.c_out,
-                    first_channel: 0,
                     rows,
                     group: gradients_group,
                     to: gradients.get(),
@@ -260,14 +228,14 @@ impl Operands<'_> {
     }
 }
 
-/// Sums over the tiles of two groups, for some planes (first, number) of one square.
+/// Sums over the tiles of two groups, for some planes (first, number).
 struct MultiplyPlanes {
     inputs: *const f32,
     inputs_group: Group,
     gradients: *const f32,
     gradients_group: Group,
     sums: Sums,
-    /// The square.
+    /// The stretch.
     to: *mut f32,
     planes: (usize, usize),
     accumulate: bool,
@@ -300,7 +268,7 @@ impl Kernel for MultiplyPlanes {
 struct TransformBack {
     sums: Sums,
     from: *const f32,
-    /// First input channel and number; they lie in one square.
+    /// First input channel and number.
     rows: (usize, usize),
     to: *mut f32,
 }
@@ -309,16 +277,15 @@ impl Kernel for TransformBack {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let sums = self.sums;
-        let Sums { c_in, c_out, side, .. } = sums;
+        let Sums { c_in, c_out, .. } = sums;
         for row in self.rows.0..self.rows.0 + self.rows.1 {
             let mut column = 0;
             while column < c_out {
                 let lanes = (c_out - column).min(S::LANES);
-                let square = row / side * sums.squares_out() + column / side;
-                let place = row % side * sums.columns() + column % side;
+                let place = row * sums.columns() + column;
                 // SAFETY: the row and the columns exist in the sums and in dw.
                 unsafe {
-                    let from = self.from.add(square * sums.square_stride() + place);
+                    let from = self.from.add(place);
                     let mut along_y = [[S::splat(0.0); 3]; 6];
                     for (j, along_y) in along_y.iter_mut().enumerate() {
                         let mut u = [S::splat(0.0); 6];

@@ -97,6 +97,7 @@ struct TransformWeights<'a> {
 
 impl Kernel for TransformWeights<'_> {
     #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
     unsafe fn run<S: Simd>(self) {
         let Layout { c_from, c_to } = self.layout;
         let width = (c_to - self.panel * PANEL).min(PANEL);

@@ -28,46 +28,40 @@ impl Rows {
     }
 }
 
-/// Copies some channels (first, number) of stored pixels of a source through its prologue (whose
-/// activation is P), each `repeat` times, and clears the rest of the last block.
+/// Copies stored pixels of a source, all its channels, through its prologue (whose activation is
+/// P), each `repeat` times, and clears the rest of the last block.
 ///
 /// # Safety
-/// S is available; the source holds `rows` pixels of `image` from `pixel` on, and the channels;
-/// `to` has room for `rows · repeat` rows of them.
+/// S is available; the source holds `rows` pixels of `image` from `pixel` on; `to` has room for
+/// `rows · repeat` rows of all channels.
 #[inline(always)]
 pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
     source: &Source<'_>,
-    channels: (usize, usize),
     image: usize,
     pixel: usize,
     rows: usize,
     repeat: usize,
     to: Rows,
 ) {
-    let wanted = channels.0..channels.0 + channels.1;
     let parts =
         [(source.first, source.c_first, 0), (source.second, source.c_second, source.c_first)];
     // SAFETY: the caller's promise; the prologue's lengths were checked with the source's.
     unsafe {
         for (part, channels, first) in parts {
-            // The wanted channels of this part, as the source counts.
-            let start = wanted.start.max(first);
-            let end = wanted.end.min(first + channels);
-            if start >= end {
+            if channels == 0 {
                 continue;
             }
             let (scale, shift) = match &source.prologue {
                 Some(prologue) => {
-                    let place = image * source.channels() + start;
+                    let place = image * source.channels() + first;
                     (prologue.scale.as_ptr().add(place), prologue.shift.as_ptr().add(place))
                 }
                 None => (std::ptr::null(), std::ptr::null()),
             };
-            let from = part.as_ptr().add(pixel * channels + start - first);
-            let (first, number) = (start - wanted.start, end - start);
-            copy_rows::<S, P>(to, first, from, channels, rows, number, repeat, scale, shift);
+            let from = part.as_ptr().add(pixel * channels);
+            copy_rows::<S, P>(to, first, from, rows, channels, repeat, scale, shift);
         }
-        clear_padding(to, rows * repeat, wanted.len());
+        clear_padding(to, rows * repeat, source.channels());
     }
 }
 
@@ -75,7 +69,7 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
 /// `act(x · scale + shift)` where there is a scale. Each row is written `repeat` times.
 ///
 /// # Safety
-/// S is available; `from` holds the rows at the stride `from_stride`; scale and shift, if not null, have
+/// S is available; `from` holds the rows one after the other; scale and shift, if not null, have
 /// `channels` values; `to` has room for `rows · repeat` rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -83,7 +77,6 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     to: Rows,
     first_channel: usize,
     from: *const f32,
-    from_stride: usize,
     rows: usize,
     channels: usize,
     repeat: usize,
@@ -94,7 +87,7 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     unsafe {
         let aligned = first_channel.is_multiple_of(BLOCK);
         for row in 0..rows {
-            let from = from.add(row * from_stride);
+            let from = from.add(row * channels);
             let mut channel = 0;
             while channel < channels {
                 let lanes = (channels - channel).min(S::LANES);
