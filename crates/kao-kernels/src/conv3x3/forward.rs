@@ -10,8 +10,8 @@ use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
-use super::weights::{Layout, PLANES};
-use crate::gemm::{PANEL, multiply};
+use super::weights::{Layout, PLANES, Taps, transform_panel, transform_weights};
+use crate::gemm::{BLOCK, PANEL, multiply};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
@@ -28,9 +28,8 @@ const MANY_TILES: usize = 384;
 const FEW_TILES: usize = 8;
 /// The most transformed inputs of a group of the shared schedule, in f32.
 const SHARED_INPUTS: usize = 2_400_000;
-/// Tiles and panels of a task of the shared schedule.
+/// The most tiles of a task of the shared schedule; it takes one panel.
 const SHARED_TILES: usize = 128;
-const SHARED_PANELS: usize = 1;
 
 /// The number of tasks of the local schedule, if it suits.
 fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
@@ -47,22 +46,33 @@ fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
     (threads == 1 || tiles >= FEW_TILES * tasks && tasks >= threads).then_some(tasks)
 }
 
-/// Convolves with transformed weights.
+/// Convolves.
 ///
 /// # Safety
 /// The level is available; the source fits the pixels and has `layout.c_from` channels; `weights`
-/// has the layout; the output fits the pixels and has `layout.c_to` channels.
+/// fits the layout; the output fits the pixels and has `layout.c_to` channels.
 pub(super) unsafe fn convolve(
     level: SimdLevel,
     pixels: Pixels,
     source: &Source<'_>,
-    weights: *const f32,
+    weights: Taps<'_>,
     layout: Layout,
     output: &Output<'_>,
 ) {
     let tiling = Tiling::new(pixels);
-    let weights = Shared::new(weights.cast_mut());
+    // Weights of which each panel is used by one task only are best transformed there.
+    let mut all_weights = None;
+    let transform_all = |memory: &mut Option<Scratch>| match weights {
+        Taps::Transformed(weights) => Shared::new(weights.as_ptr().cast_mut()),
+        Taps::Plain(weights, direction) => {
+            let to = memory.insert(Scratch::new(layout.len())).as_mut_ptr();
+            // SAFETY: the caller's promise, and there is room for the layout.
+            unsafe { transform_weights(level, weights, layout, direction, to) };
+            Shared::new(to)
+        }
+    };
     if let Some(tasks) = local_tasks(tiling, layout) {
+        let weights = transform_all(&mut all_weights);
         for_each_task(tasks, |task| {
             let first_row = task * tiling.rows() / tasks;
             let n_rows = (task + 1) * tiling.rows() / tasks - first_row;
@@ -106,6 +116,7 @@ pub(super) unsafe fn convolve(
 
     let per_row = PLANES * tiling.wide * layout.c_from;
     let n_groups = (per_row * tiling.rows()).div_ceil(SHARED_INPUTS).clamp(1, tiling.rows().max(1));
+    let mut ready = None;
     let mut first_row = 0;
     for i in 0..n_groups {
         let n_rows = (tiling.rows() - first_row).div_ceil(n_groups - i);
@@ -126,26 +137,48 @@ pub(super) unsafe fn convolve(
             // SAFETY: the caller's promise; the memory is of the lengths asked for.
             unsafe { dispatch(level, kernel) };
         });
-        let n_panel_parts = layout.panels().div_ceil(SHARED_PANELS);
+        let n_panels = layout.panels();
         // More parts where there are many threads, unless they become too small.
         let n_tile_parts = (2 * rayon::current_num_threads())
-            .div_ceil(n_panel_parts)
+            .div_ceil(n_panels)
             .min(group.tiles / FEW_TILES)
             .max(group.tiles.div_ceil(SHARED_TILES));
-        for_each_task(n_tile_parts * n_panel_parts, |task| {
-            let (panel_part, tile_part) = (task / n_tile_parts, task % n_tile_parts);
+        let in_task = match weights {
+            Taps::Plain(weights, direction) if n_groups * n_tile_parts == 1 => {
+                Some((weights, direction))
+            }
+            _ => None,
+        };
+        if in_task.is_none() && ready.is_none() {
+            ready = Some(transform_all(&mut all_weights));
+        }
+        for_each_task(n_tile_parts * n_panels, |task| {
+            let (panel, tile_part) = (task / n_tile_parts, task % n_tile_parts);
             let first_tile = tile_part * group.tiles / n_tile_parts;
             let end_tile = (tile_part + 1) * group.tiles / n_tile_parts;
-            let first_panel = panel_part * SHARED_PANELS;
             let part = Part {
                 inputs: inputs.get(),
                 group,
                 first_of_group: first_row * tiling.wide,
                 tiles: (first_tile, end_tile - first_tile),
-                panels: (first_panel, SHARED_PANELS.min(layout.panels() - first_panel)),
+                panels: (panel, 1),
             };
-            // SAFETY: the caller's promise; each task has tiles and panels of its own.
-            unsafe { multiply_and_transform(level, tiling, part, weights.get(), layout, output) };
+            let mut memory =
+                Scratch::new(if in_task.is_some() { layout.panel_stride() } else { 0 });
+            // SAFETY: the caller's promise; each task has tiles and a panel of its own.
+            unsafe {
+                let weights = match (in_task, ready) {
+                    (Some((weights, direction)), _) => {
+                        let to = memory.as_mut_ptr();
+                        transform_panel(level, weights, layout, direction, panel, to);
+                        // As if all panels were there.
+                        to.wrapping_sub(panel * layout.panel_stride())
+                    }
+                    (None, Some(ready)) => ready.get(),
+                    (None, None) => unreachable!("transformed before the tasks"),
+                };
+                multiply_and_transform(level, tiling, part, weights, layout, output);
+            }
         });
         first_row += n_rows;
     }
@@ -175,82 +208,68 @@ unsafe fn multiply_and_transform(
     layout: Layout,
     output: &Output<'_>,
 ) {
-    let product_len = PLANES * product_plane_stride(part.tiles.1);
-    // Panels whose products are held at once.
-    let at_once = part.panels.1.min(SHARED_PANELS);
-    let mut products = Scratch::new(product_len * at_once);
-    let mut done = 0;
-    while done < part.panels.1 {
-        let panels = (part.panels.0 + done, at_once.min(part.panels.1 - done));
+    let mut products = Scratch::new(PLANES * product_plane_stride(part.tiles.1));
+    for panel in part.panels.0..part.panels.0 + part.panels.1 {
         // SAFETY: the caller's promise; there is room for the products.
         unsafe {
             let to = products.as_mut_ptr();
-            let part = Part { panels, ..part };
-            dispatch(level, Multiply { tiling, part, weights, layout, output, to });
-            for i in 0..panels.1 {
-                let kernel = TransformOutput {
-                    tiling,
-                    output,
-                    tiles: (part.first_of_group + part.tiles.0, part.tiles.1),
-                    first_channel: (panels.0 + i) * PANEL,
-                    from: to.add(i * product_len),
-                };
-                dispatch(level, kernel);
-            }
+            dispatch(level, Multiply { tiling, output, part, panel, weights, layout, to });
+            let kernel = TransformOutput {
+                tiling,
+                output,
+                tiles: (part.first_of_group + part.tiles.0, part.tiles.1),
+                first_channel: panel * PANEL,
+                from: to,
+            };
+            dispatch(level, kernel);
         }
-        done += panels.1;
     }
 }
 
-/// The matrix products of all planes of a part.
+/// The matrix products of all planes of a part and one panel.
 struct Multiply<'a> {
     tiling: Tiling,
     output: &'a Output<'a>,
     part: Part,
+    panel: usize,
     weights: *const f32,
     layout: Layout,
-    /// `[panel][plane][tile][PANEL]`.
+    /// `[plane][tile][PANEL]`.
     to: *mut f32,
 }
 
 impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let Part { inputs, group, tiles, panels, .. } = self.part;
-        let plane_stride = product_plane_stride(tiles.1);
+        let Part { inputs, group, tiles, .. } = self.part;
+        let first_channel = self.panel * PANEL;
+        let width = (self.layout.c_to - first_channel).min(PANEL);
+        let first_tile = self.part.first_of_group + tiles.0;
         for plane in 0..PLANES {
-            // Meanwhile the places of the results come into the cache, some with every plane.
-            if !self.output.upsampled {
-                let first = self.part.first_of_group + tiles.0;
-                for tile in first + tiles.1 * plane / PLANES..first + tiles.1 * (plane + 1) / PLANES
-                {
-                    let width = panels.1 * PANEL;
-                    // SAFETY: S is available.
-                    unsafe {
-                        prefetch_tile::<S>(self.tiling, self.output, tile, panels.0 * PANEL, width);
+            // SAFETY: plane, panel and tiles exist in inputs, weights and products.
+            unsafe {
+                // Meanwhile the places of the results come into the cache, some with every plane.
+                if !self.output.upsampled {
+                    for i in tiles.1 * plane / PLANES..tiles.1 * (plane + 1) / PLANES {
+                        let (tile, output) = (first_tile + i, self.output);
+                        prefetch_tile::<S>(self.tiling, output, tile, first_channel, width);
                     }
                 }
-            }
-            for i in 0..panels.1 {
-                let panel = panels.0 + i;
-                let columns = (self.layout.c_to - panel * PANEL).min(PANEL);
-                // SAFETY: plane, panel and tiles exist in inputs, weights and products.
-                unsafe {
-                    multiply::<S>(
-                        tiles.1,
-                        self.layout.c_from,
-                        columns,
-                        inputs.add(plane * group.plane_stride() + tiles.0 * 16),
-                        group.block_stride(),
-                        self.weights.add(
-                            panel * self.layout.panel_stride() + plane * self.layout.plane_stride(),
-                        ),
-                        PANEL,
-                        self.to.add((i * PLANES + plane) * plane_stride),
-                        PANEL,
-                        false,
-                    );
-                }
+                let weights =
+                    self.panel * self.layout.panel_stride() + plane * self.layout.plane_stride();
+                multiply::<S>(
+                    tiles.1,
+                    self.layout.c_from,
+                    width,
+                    inputs.add(plane * group.plane_stride() + tiles.0 * BLOCK),
+                    group.block_stride(),
+                    // The panels before this one need not be there.
+                    self.weights.wrapping_add(weights),
+                    PANEL,
+                    self.to.add(plane * product_plane_stride(tiles.1)),
+                    PANEL,
+                    false,
+                );
             }
         }
     }

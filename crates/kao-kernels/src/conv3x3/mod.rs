@@ -8,10 +8,9 @@ mod weight_grad;
 mod weights;
 
 use crate::output::Output;
-use crate::scratch::Scratch;
 use crate::simd::simd_level;
 use crate::{Epilogue, Pixels, Sink, Source, Weights};
-use weights::{Direction, Layout, transform_weights};
+use weights::{Direction, Layout, Taps, transform_weights};
 
 /// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3`].
 #[derive(Clone, Debug)]
@@ -63,25 +62,18 @@ pub fn conv3x3(
     }
     let layout = Layout { c_from: source.channels(), c_to: c_out };
     let output = Output::new(out, c_out, epilogue);
-    let level = simd_level();
-    match weights {
+    let taps = match weights {
         Weights::Plain(weights) => {
             assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
-            let mut transformed = Scratch::new(layout.len());
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe {
-                let to = transformed.as_mut_ptr();
-                transform_weights(level, weights, layout, Direction::Forward, to);
-                forward::convolve(level, pixels, source, to, layout, &output);
-            }
+            Taps::Plain(weights, Direction::Forward)
         }
         Weights::Prepared(prepared) => {
             assert_eq!(prepared.layout, layout, "channels of the prepared weights");
-            let weights = prepared.transformed.as_ptr();
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe { forward::convolve(level, pixels, source, weights, layout, &output) };
+            Taps::Transformed(&prepared.transformed)
         }
-    }
+    };
+    // SAFETY: the level is available and all lengths have been checked.
+    unsafe { forward::convolve(simd_level(), pixels, source, taps, layout, &output) };
 }
 
 /// The gradient of [`conv3x3`] with respect to its input (after the prologue, before the epilogue).
@@ -107,15 +99,10 @@ pub fn conv3x3_data_grad(
         return;
     }
     let layout = Layout { c_from: c_out, c_to: sink.channels() };
-    let output = Output::from(sink);
-    let level = simd_level();
-    let mut transformed = Scratch::new(layout.len());
+    let (source, output) = (Source::new(dy, c_out), Output::from(sink));
+    let taps = Taps::Plain(weights, Direction::Backward);
     // SAFETY: the level is available and all lengths have been checked.
-    unsafe {
-        let to = transformed.as_mut_ptr();
-        transform_weights(level, weights, layout, Direction::Backward, to);
-        forward::convolve(level, pixels, &Source::new(dy, c_out), to, layout, &output);
-    }
+    unsafe { forward::convolve(simd_level(), pixels, &source, taps, layout, &output) };
 }
 
 /// The gradient of [`conv3x3`] with respect to its weights; a prologue is recomputed.

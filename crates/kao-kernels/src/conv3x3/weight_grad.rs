@@ -19,7 +19,7 @@ use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 use crate::{Pixels, Source};
 
 /// The most transformed inputs and gradients of a group of the shared schedule, in f32.
-const GROUP_LEN: usize = 1_800_000;
+const GROUP_LEN: usize = 1_000_000;
 /// The most channels on either side for the local schedule, whose sums then fit the cache.
 const FEW_CHANNELS: usize = 64;
 /// Tiles of a stretch of the local schedule, which is for at least twice as many.

@@ -49,6 +49,15 @@ impl Layout {
     }
 }
 
+/// What a convolution gets: weights that are transformed already, or that it has to transform.
+#[derive(Clone, Copy)]
+pub(super) enum Taps<'a> {
+    /// In the Winograd domain.
+    Transformed(&'a [f32]),
+    /// `[3, 3, C_in, C_out]`.
+    Plain(&'a [f32], Direction),
+}
+
 /// Transforms all weights into `to`, on all threads.
 ///
 /// # Safety
@@ -61,26 +70,53 @@ pub(super) unsafe fn transform_weights(
     direction: Direction,
     to: *mut f32,
 ) {
-    debug_assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to);
     let to = Shared::new(to);
     let chunks = layout.c_from.div_ceil(ROWS);
     for_each_task(layout.panels() * chunks, |task| {
         let (panel, chunk) = (task / chunks, task % chunks);
-        let first = chunk * ROWS;
-        let n_rows = ROWS.min(layout.c_from - first);
-        let kernel = TransformWeights {
-            weights,
-            layout,
-            direction,
-            panel,
-            first,
-            n_rows,
-            // SAFETY: the caller's promise.
-            to: unsafe { to.get().add(panel * layout.panel_stride()) },
-        };
         // SAFETY: the caller's promise, and every task writes rows of its own.
-        unsafe { dispatch(level, kernel) };
+        unsafe {
+            let to = to.get().add(panel * layout.panel_stride());
+            transform_rows(level, weights, layout, direction, panel, chunk * ROWS, to);
+        }
     });
+}
+
+/// Transforms the weights of one panel into `to`, on this thread.
+///
+/// # Safety
+/// As [`transform_weights`], with room for `layout.panel_stride()`.
+pub(super) unsafe fn transform_panel(
+    level: SimdLevel,
+    weights: &[f32],
+    layout: Layout,
+    direction: Direction,
+    panel: usize,
+    to: *mut f32,
+) {
+    for first in (0..layout.c_from).step_by(ROWS) {
+        // SAFETY: the caller's promise.
+        unsafe { transform_rows(level, weights, layout, direction, panel, first, to) };
+    }
+}
+
+/// Transforms [`ROWS`] rows, or as many as there are, of one panel.
+unsafe fn transform_rows(
+    level: SimdLevel,
+    weights: &[f32],
+    layout: Layout,
+    direction: Direction,
+    panel: usize,
+    first: usize,
+    to: *mut f32,
+) {
+    debug_assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to);
+    let n_rows = ROWS.min(layout.c_from - first);
+    // SAFETY: the caller's promise.
+    unsafe {
+        let kernel = TransformWeights { weights, layout, direction, panel, first, n_rows, to };
+        dispatch(level, kernel);
+    }
 }
 
 /// Rows `first..first + n_rows` (at most [`ROWS`]) of one panel.
