@@ -6,6 +6,7 @@ use crate::unet::layers::{Conv3x3, GroupNorm, Linear};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData, activation};
+use kao_kernels::reference::dropout_factor;
 
 const NORM_EPSILON: f64 = 1e-5;
 
@@ -112,6 +113,7 @@ fn convolve(x: Tensor<4>, conv: &Conv3x3, stride: usize) -> Tensor<4> {
 /// The factors of the dropout, of the shape of `like`.
 fn mask(dropout: Dropout, like: &Tensor<4>) -> Tensor<4> {
     let shape = like.dims();
-    let factors: Vec<f32> = (0..shape.iter().product()).map(|i| dropout.factor(i)).collect();
+    let factor = |i| dropout_factor(dropout, i) as f32;
+    let factors: Vec<f32> = (0..shape.iter().product()).map(factor).collect();
     Tensor::from_data(TensorData::new(factors, shape), &like.device())
 }
