@@ -13,6 +13,11 @@ use crate::{Epilogue, Pixels, Sink, Source, Weights};
 use weights::{Direction, Layout, Taps, transform_weights};
 
 /// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3`].
+///
+/// They take four times the memory of the plain weights. That pays for small weights and small
+/// batches. With 256 channels and more, plain weights are transformed where they are used, and cost
+/// about 3 % more time at 8 images of 16×16, and 20 % at one image: reading four times the memory
+/// is not free either.
 #[derive(Clone, Debug)]
 pub struct PreparedConv3x3 {
     transformed: Vec<f32>,
@@ -20,7 +25,7 @@ pub struct PreparedConv3x3 {
 }
 
 impl PreparedConv3x3 {
-    /// Transforms `weights` `[3, 3, c_in, c_out]`.
+    /// Transforms `weights` `[3, 3, c_in, c_out]`, at the current [`crate::SimdLevel`].
     ///
     /// # Panics
     /// If the length is wrong.
