@@ -1,4 +1,24 @@
-//! Kao trains and samples denoising diffusion models (DDPM, DDIM) of small images.
+//! Kao trains and samples denoising diffusion models (DDPM, DDIM) of small images, on a CPU first.
+//!
+//! Sampling from a model file:
+//!
+//! ```no_run
+//! use kao::device::DeviceKind;
+//! use kao::experiments::{SampleConfig, sample_images};
+//! use kao::model::Model;
+//! use kao::sampler::Start;
+//!
+//! # fn main() -> kao::Result<()> {
+//! let model = Model::load("model.safetensors", &DeviceKind::Cpu.open()?)?;
+//! let start = Start::Seed { seed: 999, count: 16, image_shape: model.config.unet.image_size };
+//! let sampled = sample_images(&model, &SampleConfig::default(), &start, &mut |_, _| Ok(()))?;
+//! assert_eq!(sampled.images.len(), 16);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Samplers know a network only as a [`denoiser::Denoiser`], so that any network can be sampled
+//! with [`sampler::sample`]. The rooms and their borders are in ARCHITECTURE.md of the repository.
 #![forbid(unsafe_code)]
 
 pub mod dataset;
@@ -20,3 +40,8 @@ pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
 pub use images::Images;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadmeExamples;
