@@ -1,5 +1,5 @@
 //! Activations, alone; inside other kernels they come as [`crate::Prologue`] or with
-//! [`crate::group_norm`].
+//! [`crate::group_norm()`].
 
 use crate::parallel::{Shared, for_each_task};
 use crate::simd::{Kernel, Simd, dispatch, simd_level};

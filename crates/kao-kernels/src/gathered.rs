@@ -284,7 +284,6 @@ impl Kernel for MultiplyRows<'_> {
                         self.gathered.add(tap * tap_len),
                         rows.1 * BLOCK,
                         weights,
-                        PANEL,
                         self.products,
                         PANEL,
                         tap > 0,

@@ -39,7 +39,7 @@ pub fn activate_derivative(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// Twin of [`crate::activation`].
+/// Twin of [`crate::activation()`].
 pub fn activation(activation: Activation, x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = activate(activation, f64::from(x)) as f32;
@@ -232,7 +232,7 @@ fn conv_weight_grad(
     }
 }
 
-/// Twin of [`crate::conv3x3`], with plain weights.
+/// Twin of [`crate::conv3x3()`], with plain weights.
 pub fn conv3x3(
     pixels: Pixels,
     source: &Source<'_>,
@@ -300,7 +300,7 @@ pub fn conv3x3_stride2_weight_grad(
     conv_weight_grad(pixels, 2, source, dy, c_out, dw);
 }
 
-/// Twin of [`crate::conv1x1`], with plain weights.
+/// Twin of [`crate::conv1x1()`], with plain weights.
 pub fn conv1x1(
     pixels: Pixels,
     source: &Source<'_>,
@@ -430,7 +430,7 @@ pub fn group_norm_stats(
     stats
 }
 
-/// Twin of [`crate::group_norm`].
+/// Twin of [`crate::group_norm()`].
 pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: &mut [f32]) {
     let c = source.channels();
     let x = materialize(pixels, source);
@@ -531,7 +531,7 @@ fn attention_weights(shape: AttentionShape, n: usize, q: &[f32], k: &[f32]) -> V
     weights
 }
 
-/// Twin of [`crate::attention`].
+/// Twin of [`crate::attention()`].
 pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
     let (pixels, c) = (shape.pixels, shape.channels);
     for n in 0..shape.n {

@@ -253,7 +253,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 12 } else { 300 }, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_the_twin(seed: u64) {
@@ -262,6 +262,7 @@ proptest! {
 }
 
 /// Shapes like those of the UNet, with every schedule.
+#[cfg(not(miri))] // too large
 #[test]
 fn network_shapes_agree_with_the_twin() {
     let shapes = [
@@ -286,6 +287,7 @@ fn network_shapes_agree_with_the_twin() {
 }
 
 /// An image's bytes are those it has alone; and one thread gives what four give.
+#[cfg(not(miri))] // too large
 #[test]
 fn batch_and_threads_leave_no_trace() {
     for (i, kind) in KINDS.into_iter().cycle().take(12).enumerate() {

@@ -149,7 +149,7 @@ impl Norm {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 150 }, ..ProptestConfig::default() })]
 
     #[test]
     fn normalization_agrees_with_its_twin(seed: u64) {
@@ -276,16 +276,19 @@ fn check_attention(shape: AttentionShape, mut random: Random, magnitude: f32) {
     }
 }
 
+#[cfg(not(miri))] // too large
 #[test]
 fn attention_of_the_network() {
     check_attention(AttentionShape::new(2, 256, 256), Random(1), 1.0);
 }
 
+#[cfg(not(miri))] // too large
 #[test]
 fn normalization_of_the_network() {
     Norm::with(Random(1), Pixels::new(2, 32, 32), 64, 32, 32).check();
 }
 
+#[cfg(not(miri))] // too large
 #[test]
 fn batch_and_threads_leave_no_trace() {
     let norm = Norm::with(Random(3), Pixels::new(5, 20, 30), 40, 24, 8);
@@ -345,6 +348,7 @@ fn batch_and_threads_leave_no_trace() {
 }
 
 /// Dropout keeps about what it should, and another seed keeps something else.
+#[cfg(not(miri))] // too large
 #[test]
 fn dropout_masks_are_as_rare_as_asked_and_differ_by_seed() {
     let n = 100_000;

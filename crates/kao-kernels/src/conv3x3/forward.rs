@@ -265,7 +265,6 @@ impl Kernel for Multiply<'_> {
                     group.block_stride(),
                     // The panels before this one need not be there.
                     self.weights.wrapping_add(weights),
-                    PANEL,
                     self.to.add(plane * product_plane_stride(tiles.1)),
                     PANEL,
                     false,

@@ -27,9 +27,9 @@ pub(crate) const BLOCK: usize = 16;
 /// `C (+)= A · B` for one panel.
 ///
 /// # Safety
-/// S is available; A, in blocked layout, has `rows` rows and `k` columns; B has `k` rows of at least
-/// `columns` rounded up to whole register tiles, at most [`PANEL`], at the stride `b_stride`; C has
-/// `rows` rows of as many columns at the stride `c_stride`.
+/// S is available; A, in blocked layout, has `rows` rows and `k` columns; B is a panel of `k` rows,
+/// whose first `columns` columns are wanted; C has `rows` rows at the stride `c_stride`, each with
+/// room for [`PANEL`] columns.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn multiply<S: Simd>(
@@ -39,7 +39,6 @@ pub(crate) unsafe fn multiply<S: Simd>(
     a: *const f32,
     a_block_stride: usize,
     b: *const f32,
-    b_stride: usize,
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
@@ -64,11 +63,11 @@ pub(crate) unsafe fn multiply<S: Simd>(
                             $($height if $height <= S::TILE_ROWS => {
                                 if narrow && S::TILE_VECTORS > 1 {
                                     tile_nn::<S, $height, true>(
-                                        k, a, a_block_stride, b, b_stride, c, c_stride, accumulate,
+                                        k, a, a_block_stride, b, c, c_stride, accumulate,
                                     )
                                 } else {
                                     tile_nn::<S, $height, false>(
-                                        k, a, a_block_stride, b, b_stride, c, c_stride, accumulate,
+                                        k, a, a_block_stride, b, c, c_stride, accumulate,
                                     )
                                 }
                             })*
@@ -89,10 +88,9 @@ pub(crate) unsafe fn multiply<S: Simd>(
 #[allow(clippy::too_many_arguments)]
 unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
     k: usize,
-    mut a: *const f32,
+    a: *const f32,
     a_block_stride: usize,
-    mut b: *const f32,
-    b_stride: usize,
+    b: *const f32,
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
@@ -108,20 +106,19 @@ unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
                 }
             }
         }
-        for _ in 0..k / BLOCK {
-            let mut from = a;
-            for _ in 0..BLOCK / 4 {
-                for kk in 0..4 {
-                    step::<S, ROWS>(&mut sums, vectors, from.add(kk), b);
-                    b = b.add(b_stride);
+        let blocks = k / BLOCK;
+        for block in 0..blocks {
+            let a = a.add(block * a_block_stride);
+            let b = b.add(block * BLOCK * PANEL);
+            for quarter in 0..4 {
+                for kk in 4 * quarter..4 * quarter + 4 {
+                    step::<S, ROWS>(&mut sums, vectors, a.add(kk), b.add(kk * PANEL));
                 }
-                from = from.add(4);
             }
-            a = a.add(a_block_stride);
         }
         for kk in 0..k % BLOCK {
-            step::<S, ROWS>(&mut sums, vectors, a.add(kk), b);
-            b = b.add(b_stride);
+            let a = a.add(blocks * a_block_stride + kk);
+            step::<S, ROWS>(&mut sums, vectors, a, b.add((blocks * BLOCK + kk) * PANEL));
         }
         for (i, row) in sums.iter().enumerate() {
             for (j, &sum) in row.iter().enumerate().take(vectors) {
@@ -213,8 +210,8 @@ pub(crate) unsafe fn multiply_transposed<S: Simd>(
 #[inline(always)]
 unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(
     depth: usize,
-    mut a: *const f32,
-    mut b: *const f32,
+    a: *const f32,
+    b: *const f32,
     b_block_stride: usize,
     c: *mut f32,
     c_stride: usize,
@@ -233,7 +230,8 @@ unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(
                 }
             }
         }
-        for _ in 0..depth {
+        for t in 0..depth {
+            let (a, b) = (a.add(t * BLOCK), b.add(t * BLOCK));
             let mut b_vectors = [[S::splat(0.0); 4]; BLOCKS];
             for (block, row) in b_vectors.iter_mut().enumerate() {
                 for (j, vector) in row.iter_mut().enumerate().take(vectors) {
@@ -248,8 +246,6 @@ unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(
                     }
                 }
             }
-            a = a.add(BLOCK);
-            b = b.add(BLOCK);
         }
         for (i, row) in sums.iter().enumerate() {
             for (block, row) in row.iter().enumerate() {

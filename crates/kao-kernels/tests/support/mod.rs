@@ -57,6 +57,7 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32
 }
 
 /// Runs `body` on a pool of so many threads.
+#[cfg_attr(miri, allow(dead_code))]
 pub fn with_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(body)
 }
