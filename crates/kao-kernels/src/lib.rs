@@ -51,8 +51,9 @@
 //!
 //! # Accuracy
 //! Sums are in f32 along the channels. The 3×3 convolution with stride 1 goes by Winograd's
-//! F(4×4, 3×3); its error is some times that of a direct sum in f32: about 10⁻⁶ of the largest output
-//! where inputs are random. Means and variances, and sums over pixels, end in f64.
+//! F(4×4, 3×3), with points chosen for accuracy: its error is about twice that of a direct sum in
+//! f32 (with 256 channels and random values 1.6·10⁻⁶ root mean square, against 0.9·10⁻⁶). Means and
+//! variances, and sums over pixels, end in f64.
 //!
 //! # Where what may be touched
 //! This is the only crate with unsafe code; every block says why it is sound. SIMD intrinsics appear in
