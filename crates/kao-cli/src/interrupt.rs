@@ -1,5 +1,6 @@
 //! Ctrl-C: the first asks for a clean stop, the second leaves at once.
 
+use crate::output::note;
 use kao::{Error, Result};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,7 @@ pub fn listen() {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping … press Ctrl-C again to leave at once");
+        note("\nstopping … press Ctrl-C again to leave at once");
     });
 }
 

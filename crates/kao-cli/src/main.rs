@@ -6,19 +6,24 @@
 
 mod commands;
 mod compute;
+mod destination;
 mod interrupt;
+mod memory;
+mod output;
 mod progress;
+mod usage;
 
-use clap::{Parser, Subcommand};
-use kao::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "kao", version, about, long_about = LONG_ABOUT, max_term_width = 100)]
+#[command(name = "kao", version, about = ABOUT, long_about = LONG_ABOUT, max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const ABOUT: &str = "Train and sample diffusion models of small images";
 
 const LONG_ABOUT: &str = "\
 Kao (顔, \"face\") trains and samples diffusion models (DDPM, DDIM) of small images on a CPU.
@@ -51,7 +56,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let mut parser = Arguments::command();
+    let matches = parser.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|matches| {
+        let arguments = Arguments::from_arg_matches(&matches)?;
+        Ok((arguments, matches.subcommand_name().map(str::to_owned)))
+    });
+    let (arguments, name) = match parsed {
+        Ok(parsed) => parsed,
+        Err(error) => return usage::tell_parser(&error),
+    };
     interrupt::listen();
     let result = match arguments.command {
         Command::Prepare(arguments) => commands::prepare::run(&arguments),
@@ -66,16 +80,6 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            if let Some(hint) = error.hint() {
-                eprintln!("hint: {hint}");
-            }
-            match error.kind() {
-                ErrorKind::Invalid { .. } => ExitCode::from(2),
-                ErrorKind::Interrupted => ExitCode::from(130),
-                _ => ExitCode::FAILURE,
-            }
-        }
+        Err(error) => usage::tell(error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }

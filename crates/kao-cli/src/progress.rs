@@ -1,5 +1,6 @@
 //! What a user sees while they wait: a bar on a terminal, now and then a line elsewhere.
 
+use crate::output::note;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -13,6 +14,7 @@ pub struct Progress {
     label: String,
     total: u64,
     started: Instant,
+    done_before: u64,
     bar: Option<ProgressBar>,
     last_line: Mutex<Instant>,
 }
@@ -31,12 +33,22 @@ impl Progress {
             ProgressBar::new(total).with_style(style).with_prefix(label.clone())
         });
         let now = Instant::now();
-        Progress { label, total, started: now, bar, last_line: Mutex::new(now) }
+        Progress { label, total, started: now, done_before: 0, bar, last_line: Mutex::new(now) }
+    }
+
+    /// The same work, of which so many units were done before it began.
+    pub fn starting_at(mut self, done: u64) -> Self {
+        self.done_before = done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+        self
     }
 
     /// So many units are done. May be called from any thread.
     pub fn set(&self, done: u64) {
-        self.set_with(done, || String::new());
+        self.set_with(done, String::new);
     }
 
     /// So many units are done of a total that is known only now.
@@ -64,13 +76,14 @@ impl Progress {
         let Ok(mut last_line) = self.last_line.lock() else { return };
         if last_line.elapsed() >= LINE_INTERVAL {
             *last_line = Instant::now();
-            eprintln!("{}", self.line(done, total, &message()));
+            note(self.line(done, total, &message()));
         }
     }
 
     fn line(&self, done: u64, total: u64, message: &str) -> String {
         let elapsed = self.started.elapsed().as_secs_f64();
-        let left = elapsed / done.max(1) as f64 * total.saturating_sub(done) as f64;
+        let done_now = done.saturating_sub(self.done_before).max(1);
+        let left = elapsed / done_now as f64 * total.saturating_sub(done) as f64;
         let separator = if message.is_empty() { "" } else { ", " };
         format!("{} {done}/{total}, {} left{separator}{message}", self.label, duration(left))
     }
@@ -78,8 +91,8 @@ impl Progress {
     /// A line above the bar, on standard error.
     pub fn say(&self, words: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{words}")),
-            None => eprintln!("{words}"),
+            Some(bar) => bar.suspend(|| note(words)),
+            None => note(words),
         }
     }
 }

@@ -92,6 +92,19 @@ impl Error {
         self
     }
 
+    /// The same error with what it is about renamed, where it is about a value: a program says
+    /// `--batch-size` for what the library calls `batch size`. `rename` answers `None` to leave a
+    /// name as it is.
+    #[must_use]
+    pub fn renamed(mut self, rename: impl FnOnce(&str) -> Option<String>) -> Self {
+        if let ErrorKind::Invalid { what, .. } = &mut self.0.kind
+            && let Some(name) = rename(what)
+        {
+            *what = name;
+        }
+        self
+    }
+
     /// What kind of failure it is.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind

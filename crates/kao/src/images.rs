@@ -134,6 +134,18 @@ impl Images {
         Images { shape: [range.len(), c, h, w], data }
     }
 
+    /// The same images, with memory set aside for `n_images` in all.
+    ///
+    /// # Errors
+    /// When there is not so much memory.
+    pub(crate) fn with_room_for(mut self, n_images: usize) -> Result<Self> {
+        let n_values = n_images.saturating_mul(self.image_len()).saturating_sub(self.data.len());
+        self.data.try_reserve_exact(n_values).map_err(|_| {
+            Error::invalid("count", format!("{n_images} found; so many images fit no memory"))
+        })?;
+        Ok(self)
+    }
+
     /// Appends the images of `other`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use crate::unet::{Network, UNet, UNetConfig};
 use crate::weights::{self, Format, LoadReport, Metadata, NamedTensors, StoreAs};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,9 @@ const METADATA_KEY: &str = "kao";
 
 /// The file of a run directory to sample from.
 pub const RUN_MODEL: &str = "model.safetensors";
+
+/// The metadata key of the checkpoints in a run directory, which are no models.
+pub(crate) const CHECKPOINT_METADATA_KEY: &str = "kao.checkpoint";
 
 /// The version of the configuration in files that this program writes; newer ones are refused.
 const FORMAT_VERSION: u32 = 1;
@@ -81,6 +85,13 @@ impl ModelConfig {
             (Some(serde_json::Value::String(json)), _) => serde_json::from_str(json)
                 .map_err(|error| Error::malformed(path, format!("its configuration: {error}")))?,
             (_, Some(hyper_parameters)) => from_hyper_parameters(path, hyper_parameters)?,
+            _ if metadata.contains_key(CHECKPOINT_METADATA_KEY) => {
+                return Err(Error::malformed(
+                    path,
+                    "a checkpoint to resume training from, not a model to sample from",
+                )
+                .with_hint(format!("give the run directory, or the {RUN_MODEL} in it")));
+            }
             _ => {
                 return Err(Error::malformed(
                     path,
@@ -171,6 +182,18 @@ impl Model {
         let config = ModelConfig::from_metadata(&path, file.format, &file.metadata)?;
         let unet = build(&path, &config, &file.tensors, device)?;
         Model::new(config, unet, device.clone())
+    }
+
+    /// 16 hexadecimal digits that stand for the weights.
+    pub fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        for (name, tensor) in self.network.unet().to_tensors().iter() {
+            digest.update(name);
+            let mut bytes = Vec::with_capacity(4 * tensor.data().len());
+            bytes.extend(tensor.data().iter().flat_map(|value| value.to_le_bytes()));
+            digest.update(bytes);
+        }
+        digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Writes the model as one `.safetensors` file, whole or not at all.

@@ -118,6 +118,22 @@ impl NoiseSource for SeededNoise {
     }
 }
 
+/// Noise for the steps of a walk from images that draw 0 of the same streams has noised.
+#[derive(Clone, Copy, Debug)]
+pub struct NoisingNoise {
+    /// The seed.
+    pub seed: u64,
+    /// Number of the batch's first image among all images.
+    pub first_image: u64,
+}
+
+impl NoiseSource for NoisingNoise {
+    fn fill(&self, step_index: usize, image: usize, z: &mut [f32]) {
+        let image = self.first_image + image as u64;
+        Stream::new(self.seed, Purpose::Noising, image, step_index as u64 + 1).fill_normal(z);
+    }
+}
+
 /// Noise that was given: one batch per step, in the order of use.
 #[derive(Clone, Copy, Debug)]
 pub struct GivenNoise<'a> {

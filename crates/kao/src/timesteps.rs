@@ -55,7 +55,7 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
     if n_steps == 0 || n_steps > n_timesteps {
         return Err(Error::invalid(
             "steps",
-            format!("{n_steps} found; expected 1 to {n_timesteps}, the model's number of timesteps"),
+            format!("{n_steps} found; expected 1 to {n_timesteps}, the number of timesteps"),
         ));
     }
     let starts_at_one = matches!(spacing, Spacing::Linear | Spacing::Quadratic);

@@ -1,6 +1,9 @@
 //! `kao bench`
 
 use crate::compute::Compute;
+use crate::interrupt;
+use crate::memory;
+use crate::output::result;
 use clap::Args;
 use kao::experiments::{MeasureConfig, Timing, measure};
 use kao::model::{ModelConfig, model_file};
@@ -50,7 +53,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         n_warmup: arguments.warmup,
         training: !arguments.forward_only,
     };
-    let measured = measure(&model, config, &device)?;
+    let needed = match config.training {
+        false => memory::forward(config.batch_size, &model.unet),
+        true => memory::training(config.batch_size, config.batch_size, &model.unet),
+    };
+    memory::check("--batch-size", "such a pass", needed)?;
+    let measured = measure(&model, config, &device, &mut interrupt::check)?;
     let peak_memory = peak_memory_bytes();
     if arguments.json {
         let mut object = json!(measured);
@@ -61,39 +69,37 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "device": arguments.compute.device.name(),
         });
         object["version"] = json!(env!("CARGO_PKG_VERSION"));
-        println!("{object}");
-        return Ok(());
+        return result(object);
     }
     let [c, h, w] = model.unet.image_size;
-    println!(
+    result(format!(
         "{:.1} M parameters, images [{c}, {h}, {w}], {:.2} GFLOP a forward pass",
         measured.parameters as f64 / 1e6,
         measured.forward_gflop_per_image
-    );
-    println!(
-        "{}, {} threads, {}, batch {}",
+    ))?;
+    result(format!(
+        "{}, {} threads, {}, batch {}\n",
         processor(),
         measured.threads,
         arguments.compute.device,
         measured.batch_size
-    );
-    println!();
-    println!("           ms/image    best  images/s  GFLOP/s");
-    print_timing("forward", &measured.forward);
+    ))?;
+    result("           ms/image    best  images/s  GFLOP/s")?;
+    result(row("forward", &measured.forward))?;
     if let Some(training) = &measured.training {
-        print_timing("training", training);
+        result(row("training", training))?;
     }
     if let Some(bytes) = peak_memory {
-        println!("\npeak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20));
+        result(format!("\npeak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20)))?;
     }
     Ok(())
 }
 
-fn print_timing(name: &str, timing: &Timing) {
-    println!(
+fn row(name: &str, timing: &Timing) -> String {
+    format!(
         "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0}",
         timing.ms_per_image, timing.min_ms_per_image, timing.images_per_second, timing.gflops
-    );
+    )
 }
 
 fn architecture(arguments: &Arguments) -> Result<ModelConfig> {

@@ -1,5 +1,8 @@
 //! `kao convert`
 
+use crate::destination;
+use crate::interrupt;
+use crate::output::result;
 use clap::Args;
 use kao::device::DeviceKind;
 use kao::model::Model;
@@ -25,12 +28,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let output = &arguments.output;
     if output.extension().is_none_or(|extension| extension != "safetensors") {
-        let problem = "models are written as safetensors, expected a name that ends in .safetensors";
+        let problem =
+            "models are written as safetensors, expected a name that ends in .safetensors";
         return Err(Error::invalid(format!("`{}`", output.display()), problem));
     }
+    destination::file(output)?;
     let model = Model::load(&arguments.input, &DeviceKind::Cpu.open()?)?;
+    interrupt::check()?;
     let store_as = if arguments.half { StoreAs::F16 } else { StoreAs::F32 };
     model.save(output, store_as)?;
-    println!("{}", output.display());
-    Ok(())
+    result(output.display())
 }

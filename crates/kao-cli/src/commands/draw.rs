@@ -1,6 +1,9 @@
 //! `kao draw`
 
 use crate::compute::set_threads;
+use crate::destination;
+use crate::interrupt;
+use crate::output::{counted, result};
 use crate::progress::Progress;
 use clap::Args;
 use kao::Result;
@@ -32,6 +35,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     set_threads(arguments.threads)?;
+    destination::folder(&arguments.out)?;
     let config = FolderConfig {
         count: arguments.count,
         out_dir: arguments.out.clone(),
@@ -39,12 +43,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seed: arguments.seed,
     };
     let progress = Progress::new("drawing", arguments.count, "faces");
-    let written = write_folder(&config, &|at| progress.set(at.done))?;
+    let written = write_folder(&config, &|at| progress.set(at.done), &interrupt::asked)?;
     drop(progress);
     let kept = match written.kept {
         0 => String::new(),
         kept => format!(", {kept} were there"),
     };
-    println!("{} faces drawn{kept}: {}", written.drawn, arguments.out.display());
-    Ok(())
+    let drawn = counted(written.drawn, "face");
+    result(format!("{drawn} drawn{kept}: {}", arguments.out.display()))
 }

@@ -1,10 +1,12 @@
 //! `kao info`
 
+use crate::output::{one_line, result};
 use clap::Args;
 use kao::model::{self, ModelConfig, RUN_MODEL};
 use kao::train::checkpoint;
 use kao::weights::{self, Contents};
 use kao::{Error, Result, render};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 #[derive(Args)]
@@ -39,7 +41,7 @@ fn picture(path: &Path) -> Result<()> {
         return Err(Error::malformed(path, "a picture that does not say how it was made"));
     }
     for (key, text) in texts {
-        println!("{key:<12} {text}");
+        row(&key, text)?;
     }
     Ok(())
 }
@@ -52,11 +54,11 @@ fn run_dir(path: &Path, tensors: bool) -> Result<()> {
             .with_hint("give a folder that `kao train` wrote, or a file"));
     }
     for checkpoint in &checkpoints {
-        println!("checkpoint   {}", checkpoint.display());
+        row("checkpoint", checkpoint.display())?;
     }
     if path.join(RUN_MODEL).is_file() {
         let model = path.join(RUN_MODEL);
-        println!("model        {}", model.display());
+        row("model", model.display())?;
         weights_file(&model, tensors)?;
     }
     Ok(())
@@ -64,31 +66,41 @@ fn run_dir(path: &Path, tensors: bool) -> Result<()> {
 
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     let contents = weights::peek(path)?;
-    println!("format       {}", contents.format);
-    println!("size         {:.1} MiB", contents.file_bytes as f64 / f64::from(1 << 20));
+    row("format", contents.format)?;
+    row("size", format_args!("{:.1} MiB", contents.file_bytes as f64 / f64::from(1 << 20)))?;
     for key in ["epoch", "global_step", "pytorch-lightning_version"] {
         if let Some(value) = contents.metadata.get(key) {
-            println!("{key:<12} {value}");
+            row(key, value)?;
         }
     }
     if contents.metadata.contains_key(checkpoint::METADATA_KEY) {
         let position = checkpoint::read(path)?.position;
-        println!("kind         checkpoint of kao train");
-        println!("steps        {} of {}", position.n_steps, position.config.steps);
-        println!("images seen  {}", position.n_images);
+        row("kind", "checkpoint of kao train")?;
+        row("steps", format_args!("{} of {}", position.n_steps, position.config.steps))?;
+        row("images seen", position.n_images)?;
     } else {
         describe(path, &contents)?;
     }
     for note in &contents.notes {
-        println!("note         {note}");
+        row("note", note)?;
     }
     if tensors {
-        println!();
+        result("")?;
         for tensor in &contents.tensors {
-            println!("{:<5} {:<24} {}", tensor.dtype, format!("{:?}", tensor.shape), tensor.name);
+            result(format!(
+                "{:<5} {:<24} {}",
+                tensor.dtype,
+                format!("{:?}", tensor.shape),
+                one_line(&tensor.name)
+            ))?;
         }
     }
     Ok(())
+}
+
+/// What is known under a name.
+fn row(name: &str, value: impl Display) -> Result<()> {
+    result(format!("{:<20} {}", one_line(name), one_line(&value.to_string())))
 }
 
 /// The model in a file, or what keeps it from being one.
@@ -96,29 +108,36 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     let config = match ModelConfig::from_metadata(path, contents.format, &contents.metadata) {
         Ok(config) => config,
         Err(error) => {
-            println!("tensors      {}", contents.tensors.len());
-            println!("model        no: {error}");
-            return Ok(());
+            row("tensors", contents.tensors.len())?;
+            return row("model", format_args!("no: {error}"));
         }
     };
     let ModelConfig { unet, schedule, prediction, training, .. } = &config;
     let [c, h, w] = unet.image_size;
-    println!("images       {c} x {h} x {w}");
-    println!("parameters   {}", unet.parameter_count());
-    println!(
-        "network      ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {:?}",
-        unet.ch, unet.ch_mult, unet.attn, unet.num_res_blocks, unet.dropout, unet.activation
-    );
-    println!(
-        "schedule     {:?}, {} timesteps, beta {} to {}",
-        schedule.kind, schedule.n_timesteps, schedule.beta_start, schedule.beta_end
-    );
-    println!("prediction   {prediction:?}");
+    row("images", format_args!("{c} x {h} x {w}"))?;
+    row("parameters", unet.parameter_count())?;
+    row(
+        "network",
+        format_args!(
+            "ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {:?}",
+            unet.ch, unet.ch_mult, unet.attn, unet.num_res_blocks, unet.dropout, unet.activation
+        ),
+    )?;
+    row(
+        "schedule",
+        format_args!(
+            "{:?}, {} timesteps, beta {} to {}",
+            schedule.kind, schedule.n_timesteps, schedule.beta_start, schedule.beta_end
+        ),
+    )?;
+    row("prediction", format_args!("{prediction:?}"))?;
     for (key, value) in training {
-        println!("{key:<12} {value}");
+        // A text without the quotes of JSON.
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        row(key, value)?;
     }
     let shapes: Vec<(&str, &[usize])> =
         contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
-    println!("\n{}", model::compare(&config, &shapes));
-    Ok(())
+    result("")?;
+    model::compare(&config, &shapes).to_string().lines().map(one_line).try_for_each(result)
 }

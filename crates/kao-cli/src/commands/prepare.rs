@@ -1,9 +1,12 @@
 //! `kao prepare`
 
 use crate::compute::set_threads;
+use crate::destination;
 use crate::interrupt;
+use crate::output::result;
 use crate::progress::Progress;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::Result;
 use kao::dataset::{Fit, PrepareConfig, prepare};
 use std::path::PathBuf;
@@ -22,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "PIXELS", default_value_t = 64)]
     size: u32,
     /// What becomes of pictures that are not square: crop (the middle) or stretch
-    #[arg(long, default_value = "crop")]
+    #[arg(long, default_value = "crop", value_parser = fit())]
     fit: Fit,
     /// Keep pictures whose pixels equal those of another
     #[arg(long)]
@@ -38,8 +41,13 @@ pub struct Arguments {
     threads: Option<usize>,
 }
 
+fn fit() -> impl TypedValueParser<Value = Fit> {
+    PossibleValuesParser::new(["crop", "stretch"]).try_map(|name| name.parse::<Fit>())
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     set_threads(arguments.threads)?;
+    destination::folder(&arguments.out_dir)?;
     let config = PrepareConfig {
         size: arguments.size,
         fit: arguments.fit,
@@ -55,6 +63,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         &interrupt::asked,
     )?;
     drop(progress);
-    println!("{report}");
-    Ok(())
+    result(report)
 }

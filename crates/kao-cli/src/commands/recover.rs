@@ -1,7 +1,10 @@
 //! `kao recover`
 
 use crate::compute::{Compute, ModelArgument};
+use crate::destination;
 use crate::interrupt;
+use crate::memory;
+use crate::output::{note, result};
 use crate::progress::Progress;
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig};
@@ -52,9 +55,16 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     render::check_png_path(&arguments.out)?;
+    if arguments.count == 0 {
+        return Err(Error::invalid("count", "0 found; expected at least 1"));
+    }
+    destination::file(&arguments.out)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
     let originals = pictures(arguments, model.config.unet.image_size)?;
+    let together = arguments.batch_size.min(originals.len());
+    let needed = memory::forward(together, &model.config.unet);
+    memory::check("--batch-size", "so many images at a time", needed)?;
     let config = RecoverConfig {
         t: arguments.t,
         n_steps: arguments.steps,
@@ -63,7 +73,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         seed: arguments.seed,
         batch_size: arguments.batch_size,
     };
-    let progress = Progress::new(format!("recovering {} images", originals.len()), 0, "image steps");
+    let progress =
+        Progress::new(format!("recovering {} images", originals.len()), 0, "image steps");
     let recovery = recover(&model, &originals, &config, &mut |done, total| {
         progress.set_of(done, total);
         interrupt::check()
@@ -84,17 +95,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ("psnr_recovered", format!("{:.2}", recovery.recovered_psnr)),
     ];
     render::write_png(&arguments.out, &picture, &texts)?;
-    println!("noisy      {:.2} dB", recovery.noisy_psnr);
-    println!("recovered  {:.2} dB", recovery.recovered_psnr);
-    println!("{}", arguments.out.display());
-    Ok(())
+    result(format!("noisy      {:.2} dB", recovery.noisy_psnr))?;
+    result(format!("recovered  {:.2} dB", recovery.recovered_psnr))?;
+    result(arguments.out.display())
 }
 
 /// The pictures that the user named: files, or pictures that training on the folder leaves out.
 fn pictures(arguments: &Arguments, shape: [usize; 3]) -> Result<Images> {
-    if arguments.count == 0 {
-        return Err(Error::invalid("--count", "0 found; expected at least 1"));
-    }
     let [dir] = arguments.data.as_slice() else {
         let folder = Folder::load_files(&arguments.data, shape)?;
         return folder.images(&Vec::from_iter(0..folder.len()));
@@ -106,7 +113,7 @@ fn pictures(arguments: &Arguments, shape: [usize; 3]) -> Result<Images> {
     let split = folder.split(&SplitConfig::default())?;
     let all: Vec<usize> = (0..folder.len()).collect();
     let of = if split.test.is_empty() {
-        eprintln!("note: no picture of the folder falls into the test set, so any are taken");
+        note("warning: no picture of the folder falls into the test set, so any are taken");
         &all
     } else {
         &split.test

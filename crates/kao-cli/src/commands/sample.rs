@@ -1,7 +1,10 @@
 //! `kao sample`
 
 use crate::compute::{Compute, ModelArgument};
+use crate::destination;
 use crate::interrupt;
+use crate::memory;
+use crate::output::{counted, result};
 use crate::progress::Progress;
 use clap::{Args, ValueEnum};
 use kao::experiments::{MomentsConfig, SampleConfig, SamplerKind, sample_images};
@@ -67,10 +70,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     strip: Option<PathBuf>,
     /// Images in the strip
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "strip")]
     strip_images: usize,
     /// Moments in the strip
-    #[arg(long, value_name = "N", default_value_t = 15)]
+    #[arg(long, value_name = "N", default_value_t = 15, requires = "strip")]
     strip_moments: usize,
     /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
     #[arg(long, value_name = "FILE")]
@@ -163,13 +166,57 @@ impl Arguments {
 
     fn start(&self, model: &Model) -> Result<Start> {
         match &self.noise {
-            Some(path) => given_noise(path),
+            Some(path) => self.given_noise(path, model),
             None => Ok(Start::Seed {
                 seed: self.seed,
                 count: self.count.unwrap_or(64),
                 image_shape: model.config.unet.image_size,
             }),
         }
+    }
+
+    /// What can be wrong is looked at before the work, not after it.
+    fn check(&self, model: &Model, config: &SampleConfig, start: &Start) -> Result<()> {
+        let unet = &model.config.unet;
+        let count = start.count();
+        config.walk(model.schedule.n_timesteps())?;
+        memory::check("--count", "so many images", memory::images(count, unet))?;
+        render::check_grid(count, unet.image_size, self.columns, &Layout::default())?;
+        let together = memory::forward(self.batch_size.min(count), unet);
+        memory::check("--batch-size", "so many images at a time", together)?;
+        let files = [Some(&self.out), self.strip.as_ref(), self.save_tensors.as_ref()];
+        files.into_iter().flatten().try_for_each(|path| destination::file(path))
+    }
+
+    /// `x_T` and, where it is there, `z` of a file, which fit the model and the walk.
+    fn given_noise(&self, path: &Path, model: &Model) -> Result<Start> {
+        let tensors = weights::read(path)?.tensors;
+        let x_t = images(path, &tensors, "x_T")?;
+        if x_t.image_shape() != model.config.unet.image_size {
+            let [c, h, w] = model.config.unet.image_size;
+            let problem = format!(
+                "`x_T` is {:?}; expected [N, {c}, {h}, {w}], the images of the model",
+                x_t.shape()
+            );
+            return Err(Error::malformed(path, problem));
+        }
+        if x_t.is_empty() {
+            return Err(Error::malformed(path, "`x_T` holds no image; expected at least one"));
+        }
+        let z = step_noise(path, &tensors, &x_t)?;
+        let config = self.config()?;
+        let n_steps = config.walk(model.schedule.n_timesteps())?.len();
+        if sampler::draws_noise(config.sampler_config().method) && z.len() < n_steps {
+            let found = if tensors.get("z").is_none() {
+                "no tensor `z`".to_owned()
+            } else {
+                format!("`z` holds the noise of {}", counted(z.len() as u64, "step"))
+            };
+            let problem = format!("{found}; this walk draws noise and has {n_steps}");
+            let hint = "give fewer --steps, or --eta 0, which draws none";
+            return Err(Error::malformed(path, problem).with_hint(hint));
+        }
+        Ok(Start::Given { x_t, z })
     }
 }
 
@@ -179,10 +226,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(strip) = &arguments.strip {
         render::check_png_path(strip)?;
     }
+    destination::distinct(&[
+        ("--noise", arguments.noise.as_deref()),
+        ("--model", arguments.model.model.as_deref()),
+        ("--out", Some(&arguments.out)),
+        ("--strip", arguments.strip.as_deref()),
+        ("--save-tensors", arguments.save_tensors.as_deref()),
+    ])?;
     let config = arguments.config()?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
     let start = arguments.start(&model)?;
+    arguments.check(&model, &config, &start)?;
 
     let n_timesteps = model.schedule.n_timesteps();
     let label = format!("sampling {} images", start.count());
@@ -206,10 +261,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let layout = Layout::default();
     let grid = render::grid(&sampled.images, arguments.columns, &layout)?;
     render::write_png(&arguments.out, &grid, &texts)?;
-    println!("{}", arguments.out.display());
+    result(arguments.out.display())?;
     if let Some(path) = &arguments.strip {
         render::write_png(path, &render::strip(&sampled.moments, &layout)?, &texts)?;
-        println!("{}", path.display());
+        result(path.display())?;
     }
     if let Some(path) = &arguments.save_tensors {
         let shape = sampled.images.shape();
@@ -217,46 +272,47 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let metadata: BTreeMap<String, String> =
             texts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         weights::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
-        println!("{}", path.display());
+        result(path.display())?;
     }
     Ok(())
 }
 
-/// `x_T` and, where it is there, `z` of a file.
-fn given_noise(path: &Path) -> Result<Start> {
-    let tensors = weights::read(path)?.tensors;
-    let x_t = images(path, &tensors, "x_T")?;
-    let z = match tensors.get("z") {
-        None => Vec::new(),
-        Some(z) => {
-            let [_, rest @ ..] = z.shape() else {
-                return Err(Error::malformed(path, "`z` is a scalar; expected [S, N, C, H, W]"));
-            };
-            if rest != x_t.shape() {
-                let problem = format!(
-                    "`z` is {:?}; expected [S, N, C, H, W] to go with `x_T` of {:?}",
-                    z.shape(),
-                    x_t.shape()
-                );
-                return Err(Error::malformed(path, problem));
-            }
-            let step_len = x_t.data().len().max(1);
-            let steps = z.data().chunks_exact(step_len);
-            steps.map(|step| Images::from_vec(x_t.shape(), step.to_vec())).collect::<Result<_>>()?
-        }
-    };
-    Ok(Start::Given { x_t, z })
+/// The noise of the steps, where it is there.
+fn step_noise(path: &Path, tensors: &NamedTensors, x_t: &Images) -> Result<Vec<Images>> {
+    let Some(z) = tensors.get("z") else { return Ok(Vec::new()) };
+    if z.shape().get(1..) != Some(&x_t.shape()) {
+        let problem = format!(
+            "`z` is {:?}; expected [S, N, C, H, W] to go with `x_T` of {:?}",
+            z.shape(),
+            x_t.shape()
+        );
+        return Err(Error::malformed(path, problem));
+    }
+    check_finite(path, "z", z.data())?;
+    let steps = z.data().chunks_exact(x_t.data().len().max(1));
+    steps.map(|step| Images::from_vec(x_t.shape(), step.to_vec())).collect()
 }
 
 fn images(path: &Path, tensors: &NamedTensors, name: &str) -> Result<Images> {
     let Some(tensor) = tensors.get(name) else {
         let found: Vec<&str> = tensors.names().take(5).collect();
         let problem = format!("no tensor `{name}`; it holds {}", found.join(", "));
-        return Err(Error::malformed(path, problem));
+        return Err(Error::malformed(path, problem)
+            .with_hint("`x_T` [N, C, H, W] is the noise to start from, `z` that of the steps"));
     };
     let shape: [usize; 4] = tensor.shape().try_into().map_err(|_| {
         let problem = format!("`{name}` is {:?}; expected [N, C, H, W]", tensor.shape());
         Error::malformed(path, problem)
     })?;
+    check_finite(path, name, tensor.data())?;
     Images::from_vec(shape, tensor.data().to_vec())
+}
+
+fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => {
+            Err(Error::malformed(path, format!("`{name}` holds {value}; expected finite numbers")))
+        }
+        None => Ok(()),
+    }
 }

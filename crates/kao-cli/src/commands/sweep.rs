@@ -2,11 +2,15 @@
 
 use super::sample::Spacing;
 use crate::compute::{Compute, ModelArgument};
+use crate::destination;
 use crate::interrupt;
+use crate::memory;
+use crate::output::{note, result};
 use crate::progress::{Progress, duration};
 use clap::Args;
-use kao::Result;
 use kao::experiments::{SweepConfig, SweepEvent, published_runs, sweep};
+use kao::render::{self, Layout};
+use kao::{Error, ErrorKind, Result};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -45,11 +49,22 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
+    destination::folder(&arguments.out)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
     let most = arguments.max_steps.unwrap_or(usize::MAX);
+    let runs: Vec<_> = published_runs().into_iter().filter(|run| run.n_steps <= most).collect();
+    if runs.is_empty() {
+        let problem = format!("{most} found; expected at least 10, the steps of the shortest run");
+        return Err(Error::invalid("--max-steps", problem));
+    }
+    let unet = &model.config.unet;
+    memory::check("--count", "so many images", memory::images(arguments.count, unet))?;
+    render::check_grid(arguments.count, unet.image_size, arguments.columns, &Layout::default())?;
+    let together = arguments.batch_size.min(arguments.count);
+    memory::check("--batch-size", "so many images at a time", memory::forward(together, unet))?;
     let config = SweepConfig {
-        runs: published_runs().into_iter().filter(|run| run.n_steps <= most).collect(),
+        runs,
         count: arguments.count,
         n_columns: arguments.columns,
         seed: arguments.seed,
@@ -71,15 +86,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             }
             SweepEvent::Kept(name) => {
                 progress = None;
-                eprintln!("{name}: done before");
+                note(format!("{name}: done before"));
             }
             SweepEvent::Finished(name, seconds) => {
                 progress = None;
-                eprintln!("{name}: {}", duration(seconds));
+                note(format!("{name}: {}", duration(seconds)));
             }
         }
         interrupt::check()
+    });
+    drop(progress);
+    let page = page.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted => error.with_hint("started again, it keeps the runs that are done"),
+        _ => error,
     })?;
-    println!("{}", page.display());
-    Ok(())
+    result(page.display())
 }

@@ -2,15 +2,20 @@
 
 use super::bench::preset;
 use crate::compute::Compute;
+use crate::destination;
 use crate::interrupt;
+use crate::memory;
+use crate::output::{counted, note, one_line, result};
 use crate::progress::{Progress, duration};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig};
+use kao::device::Device;
+use kao::render::Layout;
 use kao::train::checkpoint::{self, Checkpoint};
-use kao::train::{CONFIG_FILE, Event, RunDir, TrainConfig, train};
-use kao::{Error, Result};
+use kao::train::{CHECKPOINTS, Event, RunDir, SAMPLE_COLUMNS, TrainConfig, train};
+use kao::{Error, ErrorKind, Result, render};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,7 +67,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NORM")]
     max_gradient_norm: Option<f64>,
     /// Half-life of the averaged weights, in pictures
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, value_name = "IMAGES", alias = "ema-halflife-images")]
     ema_halflife: Option<f64>,
     /// Do not mirror pictures at random
     #[arg(long)]
@@ -82,47 +87,82 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let device = arguments.compute.open()?;
-    // A run directory is made only once it is known what to put there.
-    let base = match arguments.resume {
-        true => None,
-        false => Some(arguments.base()?),
-    };
-    if arguments.resume && !arguments.out.is_dir() {
-        return Err(Error::invalid("--resume", format!("no run at `{}`", arguments.out.display()))
-            .with_hint("leave --resume out to start one there"));
+    match arguments.resume {
+        true => resume(arguments, &device),
+        false => start(arguments, &device),
     }
-    let run_dir = RunDir::open(&arguments.out)?;
-    let newest = run_dir.newest_checkpoint()?;
-    let (base, resume) = match (base, newest) {
-        (Some(_), Some(path)) => {
-            return Err(Error::malformed(path, "this run directory holds a run already")
-                .with_hint("go on with --resume, or give another --out"));
-        }
-        (Some(base), None) => (base, None),
-        (None, None) => {
-            let problem = "no checkpoint to go on from";
-            return Err(Error::malformed(&arguments.out, problem)
-                .with_hint("leave --resume out to start a run there"));
-        }
-        (None, Some(path)) => {
-            let checkpoint = checkpoint::read(&path)?;
-            (checkpoint.position.config.clone(), Some(checkpoint))
-        }
-    };
-    let mut config = arguments.over(base);
-    if config.data.as_os_str().is_empty() {
-        return Err(Error::invalid("--data", "not given; expected a folder of pictures").with_hint(
-            "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
-        ));
-    }
-    config.validate()?;
+}
+
+/// A new run. Its directory is made only once it is known that there is something to put there.
+fn start(arguments: &Arguments, device: &Device) -> Result<()> {
+    let mut config = arguments.over(arguments.base()?)?;
+    destination::folder(&arguments.out)?;
+    refuse_a_run_at(&arguments.out)?;
     let folder = load(&config)?;
-    if let Some(epochs) = arguments.epochs {
-        let n = folder.split(&SplitConfig::default())?.train.len() as u64;
-        config.steps = (epochs * n).div_ceil(config.batch_size as u64).max(1);
+    arguments.count_epochs(&mut config, &folder)?;
+    let run_dir = RunDir::open(&arguments.out)?;
+    // Once more: another training may have begun and ended there meanwhile.
+    refuse_a_run_at(&arguments.out)?;
+    run_dir.write_config(&config)?;
+    go(&config, &run_dir, folder, None, device)
+}
+
+fn refuse_a_run_at(path: &Path) -> Result<()> {
+    if checkpoints(path)?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::malformed(path, "this run directory holds a run already")
+        .with_hint("go on with --resume, or give another --out"))
+}
+
+fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
+    checkpoint::list(&run.join(CHECKPOINTS))
+}
+
+/// A run from its newest checkpoint on.
+fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
+    let out = &arguments.out;
+    if checkpoints(out)?.is_empty() {
+        return Err(Error::malformed(out, "no run with a checkpoint to go on from")
+            .with_hint("leave --resume out to start a run there"));
+    }
+    // Locked before anything is read, lest another training moves on meanwhile.
+    let run_dir = RunDir::open(out)?;
+    let checkpoint = newest(out)?;
+    let position = &checkpoint.position;
+    let mut config = arguments.over(position.config.clone())?;
+    config.check_continues(&position.config)?;
+    let folder = load(&config).map_err(|error| match error.kind() {
+        ErrorKind::Io { .. } if arguments.data.is_none() => {
+            error.with_hint("give --data where the pictures of the run are now")
+        }
+        _ => error,
+    })?;
+    arguments.count_epochs(&mut config, &folder)?;
+    if config.steps < position.n_steps {
+        let problem =
+            format!("{} found; the run has done {} already", config.steps, position.n_steps);
+        return Err(Error::invalid("steps", problem));
+    }
+    if config.steps == position.n_steps && position.looked {
+        note(format!("all {} were done before", counted(config.steps, "step")));
+        note("hint: --steps N goes on to more");
     }
     run_dir.write_config(&config)?;
-    go(&config, &run_dir, folder, resume, &device)
+    go(&config, &run_dir, folder, Some(checkpoint), device)
+}
+
+fn newest(run: &Path) -> Result<Checkpoint> {
+    let paths = checkpoints(run)?;
+    let [before @ .., newest] = paths.as_slice() else {
+        return Err(Error::malformed(run, "its checkpoints are gone"));
+    };
+    checkpoint::read(newest).map_err(|error| match (error.kind(), before.last()) {
+        (ErrorKind::Malformed { .. }, Some(before)) => {
+            error.with_hint(format!("remove it to go on from `{}`", before.display()))
+        }
+        _ => error,
+    })
 }
 
 impl Arguments {
@@ -135,8 +175,8 @@ impl Arguments {
         }
     }
 
-    /// The flags that were given, over `config`.
-    fn over(&self, mut config: TrainConfig) -> TrainConfig {
+    /// The flags that were given, over `config`; checked as far as can be without the pictures.
+    fn over(&self, mut config: TrainConfig) -> Result<TrainConfig> {
         fn set<T: Clone>(entry: &mut T, flag: &Option<T>) {
             if let Some(value) = flag {
                 *entry = value.clone();
@@ -154,8 +194,40 @@ impl Arguments {
         set(&mut config.save_every, &self.save_every);
         set(&mut config.sample_count, &self.sample_count);
         config.horizontal_flip &= !self.no_flip;
-        config.micro_batch_size = config.micro_batch_size.min(config.batch_size);
-        config
+        if config.batch_size > 0 {
+            config.micro_batch_size = config.micro_batch_size.min(config.batch_size);
+        }
+        if self.epochs == Some(0) {
+            return Err(Error::invalid("epochs", "0 found; expected at least 1"));
+        }
+        if config.data.as_os_str().is_empty() {
+            return Err(Error::invalid("data", "none given; expected a folder of pictures")
+                .with_hint(
+                    "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
+                ));
+        }
+        config.validate()?;
+        let (unet, together) = (&config.model, config.micro_batch_size);
+        let needed = memory::training(config.batch_size, together, unet);
+        memory::check("--batch-size", "such a training step", needed)?;
+        if config.sample_count > 0 {
+            let needed = memory::images(config.sample_count, unet);
+            memory::check("--sample-count", "so many images", needed)?;
+            let size = unet.image_size;
+            render::check_grid(config.sample_count, size, SAMPLE_COLUMNS, &Layout::default())?;
+        }
+        Ok(config)
+    }
+
+    /// Puts steps in the place of epochs.
+    fn count_epochs(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
+        let Some(epochs) = self.epochs else { return Ok(()) };
+        let n_pictures = folder.split(&SplitConfig::default())?.train.len() as u64;
+        let n_images = epochs.checked_mul(n_pictures).ok_or_else(|| {
+            Error::invalid("epochs", format!("{epochs} found; that is too many steps to count"))
+        })?;
+        config.steps = n_images.div_ceil(config.batch_size as u64).max(1);
+        Ok(())
     }
 }
 
@@ -169,8 +241,9 @@ fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
     )?;
     drop(progress);
     if let [first, rest @ ..] = folder.skipped() {
-        let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
-        eprintln!("warning: `{}` skipped: {}{more}", first.path, first.reason);
+        let more =
+            if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+        note(one_line(&format!("warning: `{}` skipped: {}{more}", first.path, first.reason)));
     }
     Ok(Arc::new(folder))
 }
@@ -180,19 +253,26 @@ fn go(
     run_dir: &RunDir,
     folder: Arc<Folder>,
     resume: Option<Checkpoint>,
-    device: &kao::device::Device,
+    device: &Device,
 ) -> Result<()> {
     let started = Instant::now();
-    let progress = Progress::new("training", config.steps, "steps");
+    let before = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps);
+    let progress = Progress::new("training", config.steps, "steps").starting_at(before);
     let mut loss = RunningMean::default();
     let mut rate = RunningMean::default();
     let outcome = train(config, run_dir, folder, resume, device, &mut |event| {
         match event {
-            Event::Started { n_steps, total_steps, n_parameters, n_pictures: [train, held, test] } => {
+            Event::Started {
+                n_steps,
+                total_steps,
+                n_parameters,
+                n_pictures: [train, held, test],
+            } => {
                 progress.say(&format!(
-                    "{:.2} M parameters; {train} pictures to train on, {held} to validate, \
-                     {test} to test; {} of {total_steps} steps to go",
+                    "{:.2} M parameters; {} to train on, {held} to validate, {test} to test; \
+                     {} of {total_steps} steps to go",
                     n_parameters as f64 / 1e6,
+                    counted(train as u64, "picture"),
                     total_steps.saturating_sub(n_steps)
                 ));
                 if held == 0 {
@@ -210,22 +290,21 @@ fn go(
                 let best = if is_best { ", the best so far" } else { "" };
                 progress.say(&format!("step {n_steps}: validation loss {loss:.5}{best}"));
             }
-            Event::Wrote(_) => {}
+            Event::Wrote(_) | Event::Looking => {}
         }
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     drop(progress);
     let out = run_dir.path().display();
     if outcome.stopped_early {
-        eprintln!("stopped after step {}; saved", outcome.n_steps);
-        eprintln!("hint: go on with: kao train --resume --out {out}");
-        return Err(Error::interrupted());
+        note(format!("stopped after step {}; saved", outcome.n_steps));
+        let hint = format!("go on with: kao train --resume --out {out}");
+        return Err(Error::interrupted().with_hint(hint));
     }
-    eprintln!("{} steps in {}", outcome.n_steps, duration(started.elapsed().as_secs_f64()));
-    eprintln!("hint: sample from it with: kao sample --model {out}");
-    println!("{}", run_dir.model().display());
-    debug_assert!(run_dir.path().join(CONFIG_FILE).is_file());
-    Ok(())
+    let seconds = started.elapsed().as_secs_f64();
+    note(format!("{} in {}", counted(outcome.n_steps - before, "step"), duration(seconds)));
+    note(format!("hint: sample from it with: kao sample --model {out}"));
+    result(run_dir.model().display())
 }
 
 /// An exponentially weighted mean for display.

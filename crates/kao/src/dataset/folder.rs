@@ -129,6 +129,10 @@ impl Folder {
             .par_iter()
             .zip(bytes.par_chunks_exact_mut(picture_len))
             .map(|(path, into)| {
+                if path.is_dir() {
+                    return Err(Error::malformed(path, "this is a folder")
+                        .with_hint("give picture files, or one folder alone"));
+                }
                 let content_hash = read_into(path, shape, sides, into)
                     .map_err(|reason| Error::malformed(path, reason))?;
                 Ok(FolderPicture { name: path.to_string_lossy().into_owned(), content_hash })

@@ -55,19 +55,27 @@ pub fn file_name(index: u64) -> String {
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
 /// is whole. Each says in a text of its own which picture it is: run again, after an interruption
 /// or for a larger count, only what is missing or of another seed or size is drawn. `observer` is
-/// called after every picture, from several threads.
+/// called after every picture, from several threads. When `cancelled` returns true the work stops
+/// soon; what was drawn stays.
 ///
 /// # Errors
-/// When the size is out of range, or the file system refuses.
+/// When the count is 0 or the size out of range, when the file system refuses, or when cancelled.
 pub fn write_folder(
     config: &FolderConfig,
     observer: &(dyn Fn(Progress) + Sync),
+    cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Written> {
+    if config.count == 0 {
+        return Err(Error::invalid("count", "0 found; expected at least 1"));
+    }
     check_size(config.size)?;
     let dir = &config.out_dir;
     fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
     let (done, drawn) = (AtomicU64::new(0), AtomicU64::new(0));
     (0..config.count).into_par_iter().try_for_each(|index| {
+        if cancelled() {
+            return Err(Error::interrupted());
+        }
         let path = dir.join(file_name(index));
         if !holds(&path, config, index) {
             write_one(&path, config, index)?;

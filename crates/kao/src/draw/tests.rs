@@ -95,7 +95,7 @@ fn a_folder_is_written_and_completed() {
         assert_eq!(progress.total, 6);
         highest.fetch_max(progress.done, std::sync::atomic::Ordering::Relaxed);
     };
-    assert_eq!(write_folder(&config, &observer).unwrap(), Written { drawn: 6, kept: 0 });
+    assert_eq!(write_folder(&config, &observer, &|| false).unwrap(), Written { drawn: 6, kept: 0 });
     assert_eq!(highest.into_inner(), 6);
     let path = |index| config.out_dir.join(file_name(index));
     assert!(path(5).ends_with("face-000005.png"));
@@ -105,7 +105,11 @@ fn a_folder_is_written_and_completed() {
     std::fs::remove_file(path(3)).unwrap();
     std::fs::write(path(4), b"cut off").unwrap();
     face(SEED + 1, 5, 32).unwrap().save(path(5)).unwrap();
-    assert_eq!(write_folder(&config, &|_| ()).unwrap(), Written { drawn: 3, kept: 3 });
+    assert!(write_folder(&config, &|_| (), &|| true).is_err());
+    assert_eq!(
+        write_folder(&config, &|_| (), &|| false).unwrap(),
+        Written { drawn: 3, kept: 3 }
+    );
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), face(SEED, 4, 32).unwrap());
     assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
     // Nothing temporary is left.
@@ -116,5 +120,7 @@ fn a_folder_is_written_and_completed() {
 fn a_folder_of_impossible_size_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 1, out_dir: dir.path().to_path_buf(), size: 8, seed: SEED };
-    assert!(write_folder(&config, &|_| ()).is_err());
+    assert!(write_folder(&config, &|_| (), &|| false).is_err());
+    let none = FolderConfig { count: 0, size: 32, ..config };
+    assert!(write_folder(&none, &|_| (), &|| false).is_err());
 }

@@ -61,19 +61,23 @@ pub struct Measurement {
     pub training: Option<Timing>,
 }
 
-/// Measures a network of `model`'s configuration with random weights on `device`.
+/// Measures a network of `model`'s configuration with random weights on `device`. `watcher` is asked
+/// between passes whether to go on.
 ///
 /// # Errors
-/// When the configuration is impossible, or nothing is to be measured.
+/// When the configuration is impossible, nothing is to be measured, or the watcher ends it.
 pub fn measure(
     model: &ModelConfig,
     config: MeasureConfig,
     device: &Device,
+    watcher: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Measurement> {
     model.validate()?;
     let MeasureConfig { batch_size, n_rounds, n_warmup, training } = config;
-    if batch_size == 0 || n_rounds == 0 {
-        return Err(Error::invalid("batch size, rounds", "0 found; expected at least 1"));
+    for (what, n) in [("batch size", batch_size), ("rounds", n_rounds)] {
+        if n == 0 {
+            return Err(Error::invalid(what, "0 found; expected at least 1"));
+        }
     }
     let schedule = NoiseSchedule::new(model.schedule)?;
     let images = SeededNoise { seed: 0, first_image: 0 }.x_t(batch_size, model.unet.image_size);
@@ -83,8 +87,9 @@ pub fn measure(
 
     let unet = UNet::init(&model.unet, 0, device)?;
     let network = Network::new(unet, Prediction::Epsilon, device.clone());
-    let mut samples = Vec::with_capacity(n_rounds);
-    for round in 0..n_warmup + n_rounds {
+    let mut samples = Vec::new();
+    for round in 0..n_warmup.saturating_add(n_rounds) {
+        watcher()?;
         let started = Instant::now();
         network.predict(&images, &timesteps)?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / batch_size as f64;
@@ -98,7 +103,7 @@ pub fn measure(
     let training = match training {
         false => None,
         true => {
-            let samples = training_steps(model, &schedule, &images, config, device)?;
+            let samples = training_steps(model, &schedule, &images, config, device, watcher)?;
             // Backward takes about twice the operations of forward.
             Some(timing(samples, 3.0 * gflop))
         }
@@ -119,12 +124,14 @@ fn training_steps(
     images: &Images,
     config: MeasureConfig,
     device: &Device,
+    watcher: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<f64>> {
     let device = device.clone().autodiff();
     let mut unet = UNet::init(&model.unet, 0, &device)?;
     let mut optimizer = OptimizerState::new(&unet);
-    let mut samples = Vec::with_capacity(config.n_rounds);
-    for round in 0..config.n_warmup + config.n_rounds {
+    let mut samples = Vec::new();
+    for round in 0..config.n_warmup.saturating_add(config.n_rounds) {
+        watcher()?;
         let started = Instant::now();
         let number = (round * config.batch_size) as u64;
         let (kind, purpose) = (model.prediction, Purpose::Training);

@@ -55,6 +55,13 @@ pub fn recover(
     if t == 0 || t > n_timesteps {
         return Err(Error::invalid("t", format!("{t} found; expected 1 to {n_timesteps}")));
     }
+    if let Some(n) = n_steps
+        && !origin_bug
+        && !(1..=t).contains(&n)
+    {
+        let problem = format!("{n} found; expected 1 to {t}, the steps of noise that are added");
+        return Err(Error::invalid("steps", problem));
+    }
     let walk = if origin_bug {
         let n_steps = n_steps.unwrap_or(n_timesteps);
         walk(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)?
@@ -73,13 +80,12 @@ pub fn recover(
     let total = (walk.len() * originals.len()) as u64;
     let mut done = 0;
     let sampler = SamplerConfig { method: Method::Ddim { eta }, clip: false };
-    let z = if eta > 0.0 { step_noise(&noisy, walk.len(), seed) } else { Vec::new() };
     let recovered = generate(
         &model.network,
         &model.schedule,
         &walk,
         sampler,
-        &Start::Given { x_t: noisy.clone(), z },
+        &Start::Noised { x_t: noisy.clone(), seed },
         batch_size,
         &mut |_, progress| {
             done += progress.x.len() as u64;
@@ -92,19 +98,6 @@ pub fn recover(
         noisy,
         recovered,
     })
-}
-
-/// The noise of each step, from draws 1, 2 … of the streams whose draw 0 noised the images.
-fn step_noise(like: &Images, n_steps: usize, seed: u64) -> Vec<Images> {
-    let of_step = |step: usize| {
-        let mut z = Images::zeros(like.shape());
-        for k in 0..like.len() {
-            let mut stream = Stream::new(seed, Purpose::Noising, k as u64, step as u64 + 1);
-            stream.fill_normal(z.image_mut(k));
-        }
-        z
-    };
-    (0..n_steps).map(of_step).collect()
 }
 
 /// Peak signal-to-noise ratio in dB, the mean over the images; the peak is the whole range of 2.

@@ -152,7 +152,7 @@ pub fn sample_images(
     watcher: &mut Watcher<'_>,
 ) -> Result<Sampled> {
     let walk = config.walk(model.schedule.n_timesteps())?;
-    if let Start::Given { x_t, .. } = start
+    if let Start::Given { x_t, .. } | Start::Noised { x_t, .. } = start
         && x_t.image_shape() != model.config.unet.image_size
     {
         return Err(Error::invalid(
@@ -163,6 +163,13 @@ pub fn sample_images(
                 model.config.unet.image_size
             ),
         ));
+    }
+    if let Some(MomentsConfig { n_images, n_moments }) = config.moments {
+        for (what, n) in [("strip images", n_images), ("strip moments", n_moments)] {
+            if n == 0 {
+                return Err(Error::invalid(what, "0 found; expected at least 1"));
+            }
+        }
     }
     let total = (walk.len() * start.count()) as u64;
     let mut moments = config.moments.map(|config| Moments::new(config, walk.len(), start));
@@ -196,9 +203,11 @@ struct Moments {
 impl Moments {
     fn new(config: MomentsConfig, n_steps: usize, start: &Start) -> Self {
         let n_images = config.n_images.min(start.count());
-        let last = config.n_moments.saturating_sub(1).max(1);
+        // There are no more than the start and what each step arrives at.
+        let n_moments = config.n_moments.min(n_steps + 1);
+        let last = n_moments.saturating_sub(1).max(1);
         // One moment alone is the result.
-        let mut after_steps: Vec<usize> = match config.n_moments {
+        let mut after_steps: Vec<usize> = match n_moments {
             1 => vec![n_steps],
             n => (0..n).map(|moment| (moment * n_steps + last / 2) / last).collect(),
         };
@@ -207,7 +216,7 @@ impl Moments {
             Start::Seed { seed, image_shape, .. } => {
                 crate::noise::SeededNoise { seed: *seed, first_image: 0 }.x_t(n_images, *image_shape)
             }
-            Start::Given { x_t, .. } => x_t.slice(0..n_images),
+            Start::Given { x_t, .. } | Start::Noised { x_t, .. } => x_t.slice(0..n_images),
         };
         let frames = vec![x_t; after_steps.len()];
         Moments { after_steps, frames }
@@ -238,6 +247,7 @@ mod tests {
         assert_eq!(after(3, 10), [0, 5, 10]);
         assert_eq!(after(15, 5), [0, 1, 2, 3, 4, 5]);
         assert_eq!(after(1, 10), [10]);
+        assert_eq!(after(usize::MAX, 3), [0, 1, 2, 3]);
         let many = after(15, 1000);
         assert_eq!((many[0], many[14], many.len()), (0, 1000, 15));
     }

@@ -87,15 +87,17 @@ struct Record {
 /// The page is written anew after every run, and runs that an interrupted sweep finished are kept.
 ///
 /// # Errors
-/// When a run does not fit the model, a file cannot be written, or the observer ends it.
+/// When there is no run, a run does not fit the model, a file cannot be written, or the observer ends it.
 pub fn sweep(
     model: &Model,
     config: &SweepConfig,
     folder: &Path,
     observer: &mut dyn FnMut(SweepEvent) -> Result<()>,
 ) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
     let n_timesteps = model.schedule.n_timesteps();
+    check(config, n_timesteps)?;
+    std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+    let fingerprint = model.fingerprint();
     let start = Start::Seed {
         seed: config.seed,
         count: config.count,
@@ -115,7 +117,7 @@ pub fn sweep(
             moments: Some(MomentsConfig::default()),
             ..SampleConfig::default()
         };
-        let description = describe(config, &sampling, n_timesteps);
+        let description = describe(config, &sampling, n_timesteps, &fingerprint);
         let record_path = folder.join(format!("{name}.json"));
         if let Some(record) = read_record(&record_path, &description) {
             observer(SweepEvent::Kept(name))?;
@@ -147,14 +149,39 @@ pub fn sweep(
     Ok(page)
 }
 
+/// What can be wrong is looked at before the first run, not after an hour.
+fn check(config: &SweepConfig, n_timesteps: usize) -> Result<()> {
+    for (what, n) in
+        [("count", config.count), ("columns", config.n_columns), ("batch size", config.batch_size)]
+    {
+        if n == 0 {
+            return Err(Error::invalid(what, "0 found; expected at least 1"));
+        }
+    }
+    let Some(longest) = config.runs.iter().map(|run| run.n_steps).max() else {
+        return Err(Error::invalid("runs", "none are left; expected at least one"));
+    };
+    if longest > n_timesteps {
+        return Err(Error::invalid(
+            "runs",
+            format!("one has {longest} steps, but the model has {n_timesteps} timesteps"),
+        )
+        .with_hint(format!("leave longer runs out with `--max-steps {n_timesteps}`")));
+    }
+    Ok(())
+}
+
 fn describe(
     config: &SweepConfig,
     sampling: &SampleConfig,
     n_timesteps: usize,
+    fingerprint: &str,
 ) -> Vec<(String, String)> {
     let own = [
         ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("model", config.model_name.clone()),
+        // A model of the same name may have been trained on since.
+        ("model_fingerprint", fingerprint.to_owned()),
         ("count", config.count.to_string()),
         ("columns", config.n_columns.to_string()),
         ("seed", config.seed.to_string()),

@@ -12,17 +12,45 @@ use crate::images::Images;
 /// When there is no image or column, the images cannot be drawn, or the picture gets too large.
 pub fn grid(images: &Images, n_columns: usize, layout: &Layout) -> Result<Picture> {
     let [n_images, ..] = common_shape([images].into_iter())?;
-    if n_columns == 0 {
-        return Err(Error::invalid("columns", "0 given, expected at least 1"));
-    }
-    let padding = if n_images == 1 { 0 } else { layout.padding };
-    let cells = Cells::new(images.image_shape(), Layout { padding, ..*layout })?;
-    let n_columns = n_columns.min(n_images);
-    let mut picture = cells.picture(n_columns, n_images.div_ceil(n_columns))?;
+    let (cells, [n_columns, n_rows]) = cells(n_images, images.image_shape(), n_columns, layout)?;
+    let mut picture = cells.picture(n_columns, n_rows)?;
     for index in 0..n_images {
         cells.draw(&mut picture, [index % n_columns, index / n_columns], images, index);
     }
     Ok(picture)
+}
+
+/// Checks that [`grid`] can draw `n_images` images of shape `[C, H, W]`, before they are made.
+///
+/// # Errors
+/// As [`grid`].
+pub fn check_grid(
+    n_images: usize,
+    image_shape: [usize; 3],
+    n_columns: usize,
+    layout: &Layout,
+) -> Result<()> {
+    let (cells, [n_columns, n_rows]) = cells(n_images, image_shape, n_columns, layout)?;
+    let [width, height] = cells.size(n_columns, n_rows);
+    Picture::check_size(width, height)
+}
+
+/// The cells of a grid, and how many columns and rows of them there are.
+fn cells(
+    n_images: usize,
+    image_shape: [usize; 3],
+    n_columns: usize,
+    layout: &Layout,
+) -> Result<(Cells, [usize; 2])> {
+    for (what, n) in [("count", n_images), ("columns", n_columns)] {
+        if n == 0 {
+            return Err(Error::invalid(what, "0 found; expected at least 1"));
+        }
+    }
+    let padding = if n_images == 1 { 0 } else { layout.padding };
+    let cells = Cells::new(image_shape, Layout { padding, ..*layout })?;
+    let n_columns = n_columns.min(n_images);
+    Ok((cells, [n_columns, n_images.div_ceil(n_columns)]))
 }
 
 #[cfg(test)]
@@ -83,6 +111,10 @@ mod tests {
     #[test]
     fn what_cannot_be_drawn_is_refused() {
         let layout = Layout::default();
+        assert!(check_grid(2, [3, 2, 2], 8, &layout).is_ok());
+        assert!(check_grid(usize::MAX, [3, 2, 2], 8, &layout).is_err());
+        assert!(check_grid(0, [3, 2, 2], 8, &layout).is_err());
+        assert!(check_grid(2, [3, 2, 2], 0, &layout).is_err());
         assert!(grid(&Images::zeros([0, 3, 2, 2]), 8, &layout).is_err());
         assert!(grid(&Images::zeros([2, 2, 2, 2]), 8, &layout).is_err());
         assert!(grid(&Images::zeros([2, 3, 0, 2]), 8, &layout).is_err());

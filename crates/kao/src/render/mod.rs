@@ -11,7 +11,7 @@ mod png;
 mod strip;
 
 pub use self::columns::labelled_columns;
-pub use self::grid::grid;
+pub use self::grid::{check_grid, grid};
 pub use self::picture::{Layout, Picture};
 pub use self::png::{check_png_path, read_png, read_png_text, write_png};
 pub use self::strip::strip;

@@ -22,15 +22,22 @@ impl Picture {
     /// # Errors
     /// When it would be empty, or larger than 2 GiB.
     pub fn new(width: usize, height: usize, colour: [u8; 3]) -> Result<Self> {
+        Picture::check_size(width, height)?;
+        Ok(Picture { width, height, rgb: colour.repeat(width * height) })
+    }
+
+    /// Whether there can be a picture of such a size.
+    pub(super) fn check_size(width: usize, height: usize) -> Result<()> {
         let n_pixels = width.checked_mul(height);
         let n_bytes = n_pixels.and_then(|n| n.checked_mul(3)).filter(|&n| n <= MAX_BYTES);
         match n_bytes {
-            Some(1..) if width.max(height) <= MAX_SIDE => {
-                Ok(Picture { width, height, rgb: colour.repeat(width * height) })
-            }
+            Some(1..) if width.max(height) <= MAX_SIDE => Ok(()),
             _ => Err(Error::invalid(
                 "picture",
-                format!("{width} × {height} pixels is no size for a picture"),
+                format!(
+                    "{width} × {height} pixels found; expected at least 1 × 1, at most {} million",
+                    MAX_BYTES / 3 / 1_000_000
+                ),
             )),
         }
     }
@@ -162,12 +169,18 @@ impl Cells {
 
     /// An empty picture for so many columns and rows.
     pub fn picture(&self, n_columns: usize, n_rows: usize) -> Result<Picture> {
+        let [width, height] = self.size(n_columns, n_rows);
+        Picture::new(width, height, self.layout.background)
+    }
+
+    /// Width and height of that picture.
+    pub fn size(&self, n_columns: usize, n_rows: usize) -> [usize; 2] {
         let side = |cell: usize, n: usize| {
             let pitch = cell.saturating_add(self.layout.padding);
             pitch.saturating_mul(n).saturating_add(self.layout.padding)
         };
         let height = side(self.cell[1], n_rows).saturating_add(self.header);
-        Picture::new(side(self.cell[0], n_columns), height, self.layout.background)
+        [side(self.cell[0], n_columns), height]
     }
 
     /// The left edge and the width of a column.

@@ -7,7 +7,7 @@ use super::{Progress, SamplerConfig, draws_noise, sample};
 use crate::denoiser::Denoiser;
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::noise::{GivenNoise, SeededNoise};
+use crate::noise::{GivenNoise, NoisingNoise, SeededNoise};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::Step;
 
@@ -31,6 +31,13 @@ pub enum Start {
         /// walk draws none.
         z: Vec<Images>,
     },
+    /// From given images, with the noise of the steps from the streams of a seed.
+    Noised {
+        /// Images at the noise level of the walk's first step, `[N, C, H, W]`.
+        x_t: Images,
+        /// The seed. Step k draws from draw k + 1 of [`Purpose::Noising`](crate::noise::Purpose).
+        seed: u64,
+    },
 }
 
 impl Start {
@@ -38,7 +45,7 @@ impl Start {
     pub fn count(&self) -> usize {
         match self {
             Start::Seed { count, .. } => *count,
-            Start::Given { x_t, .. } => x_t.len(),
+            Start::Given { x_t, .. } | Start::Noised { x_t, .. } => x_t.len(),
         }
     }
 }
@@ -62,8 +69,11 @@ pub fn generate(
         return Err(Error::invalid("batch size", "0 found; expected at least 1"));
     }
     check_noise(start, walk, config)?;
-    let mut all: Option<Images> = None;
     let count = start.count();
+    if count == 0 {
+        return Err(Error::invalid("count", "0 found; expected at least 1"));
+    }
+    let mut all: Option<Images> = None;
     for first in (0..count).step_by(batch_size) {
         let n = batch_size.min(count - first);
         let observer = &mut |progress: Progress<'_>| observer(first, progress);
@@ -78,13 +88,19 @@ pub fn generate(
                 let x = x_t.slice(first..first + n);
                 sample(denoiser, schedule, walk, config, x, &noise, observer)?
             }
+            Start::Noised { x_t, seed } => {
+                let noise = NoisingNoise { seed: *seed, first_image: first as u64 };
+                let x = x_t.slice(first..first + n);
+                sample(denoiser, schedule, walk, config, x, &noise, observer)?
+            }
         };
         match &mut all {
-            None => all = Some(images),
+            // Room for all at once: growing would hold most images twice.
+            None => all = Some(images.with_room_for(count)?),
             Some(all) => all.append(&images)?,
         }
     }
-    all.ok_or_else(|| Error::invalid("count", "0 images asked for; expected at least 1"))
+    Ok(all.expect("there is at least one batch"))
 }
 
 fn check_noise(start: &Start, walk: &[Step], config: SamplerConfig) -> Result<()> {

@@ -88,15 +88,9 @@ pub fn sample(
     observer: &mut dyn FnMut(Progress<'_>) -> Result<()>,
 ) -> Result<Images> {
     check_walk(walk, schedule)?;
+    let updates = updates(schedule, walk, config.method)?;
     let mut x0_hat = Images::zeros(x.shape());
-    for (step_index, &step) in walk.iter().enumerate() {
-        let update = match config.method {
-            Method::Ddim { eta } => ddim::update(schedule, step, eta)?,
-            Method::Ddpm { variance, final_noise } => {
-                let is_last = step_index + 1 == walk.len();
-                ddpm::update(schedule, step, variance, final_noise || !is_last)
-            }
-        };
+    for (step_index, (&step, update)) in walk.iter().zip(&updates).enumerate() {
         let predicted = denoiser.predict(&x, &vec![step.t; x.len()])?;
         let splitter =
             Splitter::new(schedule.alpha_bar(step.t), denoiser.prediction(), config.clip);
@@ -107,6 +101,18 @@ pub fn sample(
         observer(Progress { step_index, n_steps, step, x: &x, x0_hat: &x0_hat })?;
     }
     Ok(x)
+}
+
+/// The updates of all steps: what does not fit shows before the first step, not after an hour.
+fn updates(schedule: &NoiseSchedule, walk: &[Step], method: Method) -> Result<Vec<Update>> {
+    let update = |(step_index, &step)| match method {
+        Method::Ddim { eta } => ddim::update(schedule, step, eta),
+        Method::Ddpm { variance, final_noise } => {
+            let is_last = step_index + 1 == walk.len();
+            Ok(ddpm::update(schedule, step, variance, final_noise || !is_last))
+        }
+    };
+    walk.iter().enumerate().map(update).collect()
 }
 
 /// An observer that watches nothing.

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The metadata key of checkpoints.
-pub const METADATA_KEY: &str = "kao.checkpoint";
+pub const METADATA_KEY: &str = crate::model::CHECKPOINT_METADATA_KEY;
 
 const WEIGHTS: &str = "weights.";
 const EMA: &str = "ema.";
@@ -31,10 +31,18 @@ pub struct Position {
     pub n_steps: u64,
     /// Pictures seen.
     pub n_images: u64,
+    /// Whether the validation and the sample grid that are due at this step are done. They are not
+    /// when the run was stopped in the middle of them; a resumed run begins with them then.
+    #[serde(default = "looked_by_default")]
+    pub looked: bool,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
     /// What the pictures are: see [`Folder::fingerprint`](crate::dataset::Folder::fingerprint).
     pub data_fingerprint: String,
+}
+
+fn looked_by_default() -> bool {
+    true
 }
 
 /// A run at rest.

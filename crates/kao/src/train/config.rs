@@ -146,11 +146,20 @@ impl TrainConfig {
     /// When the file cannot be read, or holds an unknown or impossible entry.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        toml::from_str(&text).map_err(|error| {
+        let config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
             let message = error.message().replace('\n', " ");
+            // Types are Rust's in these messages; users of a TOML file know none of them.
+            let message = message
+                .replace("expected u64", "expected a whole number")
+                .replace("expected usize", "expected a whole number")
+                .replace("expected f64", "expected a number")
+                .replace("expected struct UNetConfig", "expected a table [model]")
+                .replace("expected struct ScheduleConfig", "expected a table [schedule]");
             Error::malformed(path, format!("line {line}: {message}"))
-        })
+        })?;
+        config.validate().map_err(|error| Error::malformed(path, error))?;
+        Ok(config)
     }
 
     /// The configuration as TOML.

@@ -13,6 +13,6 @@ mod run_dir;
 mod validation;
 
 pub use config::{Preset, TrainConfig};
-pub use run::{Event, Outcome, StepReport, train};
-pub use run_dir::{CONFIG_FILE, RunDir};
+pub use run::{Event, Outcome, SAMPLE_COLUMNS, StepReport, train};
+pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
 pub use validation::Validation;

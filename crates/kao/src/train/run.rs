@@ -29,6 +29,9 @@ use std::time::Instant;
 /// Noise of the sample grids: the same in every grid of every run.
 const SAMPLE_SEED: u64 = 999;
 
+/// Columns of the sample grids.
+pub const SAMPLE_COLUMNS: usize = 8;
+
 /// What happens in a run, for whoever watches it.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -56,6 +59,8 @@ pub enum Event {
     },
     /// A file was written.
     Wrote(PathBuf),
+    /// Validation or a sample grid goes on. `Break` leaves it for when the run is resumed.
+    Looking,
 }
 
 /// One step of the optimizer.
@@ -89,7 +94,7 @@ pub struct Outcome {
 /// Trains as `config` says into `run_dir`, on the pictures of `folder` (of the model's shape).
 ///
 /// With `resume`, goes on from that checkpoint. `observer` is told of every event; when it answers
-/// `Break` after a step, the run saves and ends.
+/// `Break` to a step, or while the run looks at how far it is, the run saves and ends.
 ///
 /// # Errors
 /// When the configuration is impossible or contradicts the checkpoint, the pictures are not those
@@ -112,21 +117,24 @@ pub fn train(
         n_pictures: run.n_pictures,
     });
     let mut stopped_early = false;
-    while run.n_steps < config.steps {
+    if !run.looked {
+        run.look(observer)?;
+        run.save(observer)?;
+        stopped_early = !run.looked;
+    }
+    while run.n_steps < config.steps && !stopped_early {
         let report = run.step()?;
         let is_last = run.n_steps == config.steps;
         let stops = observer(Event::Step(report)).is_break();
-        if run.n_steps % config.save_every == 0 || is_last {
+        let looks = run.n_steps % config.save_every == 0 || is_last;
+        run.looked = !looks;
+        if looks && !stops {
             run.look(observer)?;
         }
-        if run.n_steps % config.save_every == 0 || is_last || stops {
-            let path = run.save()?;
-            let _ = observer(Event::Wrote(path));
+        if looks || stops {
+            run.save(observer)?;
         }
-        if stops && !is_last {
-            stopped_early = true;
-            break;
-        }
+        stopped_early = stops || !run.looked;
     }
     let best_validation_loss = run.best_validation_loss;
     Ok(Outcome { n_steps: run.n_steps, best_validation_loss, stopped_early })
@@ -148,6 +156,8 @@ struct Run<'a> {
     n_pictures: [usize; 3],
     best_validation_loss: Option<f64>,
     data_fingerprint: String,
+    /// Whether what is due at this step besides training is done.
+    looked: bool,
     last_checkpoint: Option<PathBuf>,
     /// Sums since the last line of the log: losses, steps, seconds.
     since_log: (f64, u64, f64),
@@ -164,6 +174,11 @@ impl<'a> Run<'a> {
         let device = device.clone().autodiff();
         let schedule = NoiseSchedule::new(config.schedule)?;
         let split = folder.split(&SplitConfig::default())?;
+        if split.train.is_empty() {
+            let problem = "all of its pictures fall into the validation and test sets";
+            return Err(Error::malformed(&config.data, problem)
+                .with_hint("add pictures: which set one falls into is decided by what it shows"));
+        }
         let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
         let data_fingerprint = folder.fingerprint();
 
@@ -210,6 +225,7 @@ impl<'a> Run<'a> {
             n_steps: position.as_ref().map_or(0, |position| position.n_steps),
             n_images: position.as_ref().map_or(0, |position| position.n_images),
             n_pictures,
+            looked: position.as_ref().is_none_or(|position| position.looked),
             best_validation_loss: position.and_then(|position| position.best_validation_loss),
             data_fingerprint,
             last_checkpoint: None,
@@ -321,13 +337,33 @@ impl<'a> Run<'a> {
         self.run_dir.log(&json!(line))
     }
 
-    /// Validates, keeps the model to sample from, and draws a grid.
+    /// Validates, keeps the model to sample from, and draws a grid, unless the observer breaks it
+    /// off: then all of it is still to be done.
     fn look(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
+        let before = self.best_validation_loss;
+        match self.look_through(observer) {
+            Ok(()) => self.looked = true,
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => {
+                self.best_validation_loss = before;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// As [`look`](Self::look), with an error when it is broken off.
+    fn look_through(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
         let config = self.config;
+        let goes_on = |observer: &mut dyn FnMut(Event) -> ControlFlow<()>| match observer(Event::Looking) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(Error::interrupted()),
+        };
         let model = self.averaged()?;
         let mut is_best = true;
         if let Some(validation) = &self.validation {
-            let loss = validation.loss(&model.network, config.micro_batch_size)?;
+            let loss = validation.loss(&model.network, config.micro_batch_size, &mut || {
+                goes_on(observer)
+            })?;
             is_best = self.best_validation_loss.is_none_or(|best| loss < best);
             if is_best {
                 self.best_validation_loss = Some(loss);
@@ -341,7 +377,7 @@ impl<'a> Run<'a> {
             let _ = observer(Event::Wrote(path));
         }
         if config.sample_count > 0 {
-            let path = self.draw(&model)?;
+            let path = self.draw(&model, &mut || goes_on(observer))?;
             let _ = observer(Event::Wrote(path));
         }
         Ok(())
@@ -370,7 +406,7 @@ impl<'a> Run<'a> {
         Model::new(config, unet, device)
     }
 
-    fn draw(&self, model: &Model) -> Result<PathBuf> {
+    fn draw(&self, model: &Model, watcher: &mut dyn FnMut() -> Result<()>) -> Result<PathBuf> {
         let config = self.config;
         let n_timesteps = self.schedule.n_timesteps();
         let walk = walk(Spacing::Trailing, config.sample_steps, n_timesteps, End::Clean)?;
@@ -387,10 +423,10 @@ impl<'a> Run<'a> {
             sampler,
             &start,
             config.micro_batch_size,
-            &mut |_, _| Ok(()),
+            &mut |_, _| watcher(),
         )?;
         let path = self.run_dir.sample(self.n_steps);
-        let picture = render::grid(&images, 8, &Layout::default())?;
+        let picture = render::grid(&images, SAMPLE_COLUMNS, &Layout::default())?;
         let texts = [
             ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("step", self.n_steps.to_string()),
@@ -401,11 +437,12 @@ impl<'a> Run<'a> {
         Ok(path)
     }
 
-    fn save(&mut self) -> Result<PathBuf> {
+    fn save(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
         let position = Position {
             config: self.config.clone(),
             n_steps: self.n_steps,
             n_images: self.n_images,
+            looked: self.looked,
             best_validation_loss: self.best_validation_loss,
             data_fingerprint: self.data_fingerprint.clone(),
         };
@@ -417,7 +454,8 @@ impl<'a> Run<'a> {
             self.averaged()?.save(self.run_dir.model(), StoreAs::F32)?;
         }
         self.last_checkpoint = Some(path.clone());
-        Ok(path)
+        let _ = observer(Event::Wrote(path));
+        Ok(())
     }
 }
 

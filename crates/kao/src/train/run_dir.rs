@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// The configuration that a run really used.
 pub const CONFIG_FILE: &str = "config.toml";
-const CHECKPOINTS: &str = "checkpoints";
+/// The folder of checkpoints in a run directory.
+pub const CHECKPOINTS: &str = "checkpoints";
 const SAMPLES: &str = "samples";
 const LOGS: &str = "logs";
 const LOG_FILE: &str = "log.jsonl";

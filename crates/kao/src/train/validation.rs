@@ -35,14 +35,21 @@ impl Validation {
         Ok(Validation { batch })
     }
 
-    /// The mean squared error of `denoiser`, `batch_size` images at a time.
+    /// The mean squared error of `denoiser`, `batch_size` images at a time. `watcher` is asked before
+    /// each batch whether to go on.
     ///
     /// # Errors
-    /// When the denoiser fails.
-    pub fn loss(&self, denoiser: &dyn Denoiser, batch_size: usize) -> Result<f64> {
+    /// When the denoiser fails, or the watcher ends it.
+    pub fn loss(
+        &self,
+        denoiser: &dyn Denoiser,
+        batch_size: usize,
+        watcher: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<f64> {
         let NoisyBatch { x_t, timesteps, target } = &self.batch;
         let mut sum = 0.0;
         for first in (0..x_t.len()).step_by(batch_size.max(1)) {
+            watcher()?;
             let range = first..(first + batch_size.max(1)).min(x_t.len());
             let predicted = denoiser.predict(&x_t.slice(range.clone()), &timesteps[range.clone()])?;
             let target = target.slice(range);

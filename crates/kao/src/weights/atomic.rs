@@ -20,36 +20,58 @@ pub fn atomic_write<T>(
 ) -> Result<T> {
     let path = path.as_ref();
     let refused = |source| Error::io("write", path, source);
-    if path.is_dir() {
-        return Err(refused(io::ErrorKind::IsADirectory.into()));
-    }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    if !folder.is_dir() {
-        return Err(refused(io::ErrorKind::NotFound.into()).with_hint(format!(
-            "the folder `{}` does not exist: create it first",
-            folder.display()
-        )));
-    }
-
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".kao-").suffix(".tmp");
-    // Temporary files are private by default; this one becomes an ordinary file, so it gets the
-    // permissions of one (which the user's umask narrows).
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder.tempfile_in(folder).map_err(refused)?;
-
+    let temporary = temporary_beside(path)?;
     let mut writer = BufWriter::with_capacity(1 << 18, temporary.as_file());
     let value = write(&mut writer).map_err(refused)?;
     writer.flush().map_err(refused)?;
     drop(writer);
     temporary.as_file().sync_all().map_err(refused)?;
     temporary.persist(path).map_err(|failed| refused(failed.error))?;
-    sync_folder(folder).map_err(refused)?;
+    sync_folder(folder_of(path)).map_err(refused)?;
     Ok(value)
+}
+
+/// Makes sure, before long work, that [`atomic_write`] can write `path` after it: creates the
+/// folders above it where they do not exist, and tries a temporary file there.
+///
+/// # Errors
+/// When `path` is a folder, or the file system refuses.
+pub fn prepare_path(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    let folder = folder_of(path);
+    std::fs::create_dir_all(folder).map_err(|source| Error::io("create", folder, source))?;
+    temporary_beside(path).map(|_| ())
+}
+
+/// An empty file beside `path` that goes away unless it is renamed.
+fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
+    let refused = |source| Error::io("write", path, source);
+    if path.is_dir() {
+        return Err(refused(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")));
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        let words = format!("there is no folder `{}`", folder.display());
+        return Err(refused(io::Error::new(io::ErrorKind::NotFound, words)));
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".kao-").suffix(".tmp");
+    // Temporary files are private by default; this one becomes an ordinary file, so it gets the
+    // permissions of one (which the user's umask narrows).
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // The operating system's own words: those of the library name the temporary file.
+    builder.tempfile_in(folder).map_err(|error| match error.raw_os_error() {
+        Some(code) => refused(io::Error::from_raw_os_error(code)),
+        None => refused(error),
+    })
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 /// Makes a rename in `folder` survive a power cut. Only Unix lets a folder be synced.
@@ -84,10 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_named_in_the_hint() {
+    fn a_missing_folder_is_named_and_can_be_made() {
         let folder = tempfile::tempdir().unwrap();
-        let error = atomic_write(folder.path().join("no/model"), |_| Ok(())).unwrap_err();
-        assert!(error.hint().unwrap().contains("no` does not exist"), "{error}");
+        let path = folder.path().join("no/such/model");
+        let error = atomic_write(&path, |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("there is no folder"), "{error}");
+        prepare_path(&path).unwrap();
+        assert_eq!(names(path.parent().unwrap()), [""; 0]);
+        atomic_write(&path, |_| Ok(())).unwrap();
+        prepare_path(&path).unwrap();
+        assert!(prepare_path(path.join("below a file")).is_err());
+        assert!(prepare_path(folder.path()).is_err());
         assert!(atomic_write(folder.path(), |_| Ok(())).is_err());
         assert!(atomic_write("/", |_| Ok(())).is_err());
     }

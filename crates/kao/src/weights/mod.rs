@@ -19,7 +19,7 @@ mod tensor;
 mod torch_tensor;
 
 pub use self::safetensors::{StoreAs, write_safetensors};
-pub use atomic::atomic_write;
+pub use atomic::{atomic_write, prepare_path};
 pub use file::{Contents, Format, Metadata, WeightsFile, peek, read};
 pub use report::{LoadReport, Missing, WrongShape};
 pub use tensor::{Dtype, HostTensor, NamedTensors, TensorInfo, TensorView};

@@ -1,0 +1,53 @@
+//! Where results go, looked at before the work that makes them.
+
+use kao::{Error, Result, weights};
+use std::path::{Component, Path, PathBuf};
+
+/// Makes sure that the file of `flag` can be written: folders above it are created.
+pub fn file(path: &Path) -> Result<()> {
+    weights::prepare_path(path)
+}
+
+/// Makes sure that a folder of results can be at `path`: that no file is there.
+pub fn folder(path: &Path) -> Result<()> {
+    // The folder itself is created by whoever fills it.
+    match path.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(there) if !there.is_dir() => {
+            Err(Error::malformed(there, "a file, where a folder is expected"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses two flags that name one file, of which the later would overwrite the earlier.
+pub fn distinct(flags: &[(&str, Option<&Path>)]) -> Result<()> {
+    let named: Vec<(&str, PathBuf)> =
+        flags.iter().filter_map(|(flag, path)| Some((*flag, resolved((*path)?)))).collect();
+    for (index, (flag, path)) in named.iter().enumerate() {
+        if let Some((other, _)) = named[..index].iter().find(|(_, other)| other == path) {
+            let problem = format!("names the file of {other}; expected another");
+            return Err(Error::invalid(*flag, problem));
+        }
+    }
+    Ok(())
+}
+
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).map_or_else(
+        |_| path.to_path_buf(),
+        |path| path.components().filter(|part| *part != Component::CurDir).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_for_two_flags_is_refused() {
+        let [a, also_a, b] = ["no/a.png", "./no/a.png", "no/b.png"].map(Path::new);
+        assert!(distinct(&[("--out", Some(a)), ("--strip", Some(b)), ("--noise", None)]).is_ok());
+        let error = distinct(&[("--out", Some(a)), ("--strip", Some(also_a))]).unwrap_err();
+        assert_eq!(error.to_string(), "--strip: names the file of --out; expected another");
+    }
+}

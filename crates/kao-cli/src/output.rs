@@ -1,0 +1,55 @@
+//! What the program says: results on standard output, words on standard error.
+//!
+//! Unlike `println!`, nothing here panics when a stream is closed or full.
+
+use kao::{Error, Result};
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// A line of results on standard output. Where nobody reads any more (`kao info x | head -1`), it
+/// goes nowhere.
+pub fn result(line: impl Display) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A line on standard error, for people. Where it cannot be written, nobody misses it.
+pub fn note(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// `text` in one line, and without what a terminal would take for commands: names in files from
+/// strangers may hold anything.
+pub fn one_line(text: &str) -> String {
+    let escape = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// `1 picture`, `2 pictures`.
+pub fn counted(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_not_obeyed() {
+        assert_eq!(one_line("a\n\u{1b}[2J顔"), "a\\n\\u{1b}[2J顔");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([counted(1, "step"), counted(0, "step")], ["1 step", "0 steps"]);
+    }
+}

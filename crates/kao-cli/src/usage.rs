@@ -1,0 +1,120 @@
+//! Wrong usage told the way every other failure is: one `error:` line, a `hint:` line, the flag
+//! named as it is typed.
+
+use crate::output::{note, one_line};
+use clap::error::ErrorKind as ClapErrorKind;
+use kao::{Error, ErrorKind};
+use std::process::ExitCode;
+
+/// Tells what the argument parser has to say, which may be the help that was asked for.
+pub fn tell_parser(error: &clap::Error) -> ExitCode {
+    use ClapErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    match error.kind() {
+        DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nothing is lost where nobody reads.
+            let _ = error.print();
+        }
+        _ => {
+            let (problem, hint) = plain(&error.render().to_string());
+            note(format!("error: {}", one_line(&problem)));
+            note(format!("hint: {}", one_line(&hint)));
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Tells what failed in `command`, and the exit code for it.
+pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
+    let error = error.renamed(|what| flag(what, command?));
+    note(format!("error: {}", one_line(&error.to_string())));
+    if let Some(hint) = error.hint() {
+        note(format!("hint: {}", one_line(hint)));
+    }
+    match error.kind() {
+        ErrorKind::Invalid { .. } => ExitCode::from(2),
+        ErrorKind::Interrupted => ExitCode::from(130),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// The flag of `command` that stands for what the library calls `name`: `--batch-size` for
+/// `batch size`.
+fn flag(name: &str, command: &clap::Command) -> Option<String> {
+    let long = name.replace([' ', '_'], "-");
+    let is_it = |argument: &&clap::Arg| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(&long) || aliases.contains(&long.as_str())
+    };
+    let argument = command.get_arguments().find(is_it)?;
+    Some(format!("--{}", argument.get_long()?))
+}
+
+/// The parser's message of several paragraphs as a problem and a hint.
+fn plain(message: &str) -> (String, String) {
+    // The standard library's words for numbers that are none.
+    const WORDS: [(&str, &str); 6] = [
+        ("invalid digit found in string", "expected a whole number"),
+        ("cannot parse integer from empty string", "expected a whole number"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("number too small to fit in target type", "the number is too small"),
+        ("invalid float literal", "expected a number"),
+        ("cannot parse float from empty string", "expected a number"),
+    ];
+    let joined = |paragraph: &str| {
+        let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
+        lines.join(" ")
+    };
+    let mut paragraphs = message.split("\n\n");
+    let mut problem = joined(paragraphs.next().unwrap_or_default());
+    for (theirs, ours) in WORDS {
+        problem = problem.replace(theirs, ours);
+    }
+    let problem = problem.strip_prefix("error: ").unwrap_or(&problem).to_owned();
+    let mut hint = "give --help to see what can be given".to_owned();
+    for paragraph in paragraphs {
+        if let Some(tip) = paragraph.trim().strip_prefix("tip: ") {
+            hint = joined(tip);
+        }
+        if let Some(usage) = paragraph.trim().strip_prefix("Usage: ") {
+            let command: Vec<&str> = usage
+                .split_whitespace()
+                .take_while(|word| word.starts_with(char::is_lowercase))
+                .collect();
+            if hint.starts_with("give --help") && !command.is_empty() {
+                hint = format!("`{} --help` tells what can be given", command.join(" "));
+            }
+        }
+    }
+    (problem, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parsers_paragraphs_become_two_lines() {
+        let (problem, hint) = plain(
+            "error: the following required arguments were not provided:\n  --out <RUN_DIR>\n\n\
+             Usage: kao train --out <RUN_DIR>\n\nFor more information, try '--help'.\n",
+        );
+        assert_eq!(problem, "the following required arguments were not provided: --out <RUN_DIR>");
+        assert_eq!(hint, "`kao train --help` tells what can be given");
+        let (problem, hint) = plain(
+            "error: unexpected argument '--stes' found\n\n  tip: a similar argument exists: \
+             '--steps'\n\nUsage: kao sample [OPTIONS]\n",
+        );
+        assert_eq!(problem, "unexpected argument '--stes' found");
+        assert_eq!(hint, "a similar argument exists: '--steps'");
+    }
+
+    #[test]
+    fn flags_are_found_by_plain_names() {
+        let command = clap::Command::new("x")
+            .arg(clap::Arg::new("a").long("batch-size"))
+            .arg(clap::Arg::new("b").long("ema-halflife").alias("ema-halflife-images"));
+        assert_eq!(flag("batch size", &command).as_deref(), Some("--batch-size"));
+        assert_eq!(flag("ema_halflife_images", &command).as_deref(), Some("--ema-halflife"));
+        assert_eq!(flag("walk", &command), None);
+    }
+}
