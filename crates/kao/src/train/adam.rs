@@ -5,7 +5,7 @@
 //! are moved out of the network and back, not copied.
 
 use crate::unet::UNet;
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use kao_kernels::{AdamStep, adam_step, ema_update};
 
@@ -44,7 +44,7 @@ impl OptimizerState {
     ) -> UNet {
         self.n_steps += 1;
         let settings = AdamStep { step: self.n_steps, ..settings };
-        unet.map(&mut Update { state: self, gradients, settings, ema_decay, index: 0 })
+        unet.map_parameters(&mut Update { state: self, gradients, settings, ema_decay, index: 0 })
     }
 }
 
@@ -72,7 +72,11 @@ impl ModuleMapper for Update<'_> {
             &mut first[index],
             &mut second[index],
         );
-        ema_update(self.ema_decay, &mut ema[index], &values);
+        match self.ema_decay {
+            // The update moves the average by a rounded difference.
+            0.0 => ema[index].copy_from_slice(&values),
+            decay => ema_update(decay, &mut ema[index], &values),
+        }
         let tensor = Tensor::from_data(TensorData::new(values, shape), &device).require_grad();
         Param::from_mapped_value(id, tensor, mapper)
     }

@@ -1,7 +1,7 @@
 //! Single-head self-attention over the pixels, as a residual.
 
-use super::layers::{GroupNorm, Initializer, Linear};
-use super::ops::{self, Prologue};
+use super::layers::{GroupNorm, Initializer, Linear, Preparation};
+use super::ops::{self, AttentionLayers};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -24,10 +24,13 @@ impl Attention {
 
     /// `[N, H, W, C]` to the same.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let prologue = Prologue { norm: &self.norm, activation: None, dropout: None };
-        let h = ops::group_norm(x.clone(), prologue);
-        let [q, k, v] =
-            [&self.q, &self.k, &self.v].map(|layer| ops::conv1x1(h.clone().into(), layer, None));
-        ops::conv1x1(ops::attention(q, k, v).into(), &self.proj, Some(x))
+        let Attention { norm, q, k, v, proj } = self;
+        ops::attention(x, AttentionLayers { norm, q, k, v, proj })
+    }
+
+    /// See `UNet::prepared`.
+    pub(super) fn prepare(&mut self, preparation: Preparation) {
+        let Attention { q, k, v, proj, .. } = self;
+        [q, k, v, proj].into_iter().for_each(|layer| layer.prepare(preparation));
     }
 }

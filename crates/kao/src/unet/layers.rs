@@ -6,6 +6,8 @@
 use crate::noise::{Purpose, Stream};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use kao_kernels::{PreparedConv1x1, PreparedConv3x3, PreparedConv3x3Stride2};
+use std::sync::Arc;
 
 /// Draws initial values: PyTorch's default for convolutions and linear layers, uniform within
 /// ±1/√(fan in), weights and biases alike; each parameter from a stream of its own.
@@ -42,7 +44,29 @@ pub struct Conv3x3 {
     pub weight: Param<Tensor<4>>,
     /// `[C_out]`.
     pub bias: Param<Tensor<1>>,
+    /// The weights as the kernels want them; see `UNet::prepared`.
+    #[module(skip)]
+    pub(super) prepared: Option<PreparedConv>,
 }
+
+/// Weights of a [`Conv3x3`] that were prepared for what it is used for.
+#[derive(Clone, Debug)]
+pub(super) enum PreparedConv {
+    /// Stride 1.
+    Keeping(Arc<PreparedConv3x3>),
+    /// Stride 2.
+    Halving(Arc<PreparedConv3x3Stride2>),
+}
+
+/// Whether prepared weights are wanted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Preparation {
+    Make,
+    Drop,
+}
+
+/// Weights of a [`Linear`], prepared.
+pub(super) type PreparedMatrix = Arc<PreparedConv1x1>;
 
 impl Conv3x3 {
     pub(super) fn init(c_in: usize, c_out: usize, init: &mut Initializer<'_>) -> Self {
@@ -50,7 +74,26 @@ impl Conv3x3 {
         Conv3x3 {
             weight: init.uniform([3, 3, c_in, c_out], fan_in),
             bias: init.uniform([c_out], fan_in),
+            prepared: None,
         }
+    }
+
+    /// For use at stride 1.
+    pub(super) fn prepare(&mut self, preparation: Preparation) {
+        self.prepared = (preparation == Preparation::Make).then(|| {
+            let [_, _, c_in, c_out] = self.weight.dims();
+            let weight = host_values(&self.weight);
+            PreparedConv::Keeping(Arc::new(PreparedConv3x3::new(&weight, c_in, c_out)))
+        });
+    }
+
+    /// For use at stride 2.
+    pub(super) fn prepare_halving(&mut self, preparation: Preparation) {
+        self.prepared = (preparation == Preparation::Make).then(|| {
+            let [_, _, c_in, c_out] = self.weight.dims();
+            let weight = host_values(&self.weight);
+            PreparedConv::Halving(Arc::new(PreparedConv3x3Stride2::new(&weight, c_in, c_out)))
+        });
     }
 }
 
@@ -61,11 +104,25 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[C_out]`.
     pub bias: Param<Tensor<1>>,
+    /// The weights as the kernels want them; see `UNet::prepared`.
+    #[module(skip)]
+    pub(super) prepared: Option<PreparedMatrix>,
 }
 
 impl Linear {
     pub(super) fn init(c_in: usize, c_out: usize, init: &mut Initializer<'_>) -> Self {
-        Linear { weight: init.uniform([c_in, c_out], c_in), bias: init.uniform([c_out], c_in) }
+        Linear {
+            weight: init.uniform([c_in, c_out], c_in),
+            bias: init.uniform([c_out], c_in),
+            prepared: None,
+        }
+    }
+
+    pub(super) fn prepare(&mut self, preparation: Preparation) {
+        self.prepared = (preparation == Preparation::Make).then(|| {
+            let [c_in, c_out] = self.weight.dims();
+            Arc::new(PreparedConv1x1::new(&host_values(&self.weight), c_in, c_out))
+        });
     }
 }
 
@@ -82,4 +139,8 @@ impl GroupNorm {
     pub(super) fn init(width: usize, init: &mut Initializer<'_>) -> Self {
         GroupNorm { gamma: init.filled(1.0, width), beta: init.filled(0.0, width) }
     }
+}
+
+fn host_values<const D: usize>(weight: &Param<Tensor<D>>) -> Vec<f32> {
+    weight.val().into_data().try_into_vec().expect("parameters are f32")
 }

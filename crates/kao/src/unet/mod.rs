@@ -21,11 +21,11 @@ pub(crate) use network::to_device;
 pub use parameters::ParameterSpec;
 
 use crate::error::Result;
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper};
 use burn::tensor::{Device, Tensor};
 use config::Layer;
-use layers::{Conv3x3, GroupNorm, Initializer};
-use ops::{Addends, Dropout, Features, Prologue};
+use layers::{Conv3x3, GroupNorm, Initializer, Preparation};
+use ops::{Dropout, Features, Prologue};
 use residual_block::ResidualBlock;
 use time_embedding::TimeEmbedding;
 
@@ -106,7 +106,7 @@ impl UNet {
         let time = self.time_embedding.forward(timesteps, &x.device());
         let time = ops::activation(time, activation);
 
-        let mut h = ops::conv3x3(x.into(), None, &self.head, Addends::default());
+        let mut h = ops::conv3x3(x, None, &self.head);
         let mut skips = vec![h.clone()];
         for stage in &self.down {
             h = match stage {
@@ -127,9 +127,47 @@ impl UNet {
                 Stage::Resample(conv) => ops::upsample(h, conv),
             };
         }
-        let prologue =
-            Prologue { norm: &self.tail_norm, activation: Some(activation), dropout: None };
-        ops::conv3x3(h.into(), Some(prologue), &self.tail, Addends::default())
+        ops::conv3x3(h, Some(Prologue { norm: &self.tail_norm, activation }), &self.tail)
+    }
+
+    /// The same network, its weights also in the form that the CPU kernels multiply with, so that
+    /// they are not brought into it for every pass: for sampling. It takes four times their memory,
+    /// and lasts until the parameters change. On devices without kernels nothing changes.
+    #[must_use]
+    pub fn prepared(mut self) -> Self {
+        if !ops::has_kernels(&self.head.bias.val().device()) {
+            return self;
+        }
+        self.prepare(Preparation::Make);
+        self
+    }
+
+    /// Changes parameters.
+    pub(crate) fn map_parameters(mut self, mapper: &mut impl ModuleMapper) -> Self {
+        // What was prepared is of the old ones.
+        self.prepare(Preparation::Drop);
+        self.map(mapper)
+    }
+
+    fn prepare(&mut self, preparation: Preparation) {
+        self.time_embedding.prepare(preparation);
+        self.head.prepare(preparation);
+        for stage in &mut self.down {
+            match stage {
+                Stage::Block(block) => block.prepare(preparation),
+                Stage::Resample(conv) => conv.prepare_halving(preparation),
+            }
+        }
+        for block in &mut self.middle {
+            block.prepare(preparation);
+        }
+        for stage in &mut self.up {
+            match stage {
+                Stage::Block(block) => block.prepare(preparation),
+                Stage::Resample(conv) => conv.prepare(preparation),
+            }
+        }
+        self.tail.prepare(preparation);
     }
 }
 

@@ -15,9 +15,10 @@ pub struct Network {
 }
 
 impl Network {
-    /// Wraps `unet`, whose parameters are on `device`.
+    /// Wraps `unet`, whose parameters are on `device`; they are prepared for the CPU kernels where
+    /// those run it.
     pub fn new(unet: UNet, prediction: Prediction, device: Device) -> Self {
-        Network { unet, prediction, device }
+        Network { unet: unet.prepared(), prediction, device }
     }
 
     /// The network within.

@@ -154,7 +154,7 @@ impl UNet {
 
     /// Replaces the values of every parameter, given as [`values`](Self::values) gives them.
     pub fn with_values(self, values: Vec<Vec<f32>>) -> Self {
-        self.map(&mut Replacement(values.into_iter()))
+        self.map_parameters(&mut Replacement(values.into_iter()))
     }
 }
 

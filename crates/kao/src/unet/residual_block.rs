@@ -2,8 +2,8 @@
 
 use super::attention::Attention;
 use super::config::Activation;
-use super::layers::{Conv3x3, GroupNorm, Initializer, Linear};
-use super::ops::{self, Addends, Dropout, Features, Prologue};
+use super::layers::{Conv3x3, GroupNorm, Initializer, Linear, Preparation};
+use super::ops::{self, Dropout, Features, ResidualLayers};
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -44,28 +44,28 @@ impl ResidualBlock {
     /// `x` of `[N, H, W, C_in]` to `[N, H, W, C_out]`; `time` is the activated time embedding,
     /// `[N, 4·ch]`.
     pub fn forward(&self, x: Features, time: Tensor<2>, dropout: Option<Dropout>) -> Tensor<4> {
-        let normalized =
-            |norm, dropout| Some(Prologue { norm, activation: Some(self.activation), dropout });
-        let image_bias = Some(ops::linear(time, &self.time));
-        let h = ops::conv3x3(
-            x.clone(),
-            normalized(&self.norm1, None),
-            &self.conv1,
-            Addends { image_bias, residual: None },
-        );
-        let residual = Some(match &self.shortcut {
-            Some(shortcut) => ops::conv1x1(x, shortcut, None),
-            None => x.joined(),
-        });
-        let h = ops::conv3x3(
-            h.into(),
-            normalized(&self.norm2, dropout),
-            &self.conv2,
-            Addends { image_bias: None, residual },
-        );
+        let image_bias = ops::linear(time, &self.time);
+        let layers = ResidualLayers {
+            norm1: &self.norm1,
+            conv1: &self.conv1,
+            norm2: &self.norm2,
+            conv2: &self.conv2,
+            shortcut: self.shortcut.as_ref(),
+            activation: self.activation,
+        };
+        let h = ops::residual_block(x, image_bias, layers, dropout);
         match &self.attention {
             Some(attention) => attention.forward(h),
             None => h,
         }
+    }
+
+    /// See `UNet::prepared`.
+    pub(super) fn prepare(&mut self, preparation: Preparation) {
+        self.conv1.prepare(preparation);
+        self.time.prepare(preparation);
+        self.conv2.prepare(preparation);
+        self.shortcut.iter_mut().for_each(|layer| layer.prepare(preparation));
+        self.attention.iter_mut().for_each(|attention| attention.prepare(preparation));
     }
 }

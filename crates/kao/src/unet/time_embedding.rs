@@ -1,7 +1,7 @@
 //! The time embedding: a fixed table of sines and cosines, then two linear layers.
 
 use super::config::{Activation, UNetConfig};
-use super::layers::{Initializer, Linear};
+use super::layers::{Initializer, Linear, Preparation};
 use super::ops;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -44,6 +44,12 @@ impl TimeEmbedding {
         let rows = Tensor::from_data(TensorData::new(rows, [timesteps.len(), self.width]), device);
         let h = ops::activation(ops::linear(rows, &self.linear1), self.activation);
         ops::linear(h, &self.linear2)
+    }
+
+    /// See `UNet::prepared`.
+    pub(super) fn prepare(&mut self, preparation: Preparation) {
+        self.linear1.prepare(preparation);
+        self.linear2.prepare(preparation);
     }
 
     pub(super) fn table(&self) -> &[f32] {

@@ -1,15 +1,19 @@
 //! The operations of the network: the one place where it is decided how they are computed.
 //!
 //! Blocks call these and nothing else. Feature maps are channels-last, `[N, H, W, C]`. Each
-//! operation is as large as fusion pays (normalization, activation and dropout on the way into a
-//! convolution; biases and the residual on the way out).
+//! operation is as large as fusion pays, up to a whole block. `stock` says in Burn's own operations
+//! what they mean, and serves every device; on the CPU `cpu` computes them with Kao's kernels,
+//! unless the environment has `KAO_OPS=stock` or the call is inside [`with_stock`].
 
+mod cpu;
 mod stock;
 
 use super::config::Activation;
 use super::layers::{Conv3x3, GroupNorm, Linear};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 pub use kao_kernels::Dropout;
+use std::cell::Cell;
+use std::sync::OnceLock;
 
 /// A feature map, or two that lie side by side along the channels.
 #[derive(Clone, Debug)]
@@ -27,14 +31,6 @@ impl From<Tensor<4>> for Features {
 }
 
 impl Features {
-    /// Channels of all parts together.
-    pub fn channels(&self) -> usize {
-        match self {
-            Features::Whole(x) => x.dims()[3],
-            Features::Pair(first, second) => first.dims()[3] + second.dims()[3],
-        }
-    }
-
     /// As one tensor.
     pub fn joined(self) -> Tensor<4> {
         match self {
@@ -42,69 +38,142 @@ impl Features {
             Features::Pair(first, second) => Tensor::cat(vec![first, second], 3),
         }
     }
+
+    fn device(&self) -> Device {
+        match self {
+            Features::Whole(x) | Features::Pair(x, _) => x.device(),
+        }
+    }
 }
 
-/// Normalization over 32 groups, then the activation, then dropout.
+/// Normalization over 32 groups, then the activation.
 #[derive(Clone, Copy, Debug)]
 pub struct Prologue<'a> {
     /// Scale and shift.
     pub norm: &'a GroupNorm,
-    /// Applied after them; none in attention.
-    pub activation: Option<Activation>,
-    /// Applied last; none outside training.
-    pub dropout: Option<Dropout>,
+    /// Applied after them.
+    pub activation: Activation,
 }
 
-/// What is added to a convolution's output.
-#[derive(Clone, Debug, Default)]
-pub struct Addends {
-    /// `[N, C_out]`, the same for all pixels of an image.
-    pub image_bias: Option<Tensor<2>>,
-    /// `[N, H, W, C_out]`.
-    pub residual: Option<Tensor<4>>,
+/// The layers of a residual block.
+#[derive(Clone, Copy, Debug)]
+pub struct ResidualLayers<'a> {
+    /// Before the first convolution, and with the activation.
+    pub norm1: &'a GroupNorm,
+    /// `C_in` to `C_out`.
+    pub conv1: &'a Conv3x3,
+    /// Before the second, and with the activation and dropout.
+    pub norm2: &'a GroupNorm,
+    /// `C_out` to `C_out`.
+    pub conv2: &'a Conv3x3,
+    /// Around them, where `C_in` is not `C_out`.
+    pub shortcut: Option<&'a Linear>,
+    /// After both normalizations.
+    pub activation: Activation,
+}
+
+/// The layers of an attention block.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionLayers<'a> {
+    /// Before all else.
+    pub norm: &'a GroupNorm,
+    /// To the queries.
+    pub q: &'a Linear,
+    /// To the keys.
+    pub k: &'a Linear,
+    /// To the values.
+    pub v: &'a Linear,
+    /// After the attention.
+    pub proj: &'a Linear,
 }
 
 /// 3×3 convolution, stride 1, padding 1: `[N, H, W, C_in]` to `[N, H, W, C_out]`.
-pub fn conv3x3(
-    x: Features,
-    prologue: Option<Prologue<'_>>,
-    conv: &Conv3x3,
-    addends: Addends,
-) -> Tensor<4> {
-    stock::conv3x3(x, prologue, conv, addends)
+pub fn conv3x3(x: Tensor<4>, prologue: Option<Prologue<'_>>, conv: &Conv3x3) -> Tensor<4> {
+    match has_kernels(&x.device()) {
+        true => cpu::conv3x3(x, prologue, conv),
+        false => stock::conv3x3(x, prologue, conv),
+    }
 }
 
 /// 3×3 convolution, stride 2, padding 1: `[N, H, W, C]` to `[N, H/2, W/2, C_out]`.
 pub fn downsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
-    stock::downsample(x, conv)
+    match has_kernels(&x.device()) {
+        true => cpu::downsample(x, conv),
+        false => stock::downsample(x, conv),
+    }
 }
 
 /// Nearest ×2, then a 3×3 convolution: `[N, H, W, C]` to `[N, 2H, 2W, C_out]`.
 pub fn upsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
-    stock::upsample(x, conv)
+    match has_kernels(&x.device()) {
+        true => cpu::upsample(x, conv),
+        false => stock::upsample(x, conv),
+    }
 }
 
-/// 1×1 convolution: `[N, H, W, C_in]` to `[N, H, W, C_out]`.
-pub fn conv1x1(x: Features, conv: &Linear, residual: Option<Tensor<4>>) -> Tensor<4> {
-    stock::conv1x1(x, conv, residual)
+/// conv2(drop(act(norm2(conv1(act(norm1(x))) + `image_bias`)))) + shortcut(x): `[N, H, W, C_in]` to
+/// `[N, H, W, C_out]`; `image_bias` `[N, C_out]` is the same for all pixels of an image.
+pub fn residual_block(
+    x: Features,
+    image_bias: Tensor<2>,
+    layers: ResidualLayers<'_>,
+    dropout: Option<Dropout>,
+) -> Tensor<4> {
+    match has_kernels(&x.device()) {
+        true => cpu::residual_block(x, image_bias, layers, dropout),
+        false => stock::residual_block(x, image_bias, layers, dropout),
+    }
 }
 
-/// Normalization (with what follows it) alone: `[N, H, W, C]` to the same.
-pub fn group_norm(x: Tensor<4>, prologue: Prologue<'_>) -> Tensor<4> {
-    stock::group_norm(x, prologue)
-}
-
-/// softmax(q·kᵀ · C^-½)·v over the pixels of each image, one head; all `[N, H, W, C]`.
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    stock::attention(q, k, v)
+/// x + proj(softmax(q·kᵀ · C^-½)·v) with q, k and v from norm(x), one head over the pixels of each
+/// image: `[N, H, W, C]` to the same.
+pub fn attention(x: Tensor<4>, layers: AttentionLayers<'_>) -> Tensor<4> {
+    match has_kernels(&x.device()) {
+        true => cpu::attention(x, layers),
+        false => stock::attention(x, layers),
+    }
 }
 
 /// Fully connected layer: `[N, C_in]` to `[N, C_out]`.
 pub fn linear(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
-    stock::linear(x, layer)
+    match has_kernels(&x.device()) {
+        true => cpu::linear(x, layer),
+        false => stock::linear(x, layer),
+    }
 }
 
 /// The activation alone.
 pub fn activation(x: Tensor<2>, activation: Activation) -> Tensor<2> {
-    stock::activate(x, activation)
+    match has_kernels(&x.device()) {
+        true => cpu::activate(x, activation),
+        false => stock::activate(x, activation),
+    }
+}
+
+/// Whether what is computed on `device`, here and now, is computed by Kao's kernels.
+pub fn has_kernels(device: &Device) -> bool {
+    // Equality does not ask about gradients.
+    *device == Device::flex() && !stock_is_forced()
+}
+
+/// Calls `f`, in which this thread computes with Burn's own operations on the CPU too.
+pub fn with_stock<R>(f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCES_STOCK.set(self.0);
+        }
+    }
+    let _restore = Restore(FORCES_STOCK.replace(true));
+    f()
+}
+
+thread_local! {
+    static FORCES_STOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+fn stock_is_forced() -> bool {
+    static ENVIRONMENT: OnceLock<bool> = OnceLock::new();
+    FORCES_STOCK.get()
+        || *ENVIRONMENT.get_or_init(|| std::env::var_os("KAO_OPS").is_some_and(|v| v == "stock"))
 }

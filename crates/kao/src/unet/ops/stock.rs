@@ -1,6 +1,6 @@
 //! The operations in stock Burn, for every device: the meaning of the fast ones.
 
-use super::{Addends, Dropout, Features, Prologue};
+use super::{AttentionLayers, Dropout, Features, Prologue, ResidualLayers};
 use crate::unet::config::{Activation, NORM_GROUPS};
 use crate::unet::layers::{Conv3x3, GroupNorm, Linear};
 use burn::tensor::module::conv2d;
@@ -10,26 +10,12 @@ use kao_kernels::reference::dropout_factor;
 
 const NORM_EPSILON: f64 = 1e-5;
 
-pub(super) fn conv3x3(
-    x: Features,
-    prologue: Option<Prologue<'_>>,
-    conv: &Conv3x3,
-    addends: Addends,
-) -> Tensor<4> {
-    let x = x.joined();
+pub(super) fn conv3x3(x: Tensor<4>, prologue: Option<Prologue<'_>>, conv: &Conv3x3) -> Tensor<4> {
     let x = match prologue {
-        Some(prologue) => group_norm(x, prologue),
+        Some(Prologue { norm, activation }) => activate(group_norm(x, norm), activation),
         None => x,
     };
-    let mut y = convolve(x, conv, 1);
-    if let Some(image_bias) = addends.image_bias {
-        let [n, c] = image_bias.dims();
-        y = y + image_bias.reshape([n, 1, 1, c]);
-    }
-    match addends.residual {
-        Some(residual) => y + residual,
-        None => y,
-    }
+    convolve(x, conv, 1)
 }
 
 pub(super) fn downsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
@@ -42,20 +28,48 @@ pub(super) fn upsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
     convolve(wide.reshape([n, 2 * h, 2 * w, c]), conv, 1)
 }
 
-pub(super) fn conv1x1(x: Features, conv: &Linear, residual: Option<Tensor<4>>) -> Tensor<4> {
+pub(super) fn residual_block(
+    x: Features,
+    image_bias: Tensor<2>,
+    layers: ResidualLayers<'_>,
+    dropout: Option<Dropout>,
+) -> Tensor<4> {
+    let ResidualLayers { norm1, conv1, norm2, conv2, shortcut, activation } = layers;
     let x = x.joined();
+    let h = convolve(activate(group_norm(x.clone(), norm1), activation), conv1, 1);
+    let [n, c] = image_bias.dims();
+    let h = h + image_bias.reshape([n, 1, 1, c]);
+    let mut h = activate(group_norm(h, norm2), activation);
+    if let Some(dropout) = dropout {
+        h = h.clone() * mask(dropout, &h);
+    }
+    let around = match shortcut {
+        Some(shortcut) => conv1x1(x, shortcut),
+        None => x,
+    };
+    convolve(h, conv2, 1) + around
+}
+
+pub(super) fn attention(x: Tensor<4>, layers: AttentionLayers<'_>) -> Tensor<4> {
+    let AttentionLayers { norm, q, k, v, proj } = layers;
+    let [n, h, w, c] = x.dims();
+    let normalized = group_norm(x.clone(), norm);
+    let [q, k, v] =
+        [q, k, v].map(|layer| conv1x1(normalized.clone(), layer).reshape([n, h * w, c]));
+    let scale = (c as f64).powf(-0.5);
+    let weights = activation::softmax(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale), 2);
+    x + conv1x1(weights.matmul(v).reshape([n, h, w, c]), proj)
+}
+
+fn conv1x1(x: Tensor<4>, conv: &Linear) -> Tensor<4> {
     let [n, h, w, c] = x.dims();
     let y = linear(x.reshape([n * h * w, c]), conv);
     let c_out = y.dims()[1];
-    let y = y.reshape([n, h, w, c_out]);
-    match residual {
-        Some(residual) => y + residual,
-        None => y,
-    }
+    y.reshape([n, h, w, c_out])
 }
 
-pub(super) fn group_norm(x: Tensor<4>, prologue: Prologue<'_>) -> Tensor<4> {
-    let Prologue { norm: GroupNorm { gamma, beta }, activation, dropout } = prologue;
+fn group_norm(x: Tensor<4>, norm: &GroupNorm) -> Tensor<4> {
+    let GroupNorm { gamma, beta } = norm;
     let [n, h, w, c] = x.dims();
     // Sums over pixels first: they run along memory, and what is left is small.
     let pixels = x.clone().reshape([n, h * w, c]);
@@ -70,23 +84,7 @@ pub(super) fn group_norm(x: Tensor<4>, prologue: Prologue<'_>) -> Tensor<4> {
     let centred = pixels - mean;
     let variance = per_group((centred.clone() * centred.clone()).sum_dim(1));
     let scale = spread((variance + NORM_EPSILON).sqrt().recip()) * gamma.val().reshape([1, 1, c]);
-    let y = (centred * scale + beta.val().reshape([1, 1, c])).reshape([n, h, w, c]);
-    let y = match activation {
-        Some(activation) => activate(y, activation),
-        None => y,
-    };
-    match dropout {
-        Some(dropout) => y.clone() * mask(dropout, &y),
-        None => y,
-    }
-}
-
-pub(super) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
-    let [n, h, w, c] = q.dims();
-    let [q, k, v] = [q, k, v].map(|x| x.reshape([n, h * w, c]));
-    let scale = (c as f64).powf(-0.5);
-    let weights = activation::softmax(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale), 2);
-    weights.matmul(v).reshape([n, h, w, c])
+    (centred * scale + beta.val().reshape([1, 1, c])).reshape([n, h, w, c])
 }
 
 pub(super) fn linear(x: Tensor<2>, layer: &Linear) -> Tensor<2> {
