@@ -73,6 +73,7 @@ mod group_norm;
 mod operands;
 mod output;
 mod parallel;
+mod peak;
 pub mod reference;
 mod scratch;
 mod simd;
@@ -94,5 +95,6 @@ pub use group_norm::{
     Dropout, GroupNorm, GroupNormStats, group_norm, group_norm_backward, group_norm_stats,
 };
 pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};
+pub use peak::peak_gflops;
 pub use simd::{SimdLevel, simd_level, with_simd_level};
 pub use upsample::{upsample_nearest, upsample_nearest_backward};

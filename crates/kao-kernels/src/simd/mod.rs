@@ -77,6 +77,19 @@ pub(crate) trait Simd: Copy + 'static {
     }
 }
 
+/// Values in a vector of a level.
+pub(crate) fn lanes(level: SimdLevel) -> usize {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx512 => avx512::Avx512::LANES,
+        #[cfg(target_arch = "x86_64")]
+        SimdLevel::Avx2 => avx2::Avx2::LANES,
+        #[cfg(target_arch = "aarch64")]
+        SimdLevel::Neon => neon::Neon::LANES,
+        _ => portable::Portable::LANES,
+    }
+}
+
 /// Something that can run with any instruction set.
 pub(crate) trait Kernel {
     /// # Safety
