@@ -19,15 +19,21 @@ pub fn folder(path: &Path) -> Result<()> {
     }
 }
 
-/// Refuses two flags that name one file, of which the later would overwrite the earlier.
-pub fn distinct(flags: &[(&str, Option<&Path>)]) -> Result<()> {
-    let named: Vec<(&str, PathBuf)> =
-        flags.iter().filter_map(|(flag, path)| Some((*flag, resolved((*path)?)))).collect();
-    for (index, (flag, path)) in named.iter().enumerate() {
-        if let Some((other, _)) = named[..index].iter().find(|(_, other)| other == path) {
+/// A flag and the file that it names, where it is given.
+pub type Named<'a> = (&'a str, Option<&'a Path>);
+
+/// Refuses to write a file that another flag names to be read or written.
+pub fn distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
+    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
+    for (index, (flag, path)) in inputs.iter().chain(outputs).enumerate() {
+        let Some(path) = path.map(resolved) else { continue };
+        if index >= inputs.len()
+            && let Some((other, _)) = seen.iter().find(|(_, other)| *other == path)
+        {
             let problem = format!("names the file of {other}; expected another");
             return Err(Error::invalid(*flag, problem));
         }
+        seen.push((flag, path));
     }
     Ok(())
 }
@@ -46,8 +52,10 @@ mod tests {
     #[test]
     fn one_file_for_two_flags_is_refused() {
         let [a, also_a, b] = ["no/a.png", "./no/a.png", "no/b.png"].map(Path::new);
-        assert!(distinct(&[("--out", Some(a)), ("--strip", Some(b)), ("--noise", None)]).is_ok());
-        let error = distinct(&[("--out", Some(a)), ("--strip", Some(also_a))]).unwrap_err();
+        let inputs = [("--model", Some(b)), ("--noise", Some(b))];
+        assert!(distinct(&inputs, &[("--out", Some(a)), ("--strip", None)]).is_ok());
+        assert!(distinct(&inputs, &[("--out", Some(b))]).is_err());
+        let error = distinct(&[], &[("--out", Some(a)), ("--strip", Some(also_a))]).unwrap_err();
         assert_eq!(error.to_string(), "--strip: names the file of --out; expected another");
     }
 }

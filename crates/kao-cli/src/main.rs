@@ -56,7 +56,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let mut parser = Arguments::command();
+    // So that `--eta -1` is told to be a wrong number, not an unknown flag.
+    let mut parser =
+        Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
     let matches = parser.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches)?;

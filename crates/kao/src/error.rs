@@ -66,6 +66,7 @@ impl Error {
     /// The file system refused `action` (a verb, such as `read`) on `path`.
     pub fn io(action: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
+        let source = without_path(source);
         ErrorKind::Io { action, path, source }.into()
     }
 
@@ -116,6 +117,17 @@ impl Error {
     }
 }
 
+/// The operating system's own words, where a library has wrapped them with the path of a temporary
+/// file that nobody has heard of.
+fn without_path(error: io::Error) -> io::Error {
+    let wrapped = error.get_ref().and_then(std::error::Error::source);
+    let inner = wrapped.and_then(|inner| inner.downcast_ref::<io::Error>());
+    match inner.and_then(io::Error::raw_os_error) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
+}
+
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Error(Box::new(Inner { kind, hint: None }))
@@ -132,5 +144,27 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // The message already holds the source's words.
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_files_are_not_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let refused = tempfile::NamedTempFile::new_in(&missing).unwrap_err();
+        let message = Error::io("write", "a.png", refused).to_string();
+        assert_eq!(message, "cannot write `a.png`: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn only_values_are_renamed() {
+        let rename = |what: &str| Some(format!("--{what}"));
+        let error = Error::invalid("eta", "7 found").with_hint("less").renamed(rename);
+        assert_eq!((error.to_string().as_str(), error.hint()), ("--eta: 7 found", Some("less")));
+        assert_eq!(Error::interrupted().renamed(rename).to_string(), "interrupted");
     }
 }

@@ -232,9 +232,8 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
     if model.is_file() {
         return Ok(model);
     }
-    Err(Error::malformed(path, format!("a folder without a {RUN_MODEL}")).with_hint(
-        "give a model file, a Lightning checkpoint, or a folder that `kao train` wrote",
-    ))
+    Err(Error::malformed(path, format!("a folder without a {RUN_MODEL}"))
+        .with_hint("give a model file, a Lightning checkpoint, or a folder that `kao train` wrote"))
 }
 
 /// How a file's tensors compare with what its configuration asks for.
@@ -267,8 +266,11 @@ fn build(
     if let Some((name, _)) =
         tensors.iter().find(|(_, tensor)| !tensor.data().iter().all(|value| value.is_finite()))
     {
-        return Err(Error::malformed(path, format!("tensor `{name}` holds values that are not finite"))
-            .with_hint("the training that wrote it had diverged"));
+        return Err(Error::malformed(
+            path,
+            format!("tensor `{name}` holds values that are not finite"),
+        )
+        .with_hint("the training that wrote it had diverged"));
     }
     UNet::init(&config.unet, 0, device)?.with_tensors(tensors)
 }

@@ -68,9 +68,7 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
     // linspace(0, last, n_steps)[i], as an exact fraction.
     let intervals = (n_steps - 1).max(1);
     let mut timesteps: Vec<usize> = match spacing {
-        Spacing::Linear => {
-            (0..n_steps).map(|i| i * (n_timesteps - 2) / intervals + 1).collect()
-        }
+        Spacing::Linear => (0..n_steps).map(|i| i * (n_timesteps - 2) / intervals + 1).collect(),
         // In single precision and from both ends towards the middle, as the original's linspace:
         // 14 − 21 · (14 / 49) is a hair below 8 there, and the square is truncated.
         Spacing::Quadratic => {

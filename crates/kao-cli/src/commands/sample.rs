@@ -226,13 +226,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(strip) = &arguments.strip {
         render::check_png_path(strip)?;
     }
-    destination::distinct(&[
-        ("--noise", arguments.noise.as_deref()),
-        ("--model", arguments.model.model.as_deref()),
-        ("--out", Some(&arguments.out)),
-        ("--strip", arguments.strip.as_deref()),
-        ("--save-tensors", arguments.save_tensors.as_deref()),
-    ])?;
+    destination::distinct(
+        &[("--model", arguments.model.model.as_deref()), ("--noise", arguments.noise.as_deref())],
+        &[
+            ("--out", Some(&arguments.out)),
+            ("--strip", arguments.strip.as_deref()),
+            ("--save-tensors", arguments.save_tensors.as_deref()),
+        ],
+    )?;
     let config = arguments.config()?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;

@@ -132,6 +132,22 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     let position = &checkpoint.position;
     let mut config = arguments.over(position.config.clone())?;
     config.check_continues(&position.config)?;
+    let refuse_fewer = |config: &TrainConfig| match config.steps < position.n_steps {
+        true => {
+            let n_steps = position.n_steps;
+            let problem = format!("{} found; the run has done {n_steps} already", config.steps);
+            Err(Error::invalid("steps", problem))
+        }
+        false => Ok(()),
+    };
+    if arguments.epochs.is_none() {
+        refuse_fewer(&config)?;
+        if config.steps == position.n_steps && position.looked {
+            note(format!("all {} were done before", counted(config.steps, "step")));
+            note("hint: give --steps to go on to more");
+            return result(run_dir.model().display());
+        }
+    }
     let folder = load(&config).map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if arguments.data.is_none() => {
             error.with_hint("give --data where the pictures of the run are now")
@@ -139,15 +155,7 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         _ => error,
     })?;
     arguments.count_epochs(&mut config, &folder)?;
-    if config.steps < position.n_steps {
-        let problem =
-            format!("{} found; the run has done {} already", config.steps, position.n_steps);
-        return Err(Error::invalid("steps", problem));
-    }
-    if config.steps == position.n_steps && position.looked {
-        note(format!("all {} were done before", counted(config.steps, "step")));
-        note("hint: --steps N goes on to more");
-    }
+    refuse_fewer(&config)?;
     run_dir.write_config(&config)?;
     go(&config, &run_dir, folder, Some(checkpoint), device)
 }

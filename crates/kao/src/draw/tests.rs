@@ -106,10 +106,7 @@ fn a_folder_is_written_and_completed() {
     std::fs::write(path(4), b"cut off").unwrap();
     face(SEED + 1, 5, 32).unwrap().save(path(5)).unwrap();
     assert!(write_folder(&config, &|_| (), &|| true).is_err());
-    assert_eq!(
-        write_folder(&config, &|_| (), &|| false).unwrap(),
-        Written { drawn: 3, kept: 3 }
-    );
+    assert_eq!(write_folder(&config, &|_| (), &|| false).unwrap(), Written { drawn: 3, kept: 3 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), face(SEED, 4, 32).unwrap());
     assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
     // Nothing temporary is left.

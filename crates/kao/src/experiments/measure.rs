@@ -1,5 +1,6 @@
 //! How long a forward pass and a training step take on this machine.
 
+use crate::denoiser::Denoiser;
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -9,7 +10,6 @@ use crate::schedule::NoiseSchedule;
 use crate::train::adam::OptimizerState;
 use crate::train::objective::{NoisyBatch, host_gradients, loss};
 use crate::unet::{Network, UNet};
-use crate::denoiser::Denoiser;
 use burn::tensor::Device;
 use kao_kernels::AdamStep;
 use serde::Serialize;

@@ -214,7 +214,8 @@ impl Moments {
         after_steps.dedup();
         let x_t = match start {
             Start::Seed { seed, image_shape, .. } => {
-                crate::noise::SeededNoise { seed: *seed, first_image: 0 }.x_t(n_images, *image_shape)
+                crate::noise::SeededNoise { seed: *seed, first_image: 0 }
+                    .x_t(n_images, *image_shape)
             }
             Start::Given { x_t, .. } | Start::Noised { x_t, .. } => x_t.slice(0..n_images),
         };

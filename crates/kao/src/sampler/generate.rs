@@ -111,11 +111,7 @@ fn check_noise(start: &Start, walk: &[Step], config: SamplerConfig) -> Result<()
     if z.len() < walk.len() {
         return Err(Error::invalid(
             "noise",
-            format!(
-                "`z` holds {} steps; this walk has {} and is stochastic",
-                z.len(),
-                walk.len()
-            ),
+            format!("`z` holds {} steps; this walk has {} and is stochastic", z.len(), walk.len()),
         ));
     }
     match z.iter().find(|step| step.shape() != x_t.shape()) {

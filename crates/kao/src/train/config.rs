@@ -199,8 +199,10 @@ impl TrainConfig {
                 ),
             ));
         }
-        let positive =
-            [("learning_rate", self.learning_rate), ("ema_halflife_images", self.ema_halflife_images)];
+        let positive = [
+            ("learning_rate", self.learning_rate),
+            ("ema_halflife_images", self.ema_halflife_images),
+        ];
         for (name, value) in positive {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(Error::invalid(name, format!("{value} found; expected above 0")));

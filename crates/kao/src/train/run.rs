@@ -250,8 +250,7 @@ impl<'a> Run<'a> {
             0.0 => 1.0,
             most => (most / gradient_norm).min(1.0) as f32,
         };
-        let settings =
-            AdamStep { lr: learning_rate as f32, gradient_scale, ..AdamStep::default() };
+        let settings = AdamStep { lr: learning_rate as f32, gradient_scale, ..AdamStep::default() };
         let unet = self.unet.take().expect("a run has its network between steps");
         self.unet = Some(self.optimizer.step(unet, &gradients, settings, ema_decay));
         self.n_steps += 1;
@@ -292,8 +291,7 @@ impl<'a> Run<'a> {
             let loss = loss(unet, &batch, Some(dropout_seed), &self.device);
             let value = loss.clone().into_data().try_into_vec::<f32>();
             total_loss += share * f64::from(value.expect("a loss is f32")[0]);
-            let gradients =
-                host_gradients(unet, &mut loss.mul_scalar(share as f32).backward());
+            let gradients = host_gradients(unet, &mut loss.mul_scalar(share as f32).backward());
             match &mut total {
                 None => total = Some(gradients),
                 Some(total) => add(total, &gradients),
@@ -354,16 +352,16 @@ impl<'a> Run<'a> {
     /// As [`look`](Self::look), with an error when it is broken off.
     fn look_through(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
         let config = self.config;
-        let goes_on = |observer: &mut dyn FnMut(Event) -> ControlFlow<()>| match observer(Event::Looking) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::interrupted()),
-        };
+        let goes_on =
+            |observer: &mut dyn FnMut(Event) -> ControlFlow<()>| match observer(Event::Looking) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(()) => Err(Error::interrupted()),
+            };
         let model = self.averaged()?;
         let mut is_best = true;
         if let Some(validation) = &self.validation {
-            let loss = validation.loss(&model.network, config.micro_batch_size, &mut || {
-                goes_on(observer)
-            })?;
+            let loss = validation
+                .loss(&model.network, config.micro_batch_size, &mut || goes_on(observer))?;
             is_best = self.best_validation_loss.is_none_or(|best| loss < best);
             if is_best {
                 self.best_validation_loss = Some(loss);

@@ -51,7 +51,8 @@ impl Validation {
         for first in (0..x_t.len()).step_by(batch_size.max(1)) {
             watcher()?;
             let range = first..(first + batch_size.max(1)).min(x_t.len());
-            let predicted = denoiser.predict(&x_t.slice(range.clone()), &timesteps[range.clone()])?;
+            let predicted =
+                denoiser.predict(&x_t.slice(range.clone()), &timesteps[range.clone()])?;
             let target = target.slice(range);
             let pairs = predicted.data().iter().zip(target.data());
             sum += pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();

@@ -60,11 +60,7 @@ fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
     // permissions of one (which the user's umask narrows).
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // The operating system's own words: those of the library name the temporary file.
-    builder.tempfile_in(folder).map_err(|error| match error.raw_os_error() {
-        Some(code) => refused(io::Error::from_raw_os_error(code)),
-        None => refused(error),
-    })
+    builder.tempfile_in(folder).map_err(refused)
 }
 
 fn folder_of(path: &Path) -> &Path {

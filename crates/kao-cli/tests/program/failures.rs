@@ -1,0 +1,356 @@
+//! Every failure: one line that names the flag or file, what was found and what was expected; the
+//! exit code; and nothing left behind.
+
+use crate::fixture::{command, kao, model, names, trained, with_model};
+use std::path::Path;
+
+/// Runs `arguments` in an empty folder (see [`with_model`]) and checks exit code, error line and
+/// that no file was written.
+fn fails(arguments: &str, code: i32, error: &str) {
+    let (folder, typed) = with_model(arguments);
+    let ran = kao(folder.path(), &typed);
+    let expected = with_model(error).1;
+    assert_eq!(ran.error(), format!("error: {expected}"), "{arguments}");
+    assert_eq!(ran.code, Some(code), "{arguments}: {ran:?}");
+    assert_eq!(ran.out, "", "{arguments}");
+    assert_eq!(names(folder.path()), [""; 0], "{arguments}");
+}
+
+#[test]
+fn wrong_values_are_named_by_their_flag() {
+    let cases = [
+        ("sample --steps 5", "--model: none given, and no model is built into this version"),
+        (
+            "sample --model MODEL --steps 0",
+            "--steps: 0 found; expected 1 to 1000, the number of timesteps",
+        ),
+        (
+            "sample --model MODEL --steps 2000",
+            "--steps: 2000 found; expected 1 to 1000, the number of timesteps",
+        ),
+        ("sample --model MODEL --count 0", "--count: 0 found; expected at least 1"),
+        ("sample --model MODEL --columns 0", "--columns: 0 found; expected at least 1"),
+        ("sample --model MODEL --batch-size 0", "--batch-size: 0 found; expected at least 1"),
+        (
+            "sample --model MODEL --eta nan",
+            "--eta: NaN found; expected at least 0, and at most 1 to be safe",
+        ),
+        (
+            "sample --model MODEL --eta -1",
+            "--eta: -1 found; expected at least 0, and at most 1 to be safe",
+        ),
+        (
+            "sample --model MODEL --eta 5",
+            "--eta: 5 found; expected at least 0, and at most 1 to be safe",
+        ),
+        ("sample --model MODEL --threads 0", "--threads: 0 found; expected 1 to 1024"),
+        (
+            "sample --model MODEL --strip s.png --strip-images 0",
+            "--strip-images: 0 found; expected at least 1",
+        ),
+        (
+            "sample --model MODEL --strip s.png --strip-moments 0",
+            "--strip-moments: 0 found; expected at least 1",
+        ),
+        (
+            "sample --model MODEL --sampler ddpm --eta 1",
+            "--eta: given, but it belongs to `--sampler ddim`",
+        ),
+        (
+            "sample --model MODEL --out grid",
+            "`grid`: pictures are written as PNG, expected a name that ends in .png",
+        ),
+        (
+            "sample --model MODEL --strip grid.png",
+            "--strip: names the file of --out; expected another",
+        ),
+        (
+            "sample --model MODEL --save-tensors MODEL",
+            "--save-tensors: names the file of --model; expected another",
+        ),
+        ("recover --model MODEL --data FACES --t 0", "--t: 0 found; expected 1 to 1000"),
+        ("recover --model MODEL --data FACES --t 2000", "--t: 2000 found; expected 1 to 1000"),
+        (
+            "recover --model MODEL --data FACES --steps 200",
+            "--steps: 200 found; expected 1 to 100, the steps of noise that are added",
+        ),
+        (
+            "recover --model MODEL --data FACES --eta nan",
+            "--eta: NaN found; expected at least 0, and at most 1 to be safe",
+        ),
+        ("recover --model MODEL --data FACES --count 0", "--count: 0 found; expected at least 1"),
+        ("sweep --model MODEL --out sweep --count 0", "--count: 0 found; expected at least 1"),
+        ("sweep --model MODEL --out sweep --columns 0", "--columns: 0 found; expected at least 1"),
+        (
+            "sweep --model MODEL --out sweep --batch-size 0",
+            "--batch-size: 0 found; expected at least 1",
+        ),
+        (
+            "sweep --model MODEL --out sweep --max-steps 3",
+            "--max-steps: 3 found; expected at least 10, the steps of the shortest run",
+        ),
+        ("draw --count 0 --out faces", "--count: 0 found; expected at least 1"),
+        ("draw --count 1 --out faces --size 5", "--size: 5 given, 16 to 512 pixels expected"),
+        ("prepare FACES out --size 0", "--size: 0 pixels; from 1 to 4096 are possible"),
+        (
+            "convert MODEL out.bin",
+            "`out.bin`: models are written as safetensors, expected a name that ends in .safetensors",
+        ),
+        ("bench --preset huge", "--preset: `huge` found; expected one of anime64, tiny"),
+        ("bench --preset tiny --batch-size 0", "--batch-size: 0 found; expected at least 1"),
+        ("bench --preset tiny --rounds 0", "--rounds: 0 found; expected at least 1"),
+        ("train --out run", "--data: none given; expected a folder of pictures"),
+        (
+            "train --data FACES --out run --preset huge",
+            "--preset: `huge` found; expected one of anime64, tiny",
+        ),
+        ("train --data FACES --out run --steps 0", "--steps: 0 found; expected at least 1"),
+        ("train --data FACES --out run --epochs 0", "--epochs: 0 found; expected at least 1"),
+        (
+            "train --data FACES --out run --preset tiny --epochs 18446744073709551615",
+            "--epochs: 18446744073709551615 found; that is too many steps to count",
+        ),
+        (
+            "train --data FACES --out run --batch-size 0",
+            "--batch-size: 0 found; expected at least 1",
+        ),
+        (
+            "train --data FACES --out run --micro-batch-size 0",
+            "--micro-batch-size: 0 found; expected at least 1",
+        ),
+        (
+            "train --data FACES --out run --learning-rate nan",
+            "--learning-rate: NaN found; expected above 0",
+        ),
+        (
+            "train --data FACES --out run --ema-halflife 0",
+            "--ema-halflife: 0 found; expected above 0",
+        ),
+        (
+            "train --data FACES --out run --max-gradient-norm -1",
+            "--max-gradient-norm: -1 found; expected 0 (off) or above",
+        ),
+        (
+            "train --data FACES --out run --save-every 0",
+            "--save-every: 0 found; expected at least 1",
+        ),
+    ];
+    for (arguments, error) in cases {
+        fails(arguments, 2, error);
+    }
+}
+
+#[test]
+fn what_cannot_fit_the_memory_is_refused_before_it_is_taken() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    for (arguments, flag) in [
+        ("sample --model MODEL --count 99999999999999", "--count"),
+        ("sweep --model MODEL --out sweep --count 99999999999999", "--count"),
+        ("train --data FACES --out run --preset tiny --batch-size 9999999999", "--batch-size"),
+        ("train --data FACES --out run --preset tiny --sample-count 99999999999", "--sample-count"),
+        ("bench --preset tiny --batch-size 9999999999", "--batch-size"),
+    ] {
+        let (folder, typed) = with_model(arguments);
+        let ran = kao(folder.path(), &typed);
+        assert_eq!(ran.code, Some(2), "{arguments}: {ran:?}");
+        let error = ran.error();
+        assert!(
+            error.starts_with(&format!("error: {flag}: such"))
+                || error.starts_with(&format!("error: {flag}: so many")),
+            "{error}"
+        );
+        assert!(error.contains("of memory;"), "{error}");
+        assert_eq!(names(folder.path()), [""; 0], "{arguments}");
+    }
+}
+
+#[test]
+fn the_parsers_errors_are_one_line_too() {
+    let cases = [
+        ("train", "the following required arguments were not provided: --out <RUN_DIR>"),
+        ("sample --steps abc", "invalid value 'abc' for '--steps <N>': expected a whole number"),
+        ("sample --steps -5", "invalid value '-5' for '--steps <N>': expected a whole number"),
+        ("sample --eta abc", "invalid value 'abc' for '--eta <ETA>': expected a number"),
+        ("sample --stepz 5", "unexpected argument '--stepz' found"),
+        (
+            "sample --sampler foo",
+            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, ddpm]",
+        ),
+        (
+            "sample --device foo",
+            "invalid value 'foo' for '--device <DEVICE>': expected one of cpu, cuda, metal, vulkan",
+        ),
+        (
+            "sample --strip-images 3",
+            "the following required arguments were not provided: --strip <FILE>",
+        ),
+        (
+            "prepare a b --fit foo",
+            "invalid value 'foo' for '--fit <FIT>' [possible values: crop, stretch]",
+        ),
+        (
+            "train --out run --resume --preset tiny",
+            "the argument '--resume' cannot be used with '--preset <PRESET>'",
+        ),
+        ("paint", "unrecognized subcommand 'paint'"),
+    ];
+    for (arguments, error) in cases {
+        fails(arguments, 2, error);
+        let (folder, typed) = with_model(arguments);
+        let ran = kao(folder.path(), &typed);
+        assert!(ran.err.lines().nth(1).is_some_and(|line| line.starts_with("hint: ")), "{ran:?}");
+        assert_eq!(ran.err.lines().count(), 2, "{ran:?}");
+    }
+    let ran = kao(Path::new("."), "sample --stepz 5");
+    assert!(ran.err.contains("hint: a similar argument exists: '--steps'"), "{ran:?}");
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    let here = Path::new(".");
+    assert!(kao(here, "--version").ok().out.starts_with("kao "));
+    for command in
+        ["prepare", "draw", "train", "sample", "recover", "sweep", "convert", "info", "bench"]
+    {
+        let ran = kao(here, &format!("{command} --help")).ok();
+        assert!(ran.out.contains("Examples:"), "{command}");
+        assert_eq!(ran.err, "");
+    }
+    let ran = kao(here, "");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.contains("Usage: kao <COMMAND>"));
+}
+
+#[test]
+fn files_that_are_no_models_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(path.join(name), bytes).unwrap();
+    std::fs::create_dir(path.join("empty")).unwrap();
+    write("nothing", b"");
+    write("words", b"some words, and then some more");
+    let whole = std::fs::read(model()).unwrap();
+    write("header.safetensors", &whole[..5000]);
+    write("values.safetensors", &whole[..whole.len() - 1000]);
+    // The last value of the last tensor becomes NaN.
+    let mut diverged = whole.clone();
+    let end = diverged.len() - 4;
+    diverged[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    write("nan.safetensors", &diverged);
+    let picture = trained().join("faces/face-000000.png");
+    std::fs::copy(picture, path.join("picture.png")).unwrap();
+    std::fs::copy(
+        trained().join("run/checkpoints/step-00000004.safetensors"),
+        path.join("step.safetensors"),
+    )
+    .unwrap();
+    for (name, error) in [
+        ("missing", "cannot read `missing`: No such file or directory"),
+        ("empty", "`empty`: a folder without a model.safetensors"),
+        ("nothing", "`nothing`: this is an empty file"),
+        ("words", "`words`: this is not a weights file"),
+        ("picture.png", "`picture.png`: this is a PNG picture"),
+        ("header.safetensors", "`header.safetensors`: its safetensors header should be "),
+        ("values.safetensors", "`values.safetensors`: "),
+        ("nan.safetensors", "`nan.safetensors`: tensor `"),
+        ("step.safetensors", "`step.safetensors`: a checkpoint to resume training from"),
+    ] {
+        for command in ["sample --model", "recover --data . --model", "sweep --out sweep --model"] {
+            let ran = kao(path, &format!("{command} {name}"));
+            assert!(ran.error().starts_with(&format!("error: {error}")), "{ran:?}");
+            assert_eq!(ran.code, Some(1));
+        }
+        let ran = kao(path, &format!("convert {name} out.safetensors"));
+        assert!(ran.error().starts_with(&format!("error: {error}")), "{ran:?}");
+        assert!(!path.join("out.safetensors").exists());
+    }
+    let ran = kao(path, "info missing");
+    assert_eq!(ran.error(), "error: cannot read `missing`: No such file or directory (os error 2)");
+    assert_eq!(kao(path, "info step.safetensors").ok().err, "");
+}
+
+#[test]
+fn folders_where_files_are_expected_and_files_where_folders_are() {
+    let (folder, _) = with_model("");
+    let path = folder.path();
+    std::fs::create_dir(path.join("d.png")).unwrap();
+    std::fs::write(path.join("file"), b"x").unwrap();
+    for (arguments, error) in [
+        ("sample --model MODEL --out d.png", "cannot write `d.png`: it is a folder"),
+        ("sample --model MODEL --save-tensors d.png", "cannot write `d.png`: it is a folder"),
+        (
+            "sample --model MODEL --out file/x.png",
+            "cannot create `file`: File exists (os error 17)",
+        ),
+        ("recover --model MODEL --data FACES --out d.png", "cannot write `d.png`: it is a folder"),
+        ("recover --model MODEL --data FACES FACES", "`FACES`: this is a folder"),
+        ("sweep --model MODEL --out file", "`file`: a file, where a folder is expected"),
+        ("draw --count 1 --out file", "`file`: a file, where a folder is expected"),
+        ("prepare FACES file", "`file`: a file, where a folder is expected"),
+        ("prepare file out", "`file`: is a file, where a folder of pictures is expected"),
+        ("train --data FACES --out file", "`file`: a file, where a folder is expected"),
+        ("train --data FACES --out file/run", "`file`: a file, where a folder is expected"),
+        (
+            "train --data file --out run",
+            "`file`: is a file, where a folder of pictures is expected",
+        ),
+        (
+            "train --data missing --out run",
+            "cannot read `missing`: No such file or directory (os error 2)",
+        ),
+        ("train --data d.png --out run", "`d.png`: holds no picture: it is empty"),
+        ("train --resume --out d.png", "`d.png`: no run with a checkpoint to go on from"),
+        ("train --resume --out missing", "`missing`: no run with a checkpoint to go on from"),
+        ("info d.png/..", "`d.png/..`: a folder without a model or checkpoints"),
+    ] {
+        let ran = kao(path, &with_model(arguments).1);
+        assert_eq!(ran.error(), format!("error: {}", with_model(error).1), "{arguments}");
+        assert_eq!(ran.code, Some(1), "{arguments}");
+        assert_eq!(names(path), ["d.png", "file"], "{arguments}");
+    }
+    assert_eq!(names(&path.join("d.png")), [""; 0]);
+}
+
+#[test]
+fn configurations_that_cannot_be_are_named_with_their_file() {
+    let (folder, _) = with_model("");
+    let path = folder.path().join("c.toml");
+    for (toml, error) in [
+        ("steps = \"a\"", "line 1: invalid type: string \"a\", expected a whole number"),
+        ("steps = 0", "steps: 0 found; expected at least 1"),
+        ("\nmodel = 3", "line 2: invalid type: integer `3`, expected a table [model]"),
+        (
+            "[model]\nch = 33",
+            "model: ch, ch_mult: level 0 is 33 x 1 = 33 wide; expected a multiple of 32, the groups of the normalization",
+        ),
+        ("lerning_rate = 1.0", "line 1: unknown field `lerning_rate`"),
+    ] {
+        std::fs::write(&path, toml).unwrap();
+        let ran = kao(folder.path(), &with_model("train --config c.toml --data FACES --out run").1);
+        assert!(ran.error().starts_with(&format!("error: `c.toml`: {error}")), "{ran:?}");
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(names(folder.path()), ["c.toml"]);
+    }
+}
+
+#[test]
+fn a_device_that_this_build_lacks_is_refused() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let ran = kao(trained(), "sample --model run --device cuda");
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.error().starts_with("error: --device: cuda found; "));
+    assert!(ran.err.contains("hint: build it with `--features cuda`"));
+}
+
+#[test]
+fn names_with_control_characters_stay_on_one_line() {
+    let mut program = command(trained(), "info");
+    let output = program.arg("a\nerror: b\u{1b}[2J").output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(words.lines().count(), 1, "{words}");
+    assert!(words.contains("`a\\nerror: b\\u{1b}[2J`"), "{words}");
+}

@@ -1,0 +1,8 @@
+//! The program as a user meets it: the real binary, its exit codes, both streams, its files.
+
+mod failures;
+mod fixture;
+mod pictures;
+mod sampling;
+mod streams;
+mod training;

@@ -1,0 +1,223 @@
+//! `train`: what a run leaves behind, and that going on is the same as never having stopped.
+
+use crate::fixture::{command, kao, names, workplace};
+use kao::weights::read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const TRAIN: &str = "train --config small.toml --data faces --out";
+
+/// Weights, averages and moments at `n_steps`, and the model.
+fn state(run: &Path, n_steps: u64) -> (Vec<(String, Vec<f32>)>, Vec<u8>) {
+    let checkpoint = run.join(format!("checkpoints/step-{n_steps:08}.safetensors"));
+    let tensors = read(checkpoint).unwrap().tensors;
+    let values = tensors.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec()));
+    (values.collect(), std::fs::read(run.join("model.safetensors")).unwrap())
+}
+
+fn assert_same(folder: &Path, run: &str, other: &str, n_steps: u64) {
+    let (tensors, model) = state(&folder.join(run), n_steps);
+    let (other_tensors, other_model) = state(&folder.join(other), n_steps);
+    assert_eq!(tensors.len(), other_tensors.len());
+    for (a, b) in tensors.iter().zip(&other_tensors) {
+        assert!(a == b, "{} of {run} and {other} differ", a.0);
+    }
+    assert!(model == other_model, "the models of {run} and {other} differ");
+}
+
+#[test]
+fn a_run_leaves_what_it_should_and_no_more() {
+    let folder = workplace();
+    let ran = kao(folder.path(), &format!("{TRAIN} run")).ok();
+    assert_eq!(ran.out, "run/model.safetensors\n");
+    assert!(ran.err.contains("hint: sample from it with: kao sample --model run"), "{ran:?}");
+    let run = folder.path().join("run");
+    assert_eq!(
+        names(&run),
+        [".lock", "checkpoints", "config.toml", "logs", "model.safetensors", "samples"]
+    );
+    // The newest two.
+    assert_eq!(
+        names(&run.join("checkpoints")),
+        ["step-00000008.safetensors", "step-00000012.safetensors"]
+    );
+    assert_eq!(names(&run.join("samples")).len(), 3);
+    let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
+    assert_eq!(log.lines().filter(|line| line.contains("\"loss\"")).count(), 12);
+
+    // There is a run now.
+    let ran = kao(folder.path(), &format!("{TRAIN} run"));
+    assert_eq!(ran.error(), "error: `run`: this run directory holds a run already");
+    let ran = kao(folder.path(), "train --resume --out run --steps 5");
+    assert_eq!(ran.error(), "error: --steps: 5 found; the run has done 12 already");
+    assert_eq!(ran.code, Some(2));
+    let ran = kao(folder.path(), "train --resume --out run --seed 5");
+    assert_eq!(ran.error(), "error: --seed: 5 given; the run to resume has 999");
+    let ran = kao(folder.path(), "train --resume --out run").ok();
+    assert!(ran.err.starts_with("all 12 steps were done before\n"), "{ran:?}");
+
+    // Its configuration repeats it.
+    kao(folder.path(), "train --config run/config.toml --out again").ok();
+    assert_same(folder.path(), "run", "again", 12);
+
+    // Other pictures are not gone on with.
+    kao(folder.path(), "draw --count 25 --size 16 --out faces").ok();
+    let ran = kao(folder.path(), "train --resume --out run --steps 14");
+    assert!(ran.error().contains("not the pictures that the run was trained on"), "{ran:?}");
+    std::fs::rename(folder.path().join("faces"), folder.path().join("moved")).unwrap();
+    let ran = kao(folder.path(), "train --resume --out run --steps 14");
+    assert!(ran.err.contains("hint: give --data where the pictures of the run are now"), "{ran:?}");
+}
+
+#[test]
+fn few_and_broken_pictures_are_told_of() {
+    let folder = workplace();
+    let few = folder.path().join("few");
+    std::fs::create_dir(&few).unwrap();
+    std::fs::copy(folder.path().join("faces/face-000000.png"), few.join("a.png")).unwrap();
+    std::fs::write(few.join("broken.png"), b"\x89PNG\r\n\x1a\n").unwrap();
+    let ran = kao(
+        folder.path(),
+        &format!("{TRAIN} run --data few --steps 1").replace("--data faces ", ""),
+    )
+    .ok();
+    assert!(ran.err.contains("warning: `broken.png` skipped: "), "{ran:?}");
+    assert!(ran.err.contains("1 picture to train on"), "{ran:?}");
+    assert!(ran.err.contains("warning: too few pictures for a validation set"), "{ran:?}");
+}
+
+#[test]
+fn a_diverging_run_says_so() {
+    let folder = workplace();
+    let ran = kao(folder.path(), &format!("{TRAIN} run --learning-rate 1e30"));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.error().starts_with("error: training diverged: step "), "{ran:?}");
+    assert!(ran.err.contains("--max-gradient-norm"), "{ran:?}");
+}
+
+#[test]
+fn a_run_in_two_parts_is_the_run_in_one() {
+    let folder = workplace();
+    kao(folder.path(), &format!("{TRAIN} whole --save-every 100 --steps 10")).ok();
+    kao(folder.path(), &format!("{TRAIN} parts --save-every 100 --steps 3")).ok();
+    kao(folder.path(), "train --resume --out parts --steps 10").ok();
+    assert_same(folder.path(), "whole", "parts", 10);
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+
+    /// Starts a run of 40 steps and lets it come to step `n_steps` before it is sent `signal`.
+    fn stopped(folder: &Path, run: &str, n_steps: usize, signal: &str) -> std::process::Output {
+        let arguments = format!("{TRAIN} {run} --steps 40 --save-every 10");
+        let child =
+            command(folder, &arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child = child.unwrap();
+        wait_for_step(&folder.join(run), n_steps);
+        send(signal, &child);
+        child.wait_with_output().unwrap()
+    }
+
+    fn wait_for_step(run: &Path, n_steps: usize) {
+        let started = Instant::now();
+        loop {
+            let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap_or_default();
+            if log.lines().filter(|line| line.contains("\"loss\"")).count() >= n_steps {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(300), "the run does not move");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn send(signal: &str, child: &Child) {
+        let status = Command::new("kill").arg(signal).arg(child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    #[test]
+    fn stopped_runs_go_on_as_if_nothing_had_happened() {
+        let folder = workplace();
+        let folder = folder.path();
+        kao(folder, &format!("{TRAIN} whole --steps 40 --save-every 10")).ok();
+
+        let output = stopped(folder, "asked", 5, "-INT");
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{words}");
+        assert!(
+            words.contains(
+                "\nerror: interrupted\nhint: go on with: kao train --resume --out asked\n"
+            ),
+            "{words}"
+        );
+        assert!(words.contains("; saved"), "{words}");
+        kao(folder, "train --resume --out asked").ok();
+        assert_same(folder, "whole", "asked", 40);
+
+        let output = stopped(folder, "killed", 13, "-KILL");
+        assert_eq!(output.status.code(), None);
+        kao(folder, "train --resume --out killed").ok();
+        assert_same(folder, "whole", "killed", 40);
+        // What a killed run left half-written does not stay.
+        assert!(names(&folder.join("killed/checkpoints")).len() >= 2);
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_while_it_samples_makes_up_for_it() {
+        let folder = workplace();
+        let folder = folder.path();
+        // The grid of step 2 takes longer than anybody waits.
+        let toml = crate::fixture::CONFIG.replace("sample_steps = 2", "sample_steps = 1000");
+        std::fs::write(folder.join("slow.toml"), toml).unwrap();
+        let arguments = "train --config slow.toml --data faces --out run --steps 3 --save-every 2 --sample-count 60";
+        let child = command(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
+        wait_for_step(&folder.join("run"), 2);
+        send("-INT", &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        assert_eq!(names(&folder.join("run/samples")), [""; 0]);
+        let position =
+            std::fs::read(folder.join("run/checkpoints/step-00000002.safetensors")).unwrap();
+        let header = String::from_utf8_lossy(&position[..position.len().min(20_000)]).into_owned();
+        assert!(header.contains("looked\\\":false"), "the checkpoint knows what is due");
+        kao(folder, "train --resume --out run --sample-count 1").ok();
+        assert_eq!(names(&folder.join("run/samples")), ["step-00000002.png", "step-00000003.png"]);
+    }
+
+    #[test]
+    fn a_run_directory_belongs_to_one_training() {
+        let folder = workplace();
+        let folder = folder.path();
+        let arguments = format!("{TRAIN} run --steps 1000000 --save-every 10 --sample-count 0");
+        let child = command(folder, &arguments).stderr(Stdio::null()).spawn().unwrap();
+        wait_for_step(&folder.join("run"), 1);
+        let ran = kao(folder, &format!("{TRAIN} run"));
+        let found = ran.error().to_owned();
+        assert!(
+            found.contains("another training is writing to this folder")
+                || found.contains("this run directory holds a run already"),
+            "{found}"
+        );
+        wait_for_step(&folder.join("run"), 11);
+        let ran = kao(folder, "train --resume --out run");
+        assert_eq!(ran.error(), "error: `run`: another training is writing to this folder");
+        send("-TERM", &child);
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    }
+
+    #[test]
+    fn sampling_that_is_stopped_leaves_nothing() {
+        let (folder, arguments) = crate::fixture::with_model(
+            "sample --model MODEL --count 500 --steps 1000 --out g.png --save-tensors x.safetensors",
+        );
+        let child = command(folder.path(), &arguments).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+        send("-INT", &child);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().ends_with("error: interrupted\n"));
+        assert_eq!(names(folder.path()), [""; 0]);
+    }
+}
