@@ -208,7 +208,7 @@ impl TrainConfig {
                 return Err(Error::invalid(name, format!("{value} found; expected above 0")));
             }
         }
-        if !(self.max_gradient_norm >= 0.0) {
+        if self.max_gradient_norm.is_nan() || self.max_gradient_norm < 0.0 {
             let found = self.max_gradient_norm;
             let problem = format!("{found} found; expected 0 (off) or above");
             return Err(Error::invalid("max_gradient_norm", problem));

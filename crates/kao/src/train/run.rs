@@ -126,7 +126,7 @@ pub fn train(
         let report = run.step()?;
         let is_last = run.n_steps == config.steps;
         let stops = observer(Event::Step(report)).is_break();
-        let looks = run.n_steps % config.save_every == 0 || is_last;
+        let looks = run.n_steps.is_multiple_of(config.save_every) || is_last;
         run.looked = !looks;
         if looks && !stops {
             run.look(observer)?;
@@ -322,7 +322,7 @@ impl<'a> Run<'a> {
         *losses += report.loss;
         *n += 1;
         *total_seconds += seconds;
-        if report.step % self.config.log_every != 0 && report.step != self.config.steps {
+        if !report.step.is_multiple_of(self.config.log_every) && report.step != self.config.steps {
             return Ok(());
         }
         let n_images = *n * self.config.batch_size as u64;
