@@ -86,14 +86,18 @@ impl UNetConfig {
     /// # Errors
     /// Names the entry, what was found and what was expected.
     pub fn validate(&self) -> Result<()> {
-        let refuse = |entry: &str, problem: String| Err(Error::invalid(format!("model: {entry}"), problem));
+        let refuse =
+            |entry: &str, problem: String| Err(Error::invalid(format!("model: {entry}"), problem));
         let [c, h, w] = self.image_size;
         if c != 1 && c != 3 {
             return refuse("image_size", format!("{c} channels found; expected 1 or 3"));
         }
         let n_levels = self.ch_mult.len();
         if n_levels == 0 || n_levels > MAX_LEVELS {
-            return refuse("ch_mult", format!("{n_levels} levels found; expected 1 to {MAX_LEVELS}"));
+            return refuse(
+                "ch_mult",
+                format!("{n_levels} levels found; expected 1 to {MAX_LEVELS}"),
+            );
         }
         let factor = 1 << (n_levels - 1);
         for (name, side) in [("height", h), ("width", w)] {
@@ -127,8 +131,11 @@ impl UNetConfig {
                 );
             }
         }
-        if self.ch % NORM_GROUPS != 0 {
-            return refuse("ch", format!("{} found; expected a multiple of {NORM_GROUPS}", self.ch));
+        if !self.ch.is_multiple_of(NORM_GROUPS) {
+            return refuse(
+                "ch",
+                format!("{} found; expected a multiple of {NORM_GROUPS}", self.ch),
+            );
         }
         if let Some(level) = self.attn.iter().find(|&&level| level >= n_levels) {
             return refuse(
@@ -143,7 +150,10 @@ impl UNetConfig {
             );
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return refuse("dropout", format!("{} found; expected at least 0, below 1", self.dropout));
+            return refuse(
+                "dropout",
+                format!("{} found; expected at least 0, below 1", self.dropout),
+            );
         }
         let n_parameters = self.parameter_count();
         if n_parameters > MAX_PARAMETERS {

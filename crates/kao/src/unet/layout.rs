@@ -74,7 +74,8 @@ mod tests {
     fn a_convolution_lies_as_pytorch_writes_it() {
         // Memory [ky, kx, in, out], file [out, in, ky, kx]; each value tells its coordinates.
         let here = [3, 3, 2, 4];
-        let code = |ky: usize, kx: usize, i: usize, o: usize| (ky * 1000 + kx * 100 + i * 10 + o) as f32;
+        let code =
+            |ky: usize, kx: usize, i: usize, o: usize| (ky * 1000 + kx * 100 + i * 10 + o) as f32;
         let mut values = Vec::new();
         for (ky, kx) in (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx))) {
             for (i, o) in (0..2).flat_map(|i| (0..4).map(move |o| (i, o))) {

@@ -31,6 +31,7 @@ use time_embedding::TimeEmbedding;
 
 /// One entry of the down or up path.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a network has some twenty")]
 enum Stage {
     /// A residual block.
     Block(ResidualBlock),
@@ -180,9 +181,7 @@ fn stage(layer: Layer, config: &UNetConfig, init: &mut Initializer<'_>) -> Stage
             config.activation,
             init,
         )),
-        Layer::Resample { c_in, c_out } => {
-            Stage::Resample(Conv3x3::init(c_in, c_out, init))
-        }
+        Layer::Resample { c_in, c_out } => Stage::Resample(Conv3x3::init(c_in, c_out, init)),
     }
 }
 

@@ -44,7 +44,10 @@ impl Denoiser for Network {
         }
         let n_timesteps = self.unet.config().num_steps;
         if let Some(t) = timesteps.iter().find(|&&t| t >= n_timesteps) {
-            return Err(Error::invalid("timestep", format!("{t} found; the model has {n_timesteps}")));
+            return Err(Error::invalid(
+                "timestep",
+                format!("{t} found; the model has {n_timesteps}"),
+            ));
         }
         let predicted = self.unet.forward(to_device(x_t, &self.device), timesteps, None);
         from_device(predicted, x_t.shape())

@@ -261,7 +261,8 @@ mod tests {
     fn tensors_survive_the_round_trip() {
         let device = Device::flex();
         let tensors = UNet::init(&small(), 1, &device).unwrap().to_tensors();
-        let names: Vec<_> = tensors.iter().map(|(n, t)| (n.to_owned(), t.shape().to_vec())).collect();
+        let names: Vec<_> =
+            tensors.iter().map(|(n, t)| (n.to_owned(), t.shape().to_vec())).collect();
         assert_eq!(names, small().tensors());
         let other = UNet::init(&small(), 2, &device).unwrap();
         assert_ne!(other.to_tensors(), tensors);

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 
 /// A feature map, or two that lie side by side along the channels.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 pub enum Features {
     /// `[N, H, W, C]`.
     Whole(Tensor<4>),

@@ -77,9 +77,8 @@ fn group_norm(x: Tensor<4>, norm: &GroupNorm) -> Tensor<4> {
     let per_group = |sums: Tensor<3>| {
         sums.reshape([n, NORM_GROUPS, c / NORM_GROUPS]).sum_dim(2).div_scalar(count)
     };
-    let spread = |groups: Tensor<3>| {
-        groups.expand([n, NORM_GROUPS, c / NORM_GROUPS]).reshape([n, 1, c])
-    };
+    let spread =
+        |groups: Tensor<3>| groups.expand([n, NORM_GROUPS, c / NORM_GROUPS]).reshape([n, 1, c]);
     let mean = spread(per_group(pixels.clone().sum_dim(1)));
     let centred = pixels - mean;
     let variance = per_group((centred.clone() * centred.clone()).sum_dim(1));
