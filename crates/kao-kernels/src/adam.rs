@@ -1,6 +1,7 @@
 //! The optimizer's step and the moving average of the weights, in place.
 
 use crate::parallel::{Shared, for_each_task};
+use crate::profile::Timed;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 
 /// Elements of a task.
@@ -44,6 +45,7 @@ impl Default for AdamStep {
 /// # Panics
 /// If the lengths differ, or if `step` is 0.
 pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+    let _timed = Timed::start("adam_step", [0, 0]);
     assert_eq!(p.len(), g.len(), "lengths of parameters and gradients");
     assert_eq!(p.len(), m.len(), "lengths of parameters and first moments");
     assert_eq!(p.len(), v.len(), "lengths of parameters and second moments");
@@ -89,6 +91,7 @@ pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &m
 /// # Panics
 /// If the lengths differ.
 pub fn ema_update(decay: f32, average: &mut [f32], values: &[f32]) {
+    let _timed = Timed::start("ema_update", [0, 0]);
     assert_eq!(average.len(), values.len(), "lengths of average and values");
     let (average, len) = (Shared::new(average.as_mut_ptr()), average.len());
     let level = simd_level();

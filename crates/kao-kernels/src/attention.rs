@@ -10,6 +10,7 @@ use crate::gemm::pack::{Rows, copy_source, pack_panel, pack_panel_transposed};
 use crate::gemm::{BLOCK, PANEL, multiply, multiply_transposed};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
+use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 use crate::{Epilogue, Sink};
@@ -36,6 +37,12 @@ impl AttentionShape {
     /// With the scale channels^−½.
     pub fn new(n: usize, pixels: usize, channels: usize) -> Self {
         Self { n, pixels, channels, scale: (1.0 / (channels as f64).sqrt()) as f32 }
+    }
+
+    /// Height and width, taking the images to be square; one row of pixels where they cannot be.
+    fn resolution(&self) -> [usize; 2] {
+        let side = self.pixels.isqrt();
+        if side * side == self.pixels { [side, side] } else { [1, self.pixels] }
     }
 
     fn elements(&self) -> usize {
@@ -78,6 +85,7 @@ impl AttentionShape {
 /// # Panics
 /// If a length does not fit.
 pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
+    let _timed = Timed::start("attention", shape.resolution());
     assert_eq!(q.len(), shape.elements(), "length of q");
     assert_eq!(k.len(), shape.elements(), "length of k");
     assert_eq!(v.len(), shape.elements(), "length of v");
@@ -146,6 +154,7 @@ pub fn attention_backward(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
+    let _timed = Timed::start("attention_backward", shape.resolution());
     assert_eq!(q.len(), shape.elements(), "length of q");
     assert_eq!(k.len(), shape.elements(), "length of k");
     assert_eq!(v.len(), shape.elements(), "length of v");

@@ -5,6 +5,7 @@
 
 use crate::Pixels;
 use crate::parallel::{Shared, for_each_task};
+use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 
@@ -23,6 +24,7 @@ const ROWS_PER_TASK: usize = 512;
 /// # Panics
 /// If a length does not fit.
 pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32]) {
+    let _timed = Timed::pixels("sum_pixels", pixels);
     assert_eq!(dy.len(), pixels.total() * channels, "length of dy");
     assert_eq!(sums.len(), pixels.n * channels, "length of the sums");
     let runs = pixels.per_image().div_ceil(PIXELS_PER_TASK);

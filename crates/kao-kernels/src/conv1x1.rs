@@ -2,6 +2,7 @@
 
 use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
 use crate::output::Output;
+use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
@@ -46,6 +47,7 @@ pub fn conv1x1(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv1x1", pixels);
     source.check(pixels);
     epilogue.check(pixels, c_out);
     assert_eq!(out.len(), pixels.total() * c_out, "length of the output");
@@ -91,6 +93,7 @@ pub fn conv1x1_data_grad(
     weights: &[f32],
     sink: Sink<'_>,
 ) {
+    let _timed = Timed::pixels("conv1x1_data_grad", pixels);
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(weights.len(), sink.channels() * c_out, "length of the weights");
@@ -130,6 +133,7 @@ pub fn conv1x1_weight_grad(
     c_out: usize,
     dw: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv1x1_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(dw.len(), source.channels() * c_out, "length of dw");

@@ -2,6 +2,7 @@
 
 use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
 use crate::output::Output;
+use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
@@ -46,6 +47,7 @@ pub fn conv3x3_stride2(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv3x3_stride2", pixels);
     source.check(pixels);
     epilogue.check(pixels.halved(), c_out);
     assert_eq!(out.len(), pixels.halved().total() * c_out, "length of the output");
@@ -91,6 +93,7 @@ pub fn conv3x3_stride2_data_grad(
     weights: &[f32],
     sink: Sink<'_>,
 ) {
+    let _timed = Timed::pixels("conv3x3_stride2_data_grad", pixels);
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
     assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
@@ -132,6 +135,7 @@ pub fn conv3x3_stride2_weight_grad(
     c_out: usize,
     dw: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv3x3_stride2_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
     assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");

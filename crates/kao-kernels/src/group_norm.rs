@@ -6,6 +6,7 @@
 use crate::activation::{Pointwise, for_activation};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
+use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch, simd_level};
 use crate::{Activation, Pixels, Sink, Source};
@@ -139,6 +140,7 @@ pub fn group_norm_stats(
     groups: usize,
     eps: f32,
 ) -> GroupNormStats {
+    let _timed = Timed::pixels("group_norm_stats", pixels);
     source.check(pixels);
     check_bare(source);
     assert!(
@@ -157,6 +159,7 @@ pub fn group_norm_stats(
 /// # Panics
 /// As [`group_norm_stats`], or if the dropout rate is outside [0, 1).
 pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: &mut [f32]) {
+    let _timed = Timed::pixels("group_norm", pixels);
     source.check(pixels);
     check_bare(source);
     norm.check(pixels, source.channels());
@@ -194,6 +197,7 @@ pub fn group_norm_backward(
     dgamma: &mut [f32],
     dbeta: &mut [f32],
 ) {
+    let _timed = Timed::pixels("group_norm_backward", pixels);
     source.check(pixels);
     check_bare(source);
     norm.check(pixels, source.channels());

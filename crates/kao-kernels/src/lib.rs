@@ -74,6 +74,7 @@ mod operands;
 mod output;
 mod parallel;
 mod peak;
+mod profile;
 pub mod reference;
 mod scratch;
 mod simd;
@@ -96,5 +97,6 @@ pub use group_norm::{
 };
 pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};
 pub use peak::peak_gflops;
+pub use profile::{KernelTime, profile};
 pub use simd::{SimdLevel, simd_level, with_simd_level};
 pub use upsample::{upsample_nearest, upsample_nearest_backward};

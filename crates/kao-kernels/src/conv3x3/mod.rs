@@ -8,6 +8,7 @@ mod weight_grad;
 mod weights;
 
 use crate::output::Output;
+use crate::profile::Timed;
 use crate::simd::simd_level;
 use crate::{Epilogue, Pixels, Sink, Source, Weights};
 use weights::{Direction, Layout, Taps, transform_weights};
@@ -59,6 +60,7 @@ pub fn conv3x3(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv3x3", pixels);
     source.check(pixels);
     epilogue.check(pixels, c_out);
     assert_eq!(out.len(), pixels.total() * c_out, "length of the output");
@@ -97,6 +99,7 @@ pub fn conv3x3_data_grad(
     weights: &[f32],
     sink: Sink<'_>,
 ) {
+    let _timed = Timed::pixels("conv3x3_data_grad", pixels);
     sink.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
@@ -126,6 +129,7 @@ pub fn conv3x3_weight_grad(
     c_out: usize,
     dw: &mut [f32],
 ) {
+    let _timed = Timed::pixels("conv3x3_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
