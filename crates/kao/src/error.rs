@@ -117,14 +117,15 @@ impl Error {
     }
 }
 
-/// The operating system's own words, where a library has wrapped them with the path of a temporary
-/// file that nobody has heard of.
+/// The operating system's own words, where `tempfile` has added the path of a temporary file that
+/// nobody has heard of. It does not give its inner error away, so its text is cut.
 fn without_path(error: io::Error) -> io::Error {
-    let wrapped = error.get_ref().and_then(std::error::Error::source);
-    let inner = wrapped.and_then(|inner| inner.downcast_ref::<io::Error>());
-    match inner.and_then(io::Error::raw_os_error) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((words, _)) if error.raw_os_error().is_none() => {
+            io::Error::new(error.kind(), words.to_owned())
+        }
+        _ => error,
     }
 }
 
