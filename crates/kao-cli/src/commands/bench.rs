@@ -5,7 +5,7 @@ use crate::interrupt;
 use crate::memory;
 use crate::output::result;
 use clap::Args;
-use kao::experiments::{MeasureConfig, Timing, measure};
+use kao::experiments::{KernelShare, MeasureConfig, Timing, measure};
 use kao::model::{ModelConfig, model_file};
 use kao::train::Preset;
 use kao::{Error, Result, weights};
@@ -17,6 +17,7 @@ use std::path::PathBuf;
 Examples:
   kao bench
   kao bench --preset tiny --batch-size 32
+  kao bench --layers
   kao bench --batch-size 1 --forward-only --json")]
 pub struct Arguments {
     /// Measure the architecture of this model; weights are random
@@ -37,6 +38,9 @@ pub struct Arguments {
     /// Leave the training step out
     #[arg(long)]
     forward_only: bool,
+    /// Show the time by kernel and resolution
+    #[arg(long)]
+    layers: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -52,6 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         n_rounds: arguments.rounds,
         n_warmup: arguments.warmup,
         training: !arguments.forward_only,
+        by_kernel: arguments.layers,
     };
     let needed = match config.training {
         false => memory::forward(config.batch_size, &model.unet),
@@ -78,16 +83,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         measured.forward_gflop_per_image
     ))?;
     result(format!(
-        "{}, {} threads, {}, batch {}\n",
+        "{}, {} threads, {}, {}, batch {}; peak {:.0} GFLOP/s\n",
         processor(),
         measured.threads,
         arguments.compute.device,
-        measured.batch_size
+        measured.simd,
+        measured.batch_size,
+        measured.peak_gflops
     ))?;
-    result("           ms/image    best  images/s  GFLOP/s")?;
+    result("           ms/image    best  images/s  GFLOP/s  of peak")?;
     result(row("forward", &measured.forward))?;
     if let Some(training) = &measured.training {
         result(row("training", training))?;
+    }
+    for (name, kernels) in
+        [("forward", &measured.forward_kernels), ("training", &measured.training_kernels)]
+    {
+        if !kernels.is_empty() {
+            result(format!("\n{name}, ms/image by kernel and resolution"))?;
+            result(table(kernels))?;
+        }
     }
     if let Some(bytes) = peak_memory {
         result(format!("\npeak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20)))?;
@@ -97,9 +112,47 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 fn row(name: &str, timing: &Timing) -> String {
     format!(
-        "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0}",
-        timing.ms_per_image, timing.min_ms_per_image, timing.images_per_second, timing.gflops
+        "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0} {:>7.0}%",
+        timing.ms_per_image,
+        timing.min_ms_per_image,
+        timing.images_per_second,
+        timing.gflops,
+        100.0 * timing.share_of_peak
     )
+}
+
+/// Kernels down, resolutions across, sums at the ends.
+fn table(kernels: &[KernelShare]) -> String {
+    let mut resolutions: Vec<[usize; 2]> = kernels.iter().map(|share| share.resolution).collect();
+    resolutions.sort_unstable_by(|a, b| b.cmp(a));
+    resolutions.dedup();
+    let mut names: Vec<&str> = kernels.iter().map(|share| share.kernel).collect();
+    names.dedup();
+    let sum = |name: Option<&str>, resolution: Option<[usize; 2]>| -> f64 {
+        let chosen = kernels.iter().filter(|share| {
+            name.is_none_or(|name| share.kernel == name)
+                && resolution.is_none_or(|resolution| share.resolution == resolution)
+        });
+        chosen.map(|share| share.ms_per_image).sum()
+    };
+    let line = |name: &str, cells: &mut dyn Iterator<Item = String>| {
+        cells.fold(format!("{name:<28}"), |line, cell| format!("{line} {cell:>8}"))
+    };
+    let heading = |&[h, w]: &[usize; 2]| match h {
+        0 => "-".to_owned(),
+        _ => format!("{h}x{w}"),
+    };
+    let mut headings = resolutions.iter().map(heading).chain(["all".to_owned()]);
+    let mut lines = vec![line("", &mut headings)];
+    for name in names.into_iter().map(Some).chain([None]) {
+        let cells = resolutions.iter().copied().map(Some).chain([None]);
+        let mut cells = cells.map(|resolution| match sum(name, resolution) {
+            0.0 => String::new(),
+            ms => format!("{ms:.2}"),
+        });
+        lines.push(line(name.unwrap_or("all kernels"), &mut cells));
+    }
+    lines.join("\n")
 }
 
 fn architecture(arguments: &Arguments) -> Result<ModelConfig> {

@@ -11,9 +11,12 @@ use crate::train::adam::OptimizerState;
 use crate::train::objective::{NoisyBatch, host_gradients, loss};
 use crate::unet::{Network, UNet};
 use burn::tensor::Device;
-use kao_kernels::AdamStep;
+use kao_kernels::{AdamStep, KernelTime};
 use serde::Serialize;
 use std::time::Instant;
+
+/// Passes that a profile is the mean of.
+const PROFILED_PASSES: usize = 3;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +29,8 @@ pub struct MeasureConfig {
     pub n_warmup: usize,
     /// Whether training steps are measured too.
     pub training: bool,
+    /// Whether to tell the time by kernel and resolution; on the CPU alone.
+    pub by_kernel: bool,
 }
 
 /// Times of one kind of pass, in milliseconds per image.
@@ -40,6 +45,9 @@ pub struct Timing {
     /// Arithmetic per second, by the median, in 10⁹ operations: multiplications and additions as a
     /// direct computation has them.
     pub gflops: f64,
+    /// That as a share of the measured peak. Above 1 is possible: Winograd's convolution needs a
+    /// quarter of a direct one's multiplications.
+    pub share_of_peak: f64,
     /// Each pass.
     pub samples: Vec<f64>,
 }
@@ -51,14 +59,36 @@ pub struct Measurement {
     pub batch_size: usize,
     /// Threads.
     pub threads: usize,
-    /// Trained parameters.
+    /// Parameters, as PyTorch counts them.
     pub parameters: usize,
     /// Operations of one forward pass for one image, in 10⁹.
     pub forward_gflop_per_image: f64,
+    /// The machine's peak with the instructions and threads in use, in 10⁹ operations per second:
+    /// fused multiply-adds on registers.
+    pub peak_gflops: f64,
+    /// The instructions in use.
+    pub simd: &'static str,
     /// A forward pass without gradients.
     pub forward: Timing,
     /// A whole training step: noise, forward, backward, optimizer, average.
     pub training: Option<Timing>,
+    /// The time of one forward pass by kernel and resolution, where it was asked for.
+    pub forward_kernels: Vec<KernelShare>,
+    /// The same of one training step.
+    pub training_kernels: Vec<KernelShare>,
+}
+
+/// The part of a pass that one kernel takes at one resolution.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelShare {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// Height and width of what it works on; zeros where there are no pixels.
+    pub resolution: [usize; 2],
+    /// Calls in a pass.
+    pub calls: usize,
+    /// Milliseconds per image, the mean of the passes.
+    pub ms_per_image: f64,
 }
 
 /// Measures a network of `model`'s configuration with random weights on `device`. `watcher` is asked
@@ -73,7 +103,7 @@ pub fn measure(
     watcher: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Measurement> {
     model.validate()?;
-    let MeasureConfig { batch_size, n_rounds, n_warmup, training } = config;
+    let MeasureConfig { batch_size, n_rounds, n_warmup, training, by_kernel } = config;
     for (what, n) in [("batch size", batch_size), ("rounds", n_rounds)] {
         if n == 0 {
             return Err(Error::invalid(what, "0 found; expected at least 1"));
@@ -97,15 +127,33 @@ pub fn measure(
             samples.push(ms);
         }
     }
-    let forward = timing(samples, gflop);
+    let peak_gflops = kao_kernels::peak_gflops();
+    let forward = timing(samples, gflop, peak_gflops);
+    let mut forward_kernels = Vec::new();
+    if by_kernel {
+        let passes = || (0..PROFILED_PASSES).try_for_each(|_| {
+            network.predict(&images, &timesteps).map(|_| ())
+        });
+        let (passed, times) = kao_kernels::profile(passes);
+        passed?;
+        forward_kernels = shares(&times, batch_size);
+    }
     drop(network);
 
+    let mut training_kernels = Vec::new();
     let training = match training {
         false => None,
         true => {
             let samples = training_steps(model, &schedule, &images, config, device, watcher)?;
+            if by_kernel {
+                let config = MeasureConfig { n_warmup: 0, n_rounds: PROFILED_PASSES, ..config };
+                let steps = || training_steps(model, &schedule, &images, config, device, watcher);
+                let (stepped, times) = kao_kernels::profile(steps);
+                stepped?;
+                training_kernels = shares(&times, batch_size);
+            }
             // Backward takes about twice the operations of forward.
-            Some(timing(samples, 3.0 * gflop))
+            Some(timing(samples, 3.0 * gflop, peak_gflops))
         }
     };
     Ok(Measurement {
@@ -113,8 +161,12 @@ pub fn measure(
         threads: rayon::current_num_threads(),
         parameters: model.unet.parameter_count(),
         forward_gflop_per_image: gflop,
+        peak_gflops,
+        simd: kao_kernels::simd_level().name(),
         forward,
         training,
+        forward_kernels,
+        training_kernels,
     })
 }
 
@@ -147,7 +199,18 @@ fn training_steps(
     Ok(samples)
 }
 
-fn timing(samples: Vec<f64>, gflop_per_image: f64) -> Timing {
+fn shares(times: &[KernelTime], batch_size: usize) -> Vec<KernelShare> {
+    let images = (PROFILED_PASSES * batch_size) as f64;
+    let share = |time: &KernelTime| KernelShare {
+        kernel: time.kernel,
+        resolution: time.resolution,
+        calls: time.calls / PROFILED_PASSES,
+        ms_per_image: time.time.as_secs_f64() * 1e3 / images,
+    };
+    times.iter().map(share).collect()
+}
+
+fn timing(samples: Vec<f64>, gflop_per_image: f64, peak_gflops: f64) -> Timing {
     let mut sorted = samples.clone();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -160,6 +223,7 @@ fn timing(samples: Vec<f64>, gflop_per_image: f64) -> Timing {
         min_ms_per_image: sorted[0],
         images_per_second: 1e3 / median,
         gflops: gflop_per_image / (median / 1e3),
+        share_of_peak: gflop_per_image / (median / 1e3) / peak_gflops,
         samples,
     }
 }
@@ -170,9 +234,9 @@ mod tests {
 
     #[test]
     fn the_median_is_in_the_middle() {
-        let t = timing(vec![3.0, 1.0, 2.0], 1.0);
+        let t = timing(vec![3.0, 1.0, 2.0], 1.0, 1000.0);
         assert_eq!((t.ms_per_image, t.min_ms_per_image), (2.0, 1.0));
-        assert_eq!(t.gflops, 500.0);
-        assert_eq!(timing(vec![4.0, 1.0, 2.0, 3.0], 1.0).ms_per_image, 2.5);
+        assert_eq!((t.gflops, t.share_of_peak), (500.0, 0.5));
+        assert_eq!(timing(vec![4.0, 1.0, 2.0, 3.0], 1.0, 1.0).ms_per_image, 2.5);
     }
 }

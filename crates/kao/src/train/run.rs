@@ -41,7 +41,7 @@ pub enum Event {
         n_steps: u64,
         /// Steps in all.
         total_steps: u64,
-        /// Trained parameters.
+        /// Parameters, as PyTorch counts them.
         n_parameters: usize,
         /// Pictures in the training, validation and test sets.
         n_pictures: [usize; 3],

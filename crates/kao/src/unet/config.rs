@@ -165,10 +165,11 @@ impl UNetConfig {
         Ok(())
     }
 
-    /// The number of trained parameters, computed without building anything.
+    /// The number of parameters as PyTorch counts them: the trained ones and the time table.
+    /// Computed without building anything.
     pub fn parameter_count(&self) -> usize {
         let sizes = self.parameters().into_iter().map(|spec| spec.shape.iter().product());
-        sizes.fold(0, usize::saturating_add)
+        sizes.fold(self.num_steps.saturating_mul(self.ch), usize::saturating_add)
     }
 
     /// Multiplications and additions of one forward pass for one image, as a direct computation of
