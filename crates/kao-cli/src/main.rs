@@ -56,6 +56,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    kao::device::keep_freed_memory();
     // So that `--eta -1` is told to be a wrong number, not an unknown flag.
     let mut parser =
         Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));

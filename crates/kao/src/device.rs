@@ -58,6 +58,12 @@ impl DeviceKind {
     }
 }
 
+/// Makes large buffers cheap for the whole process: see [`kao_kernels::keep_freed_memory`]. For
+/// programs to call once, at their start; a library does not change its host's allocator.
+pub fn keep_freed_memory() {
+    kao_kernels::keep_freed_memory();
+}
+
 impl fmt::Display for DeviceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
