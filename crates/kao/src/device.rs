@@ -75,6 +75,8 @@ impl FromStr for DeviceKind {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let kind = DeviceKind::ALL.into_iter().find(|kind| kind.name() == name);
-        kind.ok_or_else(|| format!("expected one of {}", DeviceKind::ALL.map(Self::name).join(", ")))
+        kind.ok_or_else(|| {
+            format!("expected one of {}", DeviceKind::ALL.map(Self::name).join(", "))
+        })
     }
 }

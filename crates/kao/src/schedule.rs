@@ -74,7 +74,9 @@ impl NoiseSchedule {
         if kind != ScheduleKind::SquaredCosine && !ends_are_ordered {
             return Err(Error::invalid(
                 "schedule: beta_start, beta_end",
-                format!("{beta_start} and {beta_end} found; expected 0 < beta_start <= beta_end < 1"),
+                format!(
+                    "{beta_start} and {beta_end} found; expected 0 < beta_start <= beta_end < 1"
+                ),
             ));
         }
         let betas: Vec<f64> = match kind {
@@ -200,7 +202,8 @@ mod tests {
 
     #[test]
     fn alpha_bar_falls_and_stays_within_bounds() {
-        for kind in [ScheduleKind::Linear, ScheduleKind::ScaledLinear, ScheduleKind::SquaredCosine] {
+        for kind in [ScheduleKind::Linear, ScheduleKind::ScaledLinear, ScheduleKind::SquaredCosine]
+        {
             for n in [1, 2, 3, 10, 1000] {
                 let schedule = schedule(kind, n);
                 let mut previous = 1.0;
@@ -218,8 +221,7 @@ mod tests {
         for (n_timesteps, beta_start, beta_end) in
             [(0, 1e-4, 2e-2), (10, 0.0, 0.1), (10, 0.2, 0.1), (10, 0.1, 1.0), (10, f64::NAN, 0.1)]
         {
-            let config =
-                ScheduleConfig { n_timesteps, beta_start, beta_end, ..Default::default() };
+            let config = ScheduleConfig { n_timesteps, beta_start, beta_end, ..Default::default() };
             assert!(NoiseSchedule::new(config).is_err(), "{config:?}");
         }
     }

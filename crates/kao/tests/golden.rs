@@ -157,7 +157,11 @@ fn check_gradients(golden: &NamedTensors, gradients: Vec<Vec<f32>>) {
         let norm = gradient.data().iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
         let summary = golden.get(&format!("grad_summary.{name}")).unwrap().data();
         let bound = 1e-4 * summary[0] + floor;
-        assert!((norm as f32 - summary[0]).abs() < bound, "{name}: norm {norm}, not {}", summary[0]);
+        assert!(
+            (norm as f32 - summary[0]).abs() < bound,
+            "{name}: norm {norm}, not {}",
+            summary[0]
+        );
         if let Some(expected) = golden.get(&format!("grad.{name}")) {
             n_compared += 1;
             assert_eq!(gradient.shape(), expected.shape());

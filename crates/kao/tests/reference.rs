@@ -3,6 +3,7 @@
 //! They lie in `../shared/reference` beside the repository; where they are not, these tests say so
 //! and check nothing (`golden.rs` always runs).
 
+use kao::denoiser::{Denoiser, Prediction};
 use kao::device::DeviceKind;
 use kao::images::Images;
 use kao::model::Model;
@@ -14,7 +15,6 @@ use kao::train::objective::{NoisyBatch, host_gradients, loss};
 use kao::unet::UNet;
 use kao::unet::parameters::file_tensors;
 use kao::weights::{NamedTensors, read};
-use kao::denoiser::{Denoiser, Prediction};
 use kao_kernels::AdamStep;
 use std::path::{Path, PathBuf};
 

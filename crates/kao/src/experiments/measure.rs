@@ -131,10 +131,10 @@ pub fn measure(
     let forward = timing(samples, gflop, peak_gflops);
     let mut forward_kernels = Vec::new();
     if by_kernel {
-        let passes = || (0..PROFILED_PASSES).try_for_each(|_| {
-            network.predict(&images, &timesteps).map(|_| ())
+        let (passed, times) = profiled(|| {
+            let mut passes = (0..PROFILED_PASSES).map(|_| network.predict(&images, &timesteps));
+            passes.try_for_each(|pass| pass.map(|_| ()))
         });
-        let (passed, times) = kao_kernels::profile(passes);
         passed?;
         forward_kernels = shares(&times, batch_size);
     }
@@ -147,8 +147,9 @@ pub fn measure(
             let samples = training_steps(model, &schedule, &images, config, device, watcher)?;
             if by_kernel {
                 let config = MeasureConfig { n_warmup: 0, n_rounds: PROFILED_PASSES, ..config };
-                let steps = || training_steps(model, &schedule, &images, config, device, watcher);
-                let (stepped, times) = kao_kernels::profile(steps);
+                let (stepped, times) = profiled(|| {
+                    training_steps(model, &schedule, &images, config, device, &mut || Ok(()))
+                });
                 stepped?;
                 training_kernels = shares(&times, batch_size);
             }
@@ -197,6 +198,11 @@ fn training_steps(
         }
     }
     Ok(samples)
+}
+
+/// A profile of `body`, which runs on a thread of the pool as the kernels do.
+fn profiled<R: Send>(body: impl FnOnce() -> R + Send) -> (R, Vec<KernelTime>) {
+    rayon::scope(|_| kao_kernels::profile(body))
 }
 
 fn shares(times: &[KernelTime], batch_size: usize) -> Vec<KernelShare> {

@@ -9,7 +9,7 @@ mod recover;
 mod sampling;
 mod sweep;
 
-pub use measure::{KernelShare, Measurement, MeasureConfig, Timing, measure};
+pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use recover::{RecoverConfig, Recovery, recover};
-pub use sampling::{MomentsConfig, SampleConfig, SamplerKind, Sampled, Watcher, sample_images};
+pub use sampling::{MomentsConfig, SampleConfig, Sampled, SamplerKind, Watcher, sample_images};
 pub use sweep::{SweepConfig, SweepEvent, SweepRun, published_runs, sweep};

@@ -14,12 +14,7 @@ fn schedule() -> NoiseSchedule {
 }
 
 fn denoiser(prediction: Prediction) -> GaussianDenoiser {
-    GaussianDenoiser {
-        schedule: schedule(),
-        mean: MEAN,
-        standard_deviation: DEVIATION,
-        prediction,
-    }
+    GaussianDenoiser { schedule: schedule(), mean: MEAN, standard_deviation: DEVIATION, prediction }
 }
 
 fn ddim(eta: f64) -> SamplerConfig {
@@ -97,8 +92,8 @@ fn ddim_at_eta_one_is_ddpm_with_the_posterior_variance() {
     // The posterior variance of the schedule itself (Ho et al. 2020, equation 7).
     let t = 500;
     let step = Step { t, t_prev: Some(t - 1) };
-    let posterior = schedule.beta(t) * (1.0 - schedule.alpha_bar(t - 1))
-        / (1.0 - schedule.alpha_bar(t));
+    let posterior =
+        schedule.beta(t) * (1.0 - schedule.alpha_bar(t - 1)) / (1.0 - schedule.alpha_bar(t));
     let sigma = ddim::update(&schedule, step, 1.0).unwrap().sigma;
     assert!((sigma * sigma - posterior).abs() < 1e-12);
 }
@@ -207,8 +202,7 @@ fn impossible_requests_are_refused() {
 fn the_squared_cosine_schedule_walks_too() {
     let config = ScheduleConfig { kind: ScheduleKind::SquaredCosine, ..Default::default() };
     let schedule = NoiseSchedule::new(config).unwrap();
-    let denoiser =
-        GaussianDenoiser { schedule: schedule.clone(), ..denoiser(Prediction::Epsilon) };
+    let denoiser = GaussianDenoiser { schedule: schedule.clone(), ..denoiser(Prediction::Epsilon) };
     let steps = walk(Spacing::Trailing, 100, 1000, End::Clean).unwrap();
     let x = Images::from_vec([1, 1, 1, 2], vec![-1.0, 1.0]).unwrap();
     let x = sample(&denoiser, &schedule, &steps, ddim(0.0), x, &NoNoise, &mut unobserved).unwrap();

@@ -1,10 +1,14 @@
 //! A UNet as a denoiser: host images in, host predictions out.
 
 use super::UNet;
+use super::ops::{has_kernels, on_the_pool};
 use crate::denoiser::{Denoiser, Prediction};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use burn::tensor::{Device, Tensor, TensorData};
+
+/// Pixels of a pass on the CPU kernels: 16 images of 64×64.
+const KERNEL_PIXELS: usize = 16 * 64 * 64;
 
 /// A network on a device, with what it predicts: satisfies the denoiser contract.
 #[derive(Debug)]
@@ -24,6 +28,26 @@ impl Network {
     /// The network within.
     pub fn unet(&self) -> &UNet {
         &self.unet
+    }
+
+    /// Images of a pass. Kernels gain nothing from more, but the memory for feature maps grows; and
+    /// no image knows which others it was computed with.
+    fn images_at_once(&self, [_, h, w]: [usize; 3]) -> usize {
+        match has_kernels(&self.device) {
+            true => (KERNEL_PIXELS / (h * w)).max(1),
+            false => usize::MAX,
+        }
+    }
+
+    fn predict_at_once(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+        let predict = || {
+            let predicted = self.unet.forward(to_device(x_t, &self.device), timesteps, None);
+            from_device(predicted, x_t.shape())
+        };
+        match has_kernels(&self.device) {
+            true => on_the_pool(predict),
+            false => predict(),
+        }
     }
 }
 
@@ -49,8 +73,17 @@ impl Denoiser for Network {
                 format!("{t} found; the model has {n_timesteps}"),
             ));
         }
-        let predicted = self.unet.forward(to_device(x_t, &self.device), timesteps, None);
-        from_device(predicted, x_t.shape())
+        let at_once = self.images_at_once(expected);
+        if x_t.len() <= at_once {
+            return self.predict_at_once(x_t, timesteps);
+        }
+        let mut predicted = Vec::with_capacity(x_t.data().len());
+        for (part, timesteps) in timesteps.chunks(at_once).enumerate() {
+            let first = part * at_once;
+            let images = x_t.slice(first..first + timesteps.len());
+            predicted.extend_from_slice(self.predict_at_once(&images, timesteps)?.data());
+        }
+        Images::from_vec(x_t.shape(), predicted)
     }
 
     fn prediction(&self) -> Prediction {

@@ -169,6 +169,12 @@ pub fn with_stock<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Calls `f` on a thread of rayon's pool. From outside, each of the many parallel loops of an
+/// operation would put this thread to sleep and wake another.
+pub(super) fn on_the_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| f())
+}
+
 thread_local! {
     static FORCES_STOCK: Cell<bool> = const { Cell::new(false) };
 }

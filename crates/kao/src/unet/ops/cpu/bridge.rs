@@ -4,6 +4,7 @@
 //! tracked, puts its hand-written backward pass into Burn's graph. What the operations are is not
 //! known here.
 
+use crate::unet::ops::on_the_pool;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::{
     BalancedCheckpointing, CheckpointStrategy, NoCheckpointing,
@@ -25,7 +26,7 @@ type AutodiffTensor = <Autodiff<Flex> as BackendTypes>::FloatTensorPrimitive;
 pub(super) type Operands<const N: usize> = [Option<FlexTensor>; N];
 
 /// Something that is computed by the kernels: `N` operands, one result.
-pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
+pub(super) trait Operation<const N: usize>: Clone + Debug + Send + Sync + 'static {
     /// What the backward pass wants beside the operands.
     type Kept: Clone + Debug + Send + 'static;
 
@@ -72,7 +73,7 @@ fn run_untracked<const N: usize>(
     operands: [Option<DispatchTensor>; N],
 ) -> DispatchTensor {
     let operands = operands.map(|operand| Some(contiguous(primitive::<Flex>(operand?))));
-    let (output, _) = operation.forward(&operands, false);
+    let (output, _) = on_the_pool(|| operation.forward(&operands, false));
     DispatchTensor::from_backend(BackendTensor::<Flex>::Float(output))
 }
 
@@ -101,10 +102,12 @@ where
     let step = Step(operation.clone());
     let output = match step.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let (output, kept) = operation.forward(&operands, !recomputes);
+            let (output, kept) = on_the_pool(|| operation.forward(&operands, !recomputes));
             prep.finish((operands, kept), output)
         }
-        OpsKind::UnTracked(prep) => prep.finish(operation.forward(&operands, false).0),
+        OpsKind::UnTracked(prep) => {
+            prep.finish(on_the_pool(|| operation.forward(&operands, false)).0)
+        }
     };
     DispatchTensor::from_backend(BackendTensor::<Autodiff<Flex, C>>::Float(output))
 }
@@ -135,13 +138,15 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Step<O> {
     ) {
         let dy = contiguous(gradients.consume::<Flex>(&ops.node));
         let (operands, kept) = ops.state;
-        let kept = kept.unwrap_or_else(|| {
-            let (_, kept) = self.0.forward(&operands, true);
-            kept.expect("the operation keeps what it is asked to keep")
-        });
         let wanted = ops.parents.each_ref().map(Option::is_some);
         let shapes = operands.each_ref().map(|operand| operand.as_ref().map(|o| o.shape()));
-        let found = self.0.backward(operands, kept, dy, wanted);
+        let found = on_the_pool(|| {
+            let kept = kept.unwrap_or_else(|| {
+                let (_, kept) = self.0.forward(&operands, true);
+                kept.expect("the operation keeps what it is asked to keep")
+            });
+            self.0.backward(operands, kept, dy, wanted)
+        });
         for ((parent, gradient), shape) in ops.parents.into_iter().zip(found).zip(shapes) {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 debug_assert_eq!(Some(gradient.shape()), shape);
