@@ -5,7 +5,7 @@
 #   ./quickstart.sh [STEPS]
 set -euo pipefail
 cd "$(dirname "$0")"
-steps=${1:-600}
+steps=${1:-1500}
 cargo build --release
 kao=target/release/kao
 out=quickstart
@@ -15,7 +15,7 @@ mkdir -p "$out"
 if compgen -G "$out/run/checkpoints/step-*.safetensors" > /dev/null; then
     "$kao" train --resume --out "$out/run" --steps "$steps"
 else
-    "$kao" train --data "$out/faces" --out "$out/run" --preset tiny --steps "$steps" --save-every 200
+    "$kao" train --data "$out/faces" --out "$out/run" --preset tiny --steps "$steps" --save-every 500
 fi
 "$kao" sample --model "$out/run" --out "$out/grid.png" --strip "$out/strip.png"
 "$kao" recover --model "$out/run" --data "$out/faces" --out "$out/recover.png"
