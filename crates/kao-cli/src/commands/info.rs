@@ -74,7 +74,7 @@ fn weights_file(path: &Path, tensors: bool) -> Result<()> {
         }
     }
     if contents.metadata.contains_key(checkpoint::METADATA_KEY) {
-        let position = checkpoint::read(path)?.position;
+        let position = checkpoint::position(path, &contents.metadata)?;
         row("kind", "checkpoint of kao train")?;
         row("steps", format_args!("{} of {}", position.n_steps, position.config.steps))?;
         row("images seen", position.n_images)?;

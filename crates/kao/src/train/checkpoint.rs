@@ -9,7 +9,7 @@ use super::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::unet::UNet;
 use crate::unet::parameters::{file_tensors, memory_values};
-use crate::weights::{self, NamedTensors, StoreAs};
+use crate::weights::{self, Metadata, NamedTensors, StoreAs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -84,22 +84,30 @@ pub fn write(
     weights::write_safetensors(path, tensors.views(), &metadata, StoreAs::F32)
 }
 
+/// Where the checkpoint at `path` stands, from its metadata alone.
+///
+/// # Errors
+/// When it is no checkpoint of Kao, or its configuration is impossible.
+pub fn position(path: &Path, metadata: &Metadata) -> Result<Position> {
+    let Some(serde_json::Value::String(json)) = metadata.get(METADATA_KEY) else {
+        return Err(Error::malformed(path, "not a checkpoint of `kao train`"));
+    };
+    let position: Position = serde_json::from_str(json)
+        .map_err(|error| Error::malformed(path, format!("its metadata: {error}")))?;
+    position.config.validate().map_err(|error| Error::malformed(path, error))?;
+    Ok(position)
+}
+
 /// Reads a checkpoint.
 ///
 /// # Errors
 /// When the file cannot be read, is no checkpoint of Kao, or lacks a tensor.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = weights::read(path)?;
-    let Some(serde_json::Value::String(json)) = file.metadata.get(METADATA_KEY) else {
-        return Err(Error::malformed(path, "not a checkpoint of `kao train`"));
-    };
-    let position: Position = serde_json::from_str(json)
-        .map_err(|error| Error::malformed(path, format!("its metadata: {error}")))?;
-    position.config.validate().map_err(|error| Error::malformed(path, error))?;
+    let position = position(path, &file.metadata)?;
     let group = |prefix: &str| {
-        let tensors = file.tensors.clone().under(prefix);
-        memory_values(&position.config.model, &tensors)
-            .map_err(|error| Error::malformed(path, format!("`{prefix}*`: {error}")))
+        memory_values(&position.config.model, prefix, &file.tensors)
+            .map_err(|error| Error::malformed(path, error))
     };
     let optimizer = OptimizerState {
         n_steps: position.n_steps,

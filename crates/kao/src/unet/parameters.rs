@@ -135,7 +135,7 @@ impl UNet {
     /// When a tensor is missing or of a wrong shape. Callers that hold a path compare with a
     /// [`LoadReport`](crate::weights::LoadReport) first, which says more.
     pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self> {
-        let values = memory_values(self.config(), tensors)?;
+        let values = memory_values(self.config(), "", tensors)?;
         let table_len = self.time_embedding.table().len();
         let mut network = self.with_values(values);
         if let Some(table) = tensors.get(TIME_TABLE).filter(|t| t.data().len() == table_len) {
@@ -168,16 +168,21 @@ pub fn file_tensors(config: &UNetConfig, values: Vec<Vec<f32>>) -> NamedTensors 
     named.collect()
 }
 
-/// Tensors in file order as values in memory order, one vector per parameter.
+/// Tensors in file order as values in memory order, one vector per parameter. In `tensors` the
+/// names have `prefix` before them; it may be empty.
 ///
 /// # Errors
 /// When a tensor is missing or of a wrong shape.
-pub fn memory_values(config: &UNetConfig, tensors: &NamedTensors) -> Result<Vec<Vec<f32>>> {
+pub fn memory_values(
+    config: &UNetConfig,
+    prefix: &str,
+    tensors: &NamedTensors,
+) -> Result<Vec<Vec<f32>>> {
     let wrong = |problem| Error::invalid("weights", problem);
     let values = config.parameters().into_iter().map(|spec| {
-        let (name, expected) = (&spec.name, spec.file_shape());
+        let (name, expected) = (format!("{prefix}{}", spec.name), spec.file_shape());
         let tensor =
-            tensors.get(name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
+            tensors.get(&name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
         if tensor.shape() != expected {
             let found = tensor.shape();
             return Err(wrong(format!("tensor `{name}` is {found:?}; expected {expected:?}")));
