@@ -3,6 +3,7 @@
 //! This room knows no model and no sampler: it gets [`Images`](crate::Images) and words, and
 //! draws them. Every picture is made of whole pixels; nothing is smoothed.
 
+mod chart;
 mod columns;
 mod font;
 mod grid;
@@ -10,6 +11,7 @@ mod picture;
 mod png;
 mod strip;
 
+pub use self::chart::{Chart, Curve, Scale, Style, charts};
 pub use self::columns::labelled_columns;
 pub use self::grid::{check_grid, grid};
 pub use self::picture::{Layout, Picture};
