@@ -26,7 +26,7 @@ pub fn images(n: usize, unet: &UNetConfig) -> u64 {
 
 /// A lower bound for `n` images on their way through the network.
 pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
-    let [_, h, w] = unet.image_size.map(|side| side as u64);
+    let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // The skips of the first level, and what goes into and out of a convolution.
     let n_maps = unet.num_res_blocks as u64 + 4;
     (n as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32)
@@ -34,7 +34,7 @@ pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
 
 /// A lower bound for a training step of `n` images, of which `n_together` pass at a time.
 pub fn training(n: usize, n_together: usize, unet: &UNetConfig) -> u64 {
-    let [_, h, w] = unet.image_size.map(|side| side as u64);
+    let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // Of every block of the first level, what its convolutions and normalizations keep.
     let n_maps = 4 * (2 * unet.num_res_blocks as u64 + 1);
     let kept = (n_together as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32);

@@ -138,6 +138,7 @@ fn from_hyper_parameters(path: &Path, value: &serde_json::Value) -> Result<Model
     let unet = UNetConfig {
         image_size,
         num_steps,
+        patch_size: 1,
         ch,
         ch_mult,
         attn,

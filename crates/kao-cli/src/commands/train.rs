@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Run directory to write
     #[arg(long, value_name = "RUN_DIR")]
     out: PathBuf,
-    /// Configuration to start from [anime64, tiny] [default: anime64]
+    /// Configuration to start from [anime64, small64, tiny] [default: anime64]
     #[arg(long, conflicts_with = "config")]
     preset: Option<String>,
     /// TOML file to start from, such as the config.toml of a run

@@ -12,7 +12,7 @@ mod run;
 mod run_dir;
 mod validation;
 
-pub use config::{Preset, TrainConfig};
+pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};
 pub use run::{Event, Outcome, SAMPLE_COLUMNS, StepReport, train};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
 pub use validation::Validation;

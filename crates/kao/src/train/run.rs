@@ -3,7 +3,7 @@
 use super::adam::OptimizerState;
 use super::checkpoint::{self, Checkpoint, Position};
 use super::config::TrainConfig;
-use super::objective::{NoisyBatch, host_gradients, loss};
+use super::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use super::run_dir::RunDir;
 use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
@@ -19,6 +19,7 @@ use crate::unet::UNet;
 use crate::weights::StoreAs;
 use burn::tensor::Device;
 use kao_kernels::AdamStep;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use std::ops::ControlFlow;
@@ -250,7 +251,12 @@ impl<'a> Run<'a> {
             0.0 => 1.0,
             most => (most / gradient_norm).min(1.0) as f32,
         };
-        let settings = AdamStep { lr: learning_rate as f32, gradient_scale, ..AdamStep::default() };
+        let settings = AdamStep {
+            lr: learning_rate as f32,
+            weight_decay: config.weight_decay as f32,
+            gradient_scale,
+            ..AdamStep::default()
+        };
         let unet = self.unet.take().expect("a run has its network between steps");
         self.unet = Some(self.optimizer.step(unet, &gradients, settings, ema_decay));
         self.n_steps += 1;
@@ -277,14 +283,9 @@ impl<'a> Run<'a> {
         for first in (0..images.len()).step_by(config.micro_batch_size) {
             let n = config.micro_batch_size.min(images.len() - first);
             let number = self.n_images + first as u64;
-            let batch = NoisyBatch::drawn(
-                &self.schedule,
-                config.prediction,
-                &images.slice(first..first + n),
-                config.seed,
-                Purpose::Training,
-                number,
-            )?;
+            let part = StepPart { first_image: number, offset: first };
+            let pictures = images.slice(first..first + n);
+            let batch = NoisyBatch::drawn(&self.schedule, config, &pictures, part)?;
             // Draw 1 of the first picture's stream: draw 0 is its noise.
             let dropout_seed = Stream::new(config.seed, Purpose::Training, number, 1).bits();
             let share = n as f64 / images.len() as f64;
@@ -457,15 +458,18 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The Euclidean norm of all gradients together, summed in an order that no thread changes.
 fn norm(gradients: &[Vec<f32>]) -> f64 {
-    let squares = gradients.iter().map(|g| g.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>());
-    squares.sum::<f64>().sqrt()
+    let sum = |part: &[f32]| part.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+    let sums: Vec<f64> =
+        gradients.par_iter().flat_map(|g| g.par_chunks(1 << 14).map(sum)).collect();
+    sums.iter().sum::<f64>().sqrt()
 }
 
 fn add(total: &mut [Vec<f32>], gradients: &[Vec<f32>]) {
-    for (total, gradients) in total.iter_mut().zip(gradients) {
+    total.par_iter_mut().zip(gradients).for_each(|(total, gradients)| {
         for (total, gradient) in total.iter_mut().zip(gradients) {
             *total += gradient;
         }
-    }
+    });
 }

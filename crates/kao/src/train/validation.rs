@@ -46,7 +46,7 @@ impl Validation {
         batch_size: usize,
         watcher: &mut dyn FnMut() -> Result<()>,
     ) -> Result<f64> {
-        let NoisyBatch { x_t, timesteps, target } = &self.batch;
+        let NoisyBatch { x_t, timesteps, target, .. } = &self.batch;
         let mut sum = 0.0;
         for first in (0..x_t.len()).step_by(batch_size.max(1)) {
             watcher()?;
