@@ -7,6 +7,8 @@
 pub mod adam;
 pub mod checkpoint;
 mod config;
+pub mod events;
+pub mod history;
 pub mod objective;
 mod run;
 mod run_dir;
