@@ -4,7 +4,7 @@
 use burn::tensor::Device;
 use kao::denoiser::{Denoiser, Prediction};
 use kao::images::Images;
-use kao::noise::{Purpose, SeededNoise};
+use kao::noise::SeededNoise;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
 use kao::train::TrainConfig;
 use kao::train::objective::{NoisyBatch, StepPart, host_gradients, loss};

@@ -22,6 +22,12 @@ pub struct TrainConfig {
     /// Pictures per pass through the network: memory grows with it, the result does not change but
     /// for rounding.
     pub micro_batch_size: usize,
+    /// Keep only what goes into a block and comes out of it, and compute the rest again for the
+    /// gradients: less memory, a third more time, the same bytes.
+    pub gradient_checkpointing: bool,
+    /// A model whose weights the run begins with, in place of random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_model: Option<PathBuf>,
     /// The update rule.
     pub optimizer: Optimizer,
     /// What `adamw` takes off the weights per step, as a share, times the learning rate.
@@ -142,6 +148,8 @@ impl Preset {
             steps: 236_000,
             batch_size: 128,
             micro_batch_size: 16,
+            gradient_checkpointing: false,
+            initial_model: None,
             optimizer: Optimizer::Adam,
             weight_decay: 0.0,
             learning_rate: 1e-4,

@@ -227,6 +227,36 @@ impl UNetConfig {
         flop as u64
     }
 
+    /// Values that a training step keeps in memory for one image, at its peak: what the backward
+    /// pass needs of the forward pass, and the gradients on their way. An estimate, for the CPU.
+    ///
+    /// With `checkpointing` a block keeps what went in and comes out, no more.
+    pub fn training_values(&self, checkpointing: bool) -> usize {
+        let plan = self.plan();
+        let [c, h, w] = self.patched_size();
+        let mut pixels = h * w;
+        let mut kept = pixels * (2 * c + 2 * self.ch + self.width(0));
+        let mut widest = 0;
+        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
+            for &layer in path {
+                let (c_in, c_out, within) = match layer {
+                    Layer::Block { c_in, c_out, attention } => {
+                        (c_in, c_out, if attention { 6 * c_out } else { c_out })
+                    }
+                    Layer::Resample { c_in, c_out } => {
+                        pixels = if grows { pixels * 4 } else { pixels / 4 };
+                        (c_in, c_out, 0)
+                    }
+                };
+                // The input is the output of the block before, but for the skips put beside it.
+                kept += pixels * (c_out + if checkpointing { 0 } else { within });
+                widest = widest.max(pixels * (c_in + c_out + within));
+            }
+        }
+        // While a block goes back, there are its gradients and what its kernels work with.
+        kept + 3 * widest
+    }
+
     /// The blocks of the three paths, with their widths.
     pub(super) fn plan(&self) -> Plan {
         let n_levels = self.ch_mult.len();
