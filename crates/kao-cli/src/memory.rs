@@ -26,7 +26,7 @@ pub fn images(n: usize, unet: &UNetConfig) -> u64 {
 
 /// A lower bound for `n` images on their way through the network.
 pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
-    let [_, h, w] = unet.image_size.map(|side| side as u64);
+    let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // The skips of the first level, and what goes into and out of a convolution.
     let n_maps = unet.num_res_blocks as u64 + 4;
     (n as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32)
@@ -34,7 +34,7 @@ pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
 
 /// A lower bound for a training step of `n` images, of which `n_together` pass at a time.
 pub fn training(n: usize, n_together: usize, unet: &UNetConfig) -> u64 {
-    let [_, h, w] = unet.image_size.map(|side| side as u64);
+    let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // Of every block of the first level, what its convolutions and normalizations keep.
     let n_maps = 4 * (2 * unet.num_res_blocks as u64 + 1);
     let kept = (n_together as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32);
@@ -44,6 +44,25 @@ pub fn training(n: usize, n_together: usize, unet: &UNetConfig) -> u64 {
 /// Bytes of the weights.
 pub fn weights(unet: &UNetConfig) -> u64 {
     (unet.parameter_count() as u64).saturating_mul(F32)
+}
+
+/// Bytes from words such as `4GiB`, `1500 MB`, `2.5g`.
+pub fn parse_size(words: &str) -> std::result::Result<u64, String> {
+    let words = words.trim();
+    let end = words.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(words.len());
+    let expected = || format!("`{words}` found; expected a size such as 4GiB or 1500MB");
+    let number: f64 = words[..end].parse().map_err(|_| expected())?;
+    let unit: f64 = match words[end..].trim().to_ascii_lowercase().as_str() {
+        "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        _ => return Err(expected()),
+    };
+    Ok((number * unit) as u64)
 }
 
 /// Memory that could be had, where the system tells.
@@ -63,6 +82,17 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let cases = [("4GiB", 4 << 30), ("1.5g", 3 << 29), ("1500 MB", 1_500_000_000), ("7b", 7)];
+        for (words, bytes) in cases {
+            assert_eq!(parse_size(words), Ok(bytes), "{words}");
+        }
+        for words in ["", "4", "GiB", "-1GiB", "4 apples", "1.2.3g", "４GiB"] {
+            assert!(parse_size(words).is_err(), "{words}");
+        }
+    }
 
     #[test]
     fn only_what_cannot_fit_is_refused() {

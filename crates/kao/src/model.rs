@@ -24,6 +24,12 @@ pub const RUN_MODEL: &str = "model.safetensors";
 /// The metadata key of the checkpoints in a run directory, which are no models.
 pub(crate) const CHECKPOINT_METADATA_KEY: &str = "kao.checkpoint";
 
+/// What stands before the names of a checkpoint's averaged weights.
+pub(crate) const CHECKPOINT_AVERAGE: &str = "ema.";
+
+/// What stands before the names of a checkpoint's weights themselves.
+pub(crate) const CHECKPOINT_WEIGHTS: &str = "weights.";
+
 /// The version of the configuration in files that this program writes; newer ones are refused.
 const FORMAT_VERSION: u32 = 1;
 
@@ -86,11 +92,10 @@ impl ModelConfig {
                 .map_err(|error| Error::malformed(path, format!("its configuration: {error}")))?,
             (_, Some(hyper_parameters)) => from_hyper_parameters(path, hyper_parameters)?,
             _ if metadata.contains_key(CHECKPOINT_METADATA_KEY) => {
-                return Err(Error::malformed(
-                    path,
-                    "a checkpoint to resume training from, not a model to sample from",
-                )
-                .with_hint(format!("give the run directory, or the {RUN_MODEL} in it")));
+                let position = &metadata[CHECKPOINT_METADATA_KEY];
+                serde_json::from_str::<CheckpointPosition>(position.as_str().unwrap_or_default())
+                    .map_err(|error| Error::malformed(path, format!("its position: {error}")))?
+                    .into_config()
             }
             _ => {
                 return Err(Error::malformed(
@@ -116,6 +121,39 @@ impl ModelConfig {
     }
 }
 
+/// What of a checkpoint's position says which model it is of. The rest is for training to know.
+#[derive(Deserialize)]
+struct CheckpointPosition {
+    config: CheckpointConfig,
+    n_steps: u64,
+}
+
+#[derive(Deserialize)]
+struct CheckpointConfig {
+    model: UNetConfig,
+    schedule: ScheduleConfig,
+    prediction: Prediction,
+}
+
+impl CheckpointPosition {
+    fn into_config(self) -> ModelConfig {
+        let CheckpointConfig { model, schedule, prediction } = self.config;
+        let mut config = ModelConfig::new(model, schedule, prediction);
+        config.training.insert("steps".to_owned(), self.n_steps.into());
+        config
+    }
+}
+
+/// Which weights of a training checkpoint, which holds two sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckpointWeights {
+    /// Their exponential moving average.
+    #[default]
+    Average,
+    /// The weights themselves.
+    Raw,
+}
+
 /// The `hyper_parameters` of the original's checkpoints. Entries that say nothing about the model
 /// (batch size, folders) are passed over.
 #[derive(Deserialize)]
@@ -138,6 +176,7 @@ fn from_hyper_parameters(path: &Path, value: &serde_json::Value) -> Result<Model
     let unet = UNetConfig {
         image_size,
         num_steps,
+        patch_size: 1,
         ch,
         ch_mult,
         attn,
@@ -172,15 +211,38 @@ impl Model {
         Ok(Model { config, network, schedule })
     }
 
-    /// Loads a Kao model, a run directory (its `model.safetensors`) or a Lightning checkpoint.
+    /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
+    /// averaged weights) or a Lightning checkpoint.
     ///
     /// # Errors
     /// When the file cannot be read, is no model, or lacks a tensor.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::load_weights(path, CheckpointWeights::Average, device)
+    }
+
+    /// As [`load`](Self::load), with the choice of which weights of a run's checkpoint.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load), and when the raw weights are asked of another file.
+    pub fn load_weights(
+        path: impl AsRef<Path>,
+        which: CheckpointWeights,
+        device: &Device,
+    ) -> Result<Self> {
         let path = model_file(path.as_ref())?;
-        let file = weights::read(&path)?;
-        let config = ModelConfig::from_metadata(&path, file.format, &file.metadata)?;
-        let unet = build(&path, &config, &file.tensors, device)?;
+        let weights::WeightsFile { format, metadata, mut tensors, .. } = weights::read(&path)?;
+        let config = ModelConfig::from_metadata(&path, format, &metadata)?;
+        if metadata.contains_key(CHECKPOINT_METADATA_KEY) {
+            tensors = tensors.under(match which {
+                CheckpointWeights::Average => CHECKPOINT_AVERAGE,
+                CheckpointWeights::Raw => CHECKPOINT_WEIGHTS,
+            });
+        } else if which == CheckpointWeights::Raw {
+            let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
+            return Err(Error::malformed(&path, problem)
+                .with_hint("give RUN_DIR/checkpoints/step-....safetensors"));
+        }
+        let unet = build(&path, &config, &tensors, device)?;
         Model::new(config, unet, device.clone())
     }
 

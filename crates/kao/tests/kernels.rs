@@ -4,9 +4,10 @@
 use burn::tensor::Device;
 use kao::denoiser::{Denoiser, Prediction};
 use kao::images::Images;
-use kao::noise::{Purpose, SeededNoise};
+use kao::noise::SeededNoise;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
-use kao::train::objective::{NoisyBatch, host_gradients, loss};
+use kao::train::TrainConfig;
+use kao::train::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use kao::unet::ops::with_stock;
 use kao::unet::{Activation, Network, UNet, UNetConfig};
 
@@ -79,8 +80,9 @@ fn training_step(
     let unet = network(config, device);
     let schedule =
         NoiseSchedule::new(ScheduleConfig { n_timesteps: 100, ..Default::default() }).unwrap();
-    let (kind, purpose) = (Prediction::Epsilon, Purpose::Training);
-    let batch = NoisyBatch::drawn(&schedule, kind, &images(config, 2), 1, purpose, 0).unwrap();
+    let recipe = TrainConfig { seed: 1, batch_size: 2, ..TrainConfig::default() };
+    let position = StepPart { first_image: 0, offset: 0 };
+    let batch = NoisyBatch::drawn(&schedule, &recipe, &images(config, 2), position).unwrap();
     let loss = loss(&unet, &batch, dropout_seed, device);
     let value = loss.clone().into_data().try_into_vec::<f32>().unwrap()[0];
     (value, host_gradients(&unet, &mut loss.backward()))

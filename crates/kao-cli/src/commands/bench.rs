@@ -23,7 +23,7 @@ pub struct Arguments {
     /// Measure the architecture of this model; weights are random
     #[arg(long, short, value_name = "FILE", conflicts_with = "preset")]
     model: Option<PathBuf>,
-    /// Measure the architecture of this preset [anime64, tiny]
+    /// Measure the architecture of this preset [anime64, small64, tiny]
     #[arg(long, default_value = "anime64")]
     preset: String,
     /// Images per pass

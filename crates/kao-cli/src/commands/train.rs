@@ -9,11 +9,18 @@ use crate::output::{counted, note, one_line, result};
 use crate::progress::{Progress, duration};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig};
+use kao::denoiser::Prediction;
 use kao::device::Device;
+use kao::experiments::{MeasureConfig, measure};
+use kao::model::{Model, ModelConfig};
 use kao::render::Layout;
-use kao::train::checkpoint::{self, Checkpoint};
-use kao::train::{CHECKPOINTS, Event, RunDir, SAMPLE_COLUMNS, TrainConfig, train};
+use kao::train::checkpoint::{self, Checkpoint, Newest};
+use kao::train::{
+    CHECKPOINTS, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS, TimestepSampling,
+    TrainConfig, train,
+};
 use kao::{Error, ErrorKind, Result, render};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,9 +33,12 @@ Examples:
   kao train --data faces --out run --preset tiny --steps 10000 --resume    go on, or longer
   kao train --data faces --out run --preset anime64 --epochs 500
   kao train --config run/config.toml --out again                           repeat a run
+  kao train --data faces --out run --preset anime64 --memory 4GiB --dry-run    what would it take?
+  kao train --data mine --out mine-run --from run --learning-rate 1e-4     go on from a model
 
 The run directory holds model.safetensors (give it to `kao sample --model run`), checkpoints/,
-samples/, logs/ and config.toml. Ctrl-C saves and stops.")]
+samples/, logs/ (JSON lines, and events for `tensorboard --logdir RUN_DIR`) and config.toml. Ctrl-C
+saves and stops. `kao info RUN_DIR` sums a run up.")]
 pub struct Arguments {
     /// Folder of pictures
     #[arg(long, value_name = "DIR")]
@@ -36,7 +46,7 @@ pub struct Arguments {
     /// Run directory to write
     #[arg(long, value_name = "RUN_DIR")]
     out: PathBuf,
-    /// Configuration to start from [anime64, tiny] [default: anime64]
+    /// Configuration to start from [anime64, small64, tiny] [default: anime64]
     #[arg(long, conflicts_with = "config")]
     preset: Option<String>,
     /// TOML file to start from, such as the config.toml of a run
@@ -57,9 +67,43 @@ pub struct Arguments {
     /// Pictures at a time: memory grows with it
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
-    /// Learning rate of Adam
+    /// Choose the pictures at a time such that the run stays within this memory, such as 4GiB
+    #[arg(long, value_name = "SIZE", conflicts_with = "micro_batch_size", value_parser = memory::parse_size)]
+    memory: Option<u64>,
+    /// Compute inner results again for the gradients: less memory, more time
+    #[arg(long)]
+    gradient_checkpointing: bool,
+    /// Begin with the weights of this model; it also says architecture, schedule and prediction
+    /// where no preset or configuration is given
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    from: Option<PathBuf>,
+    /// What the network predicts [epsilon, x0, v]
+    #[arg(long, value_name = "WHAT", value_parser = named::<Prediction>)]
+    prediction: Option<Prediction>,
+    /// How timesteps are drawn [uniform, stratified]
+    #[arg(long, value_name = "HOW", value_parser = named::<TimestepSampling>)]
+    timestep_sampling: Option<TimestepSampling>,
+    /// Gamma of min-SNR weights, such as 5; 0 weighs all timesteps alike
+    #[arg(long, value_name = "GAMMA")]
+    min_snr_gamma: Option<f64>,
+    /// Probability of dropout
+    #[arg(long, value_name = "P")]
+    dropout: Option<f64>,
+    /// Optimizer [adam, adamw]
+    #[arg(long, value_name = "NAME", value_parser = named::<Optimizer>)]
+    optimizer: Option<Optimizer>,
+    /// Decay of the weights with adamw, times the learning rate
+    #[arg(long, value_name = "SHARE")]
+    weight_decay: Option<f64>,
+    /// Learning rate at its highest
     #[arg(long, value_name = "RATE")]
     learning_rate: Option<f64>,
+    /// How it falls after its warm-up, until the last step [constant, cosine, linear]
+    #[arg(long, value_name = "HOW", value_parser = named::<Decay>)]
+    learning_rate_decay: Option<Decay>,
+    /// What it falls to
+    #[arg(long, value_name = "RATE")]
+    final_learning_rate: Option<f64>,
     /// Steps over which the learning rate grows from 0
     #[arg(long, value_name = "N")]
     warmup_steps: Option<u64>,
@@ -78,9 +122,24 @@ pub struct Arguments {
     /// Steps between validations, sample grids and checkpoints
     #[arg(long, value_name = "N")]
     save_every: Option<u64>,
+    /// Checkpoints kept, besides the best
+    #[arg(long, value_name = "N")]
+    keep_checkpoints: Option<usize>,
+    /// Steps between lines in the log
+    #[arg(long, value_name = "N")]
+    log_every: Option<u64>,
+    /// Pictures to validate with, at most
+    #[arg(long, value_name = "N")]
+    validation_images: Option<usize>,
     /// Images in a sample grid; 0 makes none
     #[arg(long, value_name = "N")]
     sample_count: Option<usize>,
+    /// DDIM steps of a sample grid
+    #[arg(long, value_name = "N")]
+    sample_steps: Option<usize>,
+    /// Print what the run would take, and train nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     compute: Compute,
 }
@@ -95,11 +154,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// A new run. Its directory is made only once it is known that there is something to put there.
 fn start(arguments: &Arguments, device: &Device) -> Result<()> {
-    let mut config = arguments.over(arguments.base()?)?;
-    destination::folder(&arguments.out)?;
+    let mut config = arguments.over(arguments.base(device)?)?;
+    if !arguments.dry_run {
+        destination::folder(&arguments.out)?;
+    }
     refuse_a_run_at(&arguments.out)?;
     let folder = load(&config)?;
-    arguments.count_epochs(&mut config, &folder)?;
+    arguments.fit(&mut config, &folder)?;
+    if arguments.dry_run {
+        return plan(&config, &folder, 0, device);
+    }
     let run_dir = RunDir::open(&arguments.out)?;
     // Once more: another training may have begun and ended there meanwhile.
     refuse_a_run_at(&arguments.out)?;
@@ -128,7 +192,13 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     }
     // Locked before anything is read, lest another training moves on meanwhile.
     let run_dir = RunDir::open(out)?;
-    let checkpoint = newest(out)?;
+    let Newest { checkpoint, path, damaged } = run_dir.newest_checkpoint()?;
+    for (_, error) in &damaged {
+        note(one_line(&format!("warning: {error}; it is put aside")));
+    }
+    if !damaged.is_empty() {
+        note(one_line(&format!("going on from `{}`", path.display())));
+    }
     let position = &checkpoint.position;
     let mut config = arguments.over(position.config.clone())?;
     config.check_continues(&position.config)?;
@@ -154,32 +224,27 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         }
         _ => error,
     })?;
-    arguments.count_epochs(&mut config, &folder)?;
+    arguments.fit(&mut config, &folder)?;
     refuse_fewer(&config)?;
+    if arguments.dry_run {
+        return plan(&config, &folder, position.n_steps, device);
+    }
     run_dir.write_config(&config)?;
     go(&config, &run_dir, folder, Some(checkpoint), device)
 }
 
-fn newest(run: &Path) -> Result<Checkpoint> {
-    let paths = checkpoints(run)?;
-    let [before @ .., newest] = paths.as_slice() else {
-        return Err(Error::malformed(run, "its checkpoints are gone"));
-    };
-    checkpoint::read(newest).map_err(|error| match (error.kind(), before.last()) {
-        (ErrorKind::Malformed { .. }, Some(before)) => {
-            error.with_hint(format!("remove it to go on from `{}`", before.display()))
-        }
-        _ => error,
-    })
-}
-
 impl Arguments {
     /// What to start from when no run is resumed.
-    fn base(&self) -> Result<TrainConfig> {
-        match (&self.preset, &self.config) {
-            (_, Some(path)) => TrainConfig::read(path),
-            (Some(name), None) => Ok(preset(name)?.config()),
-            (None, None) => Ok(TrainConfig::default()),
+    fn base(&self, device: &Device) -> Result<TrainConfig> {
+        match (&self.preset, &self.config, &self.from) {
+            (_, Some(path), _) => TrainConfig::read(path),
+            (Some(name), None, _) => Ok(preset(name)?.config()),
+            (None, None, None) => Ok(TrainConfig::default()),
+            (None, None, Some(path)) => {
+                let ModelConfig { unet: model, schedule, prediction, .. } =
+                    Model::load(path, device)?.config;
+                Ok(TrainConfig { model, schedule, prediction, ..Preset::Small64.config() })
+            }
         }
     }
 
@@ -196,6 +261,22 @@ impl Arguments {
         set(&mut config.micro_batch_size, &self.micro_batch_size);
         set(&mut config.learning_rate, &self.learning_rate);
         set(&mut config.warmup_steps, &self.warmup_steps);
+        set(&mut config.prediction, &self.prediction);
+        set(&mut config.timestep_sampling, &self.timestep_sampling);
+        set(&mut config.min_snr_gamma, &self.min_snr_gamma);
+        set(&mut config.model.dropout, &self.dropout);
+        set(&mut config.optimizer, &self.optimizer);
+        set(&mut config.weight_decay, &self.weight_decay);
+        set(&mut config.learning_rate_decay, &self.learning_rate_decay);
+        set(&mut config.final_learning_rate, &self.final_learning_rate);
+        set(&mut config.keep_checkpoints, &self.keep_checkpoints);
+        set(&mut config.log_every, &self.log_every);
+        set(&mut config.validation_images, &self.validation_images);
+        set(&mut config.sample_steps, &self.sample_steps);
+        config.gradient_checkpointing |= self.gradient_checkpointing;
+        if self.from.is_some() {
+            config.initial_model = self.from.clone();
+        }
         set(&mut config.max_gradient_norm, &self.max_gradient_norm);
         set(&mut config.ema_halflife_images, &self.ema_halflife);
         set(&mut config.seed, &self.seed);
@@ -227,6 +308,16 @@ impl Arguments {
         Ok(config)
     }
 
+    /// What can be told only with the pictures: the steps of so many epochs, and how many pictures
+    /// at a time fit the memory.
+    fn fit(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
+        self.count_epochs(config, folder)?;
+        if let Some(limit) = self.memory {
+            config.micro_batch_size = config.micro_batch_within(limit, folder.len())?;
+        }
+        Ok(())
+    }
+
     /// Puts steps in the place of epochs.
     fn count_epochs(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
         let Some(epochs) = self.epochs else { return Ok(()) };
@@ -237,6 +328,71 @@ impl Arguments {
         config.steps = n_images.div_ceil(config.batch_size as u64).max(1);
         Ok(())
     }
+}
+
+/// Prints what a run would take from `n_steps` on.
+fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device) -> Result<()> {
+    let split = folder.split(&SplitConfig::default())?;
+    let n_train = split.train.len().max(1);
+    let n_parts = config.batch_size.div_ceil(config.micro_batch_size);
+    let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+    row("parameters", format!("{:.2} M", config.model.parameter_count() as f64 / 1e6))?;
+    row(
+        "pictures",
+        format!(
+            "{} to train on, {} to validate, {} to test",
+            split.train.len(),
+            split.validation.len().min(config.validation_images),
+            split.test.len()
+        ),
+    )?;
+    let steps_per_epoch = n_train as f64 / config.batch_size as f64;
+    row("steps", format!("{} to go of {}", config.steps - n_steps, config.steps))?;
+    row("steps per epoch", format!("{steps_per_epoch:.1}"))?;
+    row("epochs", format!("{:.1}", config.steps as f64 / steps_per_epoch))?;
+    row(
+        "batch",
+        format!(
+            "{} pictures, {} at a time",
+            config.batch_size,
+            config.batch_size.div_ceil(n_parts)
+        ),
+    )?;
+    row("memory", format!("about {} at most", gibibytes(config.estimated_bytes(folder.len()))))?;
+    let n_kept = config.keep_checkpoints as u64 + 1;
+    row(
+        "checkpoints",
+        format!(
+            "{} each, up to {n_kept} kept: {}",
+            gibibytes(config.checkpoint_bytes()),
+            gibibytes(config.checkpoint_bytes().saturating_mul(n_kept))
+        ),
+    )?;
+    let measuring = MeasureConfig {
+        batch_size: config.micro_batch_size,
+        n_rounds: 3,
+        n_warmup: 1,
+        training: true,
+        by_kernel: false,
+    };
+    let progress = Progress::new("measuring a few steps", 0, "steps");
+    let measured = measure(&config.model_config(), measuring, device, &mut interrupt::check)?;
+    drop(progress);
+    let Some(training) = measured.training else { return Ok(()) };
+    let images_per_second = training.images_per_second;
+    row("speed here", format!("{images_per_second:.1} images/s"))?;
+    let n_images = (config.steps - n_steps) as f64 * config.batch_size as f64;
+    row("time here", format!("about {}", duration(n_images / images_per_second)))
+}
+
+fn row(name: &str, value: String) -> Result<()> {
+    result(format!("{name:<16} {value}"))
+}
+
+/// A value by the name that configuration files give it.
+fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
+    let named = T::deserialize(name.into_deserializer());
+    named.map_err(|error: serde::de::value::Error| error.to_string().replace('`', ""))
 }
 
 fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
@@ -267,6 +423,8 @@ fn go(
     let before = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps);
     let progress = Progress::new("training", config.steps, "steps").starting_at(before);
     let mut loss = RunningMean::default();
+    let mut validation_loss = None;
+    let mut saved = None;
     let mut rate = RunningMean::default();
     let outcome = train(config, run_dir, folder, resume, device, &mut |event| {
         match event {
@@ -291,13 +449,26 @@ fn go(
                 loss.add(step.loss);
                 rate.add(step.images_per_second);
                 progress.set_with(step.step, || {
-                    format!("loss {:.4}, {:.0} images/s", loss.value, rate.value)
+                    let mut words = format!("loss {:.4}", loss.value);
+                    if let Some(loss) = validation_loss {
+                        words += &format!(", validation {loss:.4}");
+                    }
+                    words += &format!(", {:.0} images/s", rate.value);
+                    if let Some(n_steps) = saved {
+                        words += &format!(", saved at {n_steps}");
+                    }
+                    words
                 });
             }
-            Event::Validated { n_steps, loss, is_best } => {
+            Event::Validated { n_steps, loss, raw_loss, is_best } => {
+                validation_loss = Some(loss);
                 let best = if is_best { ", the best so far" } else { "" };
-                progress.say(&format!("step {n_steps}: validation loss {loss:.5}{best}"));
+                progress.say(&format!(
+                    "step {n_steps}: validation loss {loss:.5}{best}; {raw_loss:.5} without \
+                     averaging"
+                ));
             }
+            Event::Saved { n_steps, .. } => saved = Some(n_steps),
             Event::Wrote(_) | Event::Looking => {}
         }
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

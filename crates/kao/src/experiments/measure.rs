@@ -5,10 +5,11 @@ use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::model::ModelConfig;
-use crate::noise::{Purpose, SeededNoise};
+use crate::noise::SeededNoise;
 use crate::schedule::NoiseSchedule;
+use crate::train::TrainConfig;
 use crate::train::adam::OptimizerState;
-use crate::train::objective::{NoisyBatch, host_gradients, loss};
+use crate::train::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use crate::unet::{Network, UNet};
 use burn::tensor::Device;
 use kao_kernels::{AdamStep, KernelTime};
@@ -182,14 +183,18 @@ fn training_steps(
     let device = device.clone().autodiff();
     let mut unet = UNet::init(&model.unet, 0, &device)?;
     let mut optimizer = OptimizerState::new(&unet);
+    let recipe = TrainConfig {
+        prediction: model.prediction,
+        batch_size: config.batch_size,
+        ..TrainConfig::default()
+    };
     let mut samples = Vec::new();
     for round in 0..config.n_warmup.saturating_add(config.n_rounds) {
         watcher()?;
         let started = Instant::now();
-        let number = (round * config.batch_size) as u64;
-        let (kind, purpose) = (model.prediction, Purpose::Training);
-        let batch = NoisyBatch::drawn(schedule, kind, images, 0, purpose, number)?;
-        let loss = loss(&unet, &batch, Some(number), &device);
+        let position = StepPart { first_image: (round * config.batch_size) as u64, offset: 0 };
+        let batch = NoisyBatch::drawn(schedule, &recipe, images, position)?;
+        let loss = loss(&unet, &batch, Some(position.first_image), &device);
         let gradients = host_gradients(&unet, &mut loss.backward());
         unet = optimizer.step(unet, &gradients, AdamStep::default(), 0.999);
         let ms = started.elapsed().as_secs_f64() * 1e3 / config.batch_size as f64;

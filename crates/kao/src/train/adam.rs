@@ -44,7 +44,9 @@ impl OptimizerState {
     ) -> UNet {
         self.n_steps += 1;
         let settings = AdamStep { step: self.n_steps, ..settings };
-        unet.map_parameters(&mut Update { state: self, gradients, settings, ema_decay, index: 0 })
+        let mut update = Update { state: self, gradients, settings, ema_decay, index: 0 };
+        // From outside the pool, every parameter would put this thread to sleep and wake another.
+        rayon::scope(|_| unet.map_parameters(&mut update))
     }
 }
 

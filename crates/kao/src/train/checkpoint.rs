@@ -1,24 +1,29 @@
 //! Checkpoints: everything needed to go on as if nothing had happened.
 //!
 //! One `.safetensors` file: the weights, their average, both moments, and as metadata the
-//! configuration, the position and what the data was. Noise, order and dropout are functions of
-//! (seed, position), so nothing else has a state.
+//! configuration, the position, what the data was, and a checksum of all of it. Noise, order and
+//! dropout are functions of (seed, position), so nothing else has a state.
 
 use super::adam::OptimizerState;
 use super::config::TrainConfig;
-use crate::error::{Error, Result};
-use crate::unet::UNet;
-use crate::unet::parameters::{file_tensors, memory_values};
-use crate::weights::{self, Metadata, NamedTensors, StoreAs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::unet::parameters::memory_values;
+use crate::unet::{ParameterSpec, UNet};
+use crate::weights::{self, Metadata};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The metadata key of checkpoints.
 pub const METADATA_KEY: &str = crate::model::CHECKPOINT_METADATA_KEY;
 
-const WEIGHTS: &str = "weights.";
-const EMA: &str = "ema.";
+/// The metadata key of the checksum.
+const CHECKSUM_KEY: &str = "kao.sha256";
+
+const WEIGHTS: &str = crate::model::CHECKPOINT_WEIGHTS;
+const EMA: &str = crate::model::CHECKPOINT_AVERAGE;
 const FIRST: &str = "adam.first.";
 const SECOND: &str = "adam.second.";
 
@@ -37,6 +42,9 @@ pub struct Position {
     pub looked: bool,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
+    /// The step that had it.
+    #[serde(default)]
+    pub best_step: Option<u64>,
     /// What the pictures are: see [`Folder::fingerprint`](crate::dataset::Folder::fingerprint).
     pub data_fingerprint: String,
 }
@@ -56,32 +64,69 @@ pub struct Checkpoint {
     pub optimizer: OptimizerState,
 }
 
-/// Writes a checkpoint of `unet` and `optimizer`, whole or not at all.
+/// Writes a checkpoint of `unet` and `optimizer`, whole or not at all. Takes little memory besides
+/// that of one more set of weights.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// When a value is not finite, or the file cannot be written.
 pub fn write(
     path: &Path,
     position: &Position,
     unet: &UNet,
     optimizer: &OptimizerState,
 ) -> Result<()> {
-    let config = unet.config();
     let json = serde_json::to_string(position).map_err(|error| Error::malformed(path, error))?;
-    let metadata = BTreeMap::from([(METADATA_KEY.to_owned(), json)]);
-    let groups = [
-        (WEIGHTS, file_tensors(config, unet.values())),
-        (EMA, file_tensors(config, optimizer.ema.clone())),
-        (FIRST, file_tensors(config, optimizer.first.clone())),
-        (SECOND, file_tensors(config, optimizer.second.clone())),
-    ];
-    let mut tensors = NamedTensors::new();
-    for (prefix, group) in groups {
-        for (name, tensor) in group {
-            tensors.insert(format!("{prefix}{name}"), tensor);
+    let weights = unet.values();
+    let OptimizerState { first, second, ema, .. } = optimizer;
+    let groups = [(WEIGHTS, &weights), (EMA, ema), (FIRST, first), (SECOND, second)];
+    let specs = unet.config().parameters();
+    let (mut tensors, mut sources) = (Vec::new(), Vec::new());
+    for (prefix, values) in groups {
+        for (spec, values) in specs.iter().zip(values) {
+            if !values.par_iter().all(|value| value.is_finite()) {
+                let problem = format!("{prefix}{} holds values that are not finite", spec.name);
+                return Err(ErrorKind::Diverged { problem }.into());
+            }
+            tensors.push((format!("{prefix}{}", spec.name), spec.file_shape()));
+            sources.push((spec, values));
         }
     }
-    weights::write_safetensors(path, tensors.views(), &metadata, StoreAs::F32)
+    let in_file = |index: usize| {
+        let (spec, values): (&ParameterSpec, &Vec<f32>) = sources[index];
+        spec.layout.to_file(&spec.shape, values)
+    };
+    let mut checksum = Checksum::new(&json);
+    for (index, (name, shape)) in tensors.iter().enumerate() {
+        checksum.add(name, shape, &in_file(index));
+    }
+    let metadata = BTreeMap::from([
+        (METADATA_KEY.to_owned(), json),
+        (CHECKSUM_KEY.to_owned(), checksum.finish()),
+    ]);
+    weights::stream_safetensors(path, &tensors, &metadata, in_file)
+}
+
+/// SHA-256 of a position and tensors.
+struct Checksum(Sha256);
+
+impl Checksum {
+    fn new(position: &str) -> Self {
+        Checksum(Sha256::new_with_prefix(position))
+    }
+
+    fn add(&mut self, name: &str, shape: &[usize], values: &[f32]) {
+        self.0.update(format!("\n{name} {shape:?}\n"));
+        let mut bytes = Vec::with_capacity(1 << 16);
+        for values in values.chunks(1 << 14) {
+            bytes.clear();
+            bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            self.0.update(&bytes);
+        }
+    }
+
+    fn finish(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// Where the checkpoint at `path` stands, from its metadata alone.
@@ -101,10 +146,21 @@ pub fn position(path: &Path, metadata: &Metadata) -> Result<Position> {
 /// Reads a checkpoint.
 ///
 /// # Errors
-/// When the file cannot be read, is no checkpoint of Kao, or lacks a tensor.
+/// When the file cannot be read, is no checkpoint of Kao, is damaged, or lacks a tensor.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = weights::read(path)?;
     let position = position(path, &file.metadata)?;
+    // Checkpoints of Kao before 0.2 have no checksum.
+    if let Some(expected) = file.metadata.get(CHECKSUM_KEY) {
+        let json = file.metadata.get(METADATA_KEY).and_then(|json| json.as_str());
+        let mut checksum = Checksum::new(json.unwrap_or_default());
+        for (name, tensor) in file.tensors.iter() {
+            checksum.add(name, tensor.shape(), tensor.data());
+        }
+        if expected.as_str() != Some(checksum.finish().as_str()) {
+            return Err(Error::malformed(path, "its checksum does not match: it is damaged"));
+        }
+    }
     let group = |prefix: &str| {
         memory_values(&position.config.model, prefix, &file.tensors)
             .map_err(|error| Error::malformed(path, error))
@@ -117,6 +173,42 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
     };
     let weights = group(WEIGHTS)?;
     Ok(Checkpoint { position, weights, optimizer })
+}
+
+/// The newest checkpoint in a folder that is whole.
+#[derive(Debug)]
+pub struct Newest {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub checkpoint: Checkpoint,
+    /// Newer ones that are damaged, with what is wrong with each.
+    pub damaged: Vec<(PathBuf, Error)>,
+}
+
+/// Reads the newest checkpoint in `folder` that is whole.
+///
+/// # Errors
+/// When there is none, with what is wrong with the newest one; or when a file cannot be read.
+pub fn newest_whole(folder: &Path) -> Result<Newest> {
+    let mut damaged = Vec::new();
+    for path in list(folder)?.into_iter().rev() {
+        match read(&path) {
+            Ok(checkpoint) => return Ok(Newest { path, checkpoint, damaged }),
+            Err(error) if matches!(error.kind(), ErrorKind::Malformed { .. }) => {
+                damaged.push((path, error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let n = damaged.len();
+    match damaged.into_iter().next() {
+        Some((_, error)) if n > 1 => {
+            Err(error.with_hint(format!("the {} before it are damaged too", n - 1)))
+        }
+        Some((_, error)) => Err(error.with_hint("there is no other checkpoint to go on from")),
+        None => Err(Error::malformed(folder, "no checkpoint to go on from")),
+    }
 }
 
 /// The file of step `n_steps` in `folder`.

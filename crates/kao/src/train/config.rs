@@ -22,10 +22,24 @@ pub struct TrainConfig {
     /// Pictures per pass through the network: memory grows with it, the result does not change but
     /// for rounding.
     pub micro_batch_size: usize,
-    /// Learning rate of Adam.
+    /// Keep only what goes into a block and comes out of it, and compute the rest again for the
+    /// gradients: less memory, a third more time, the same bytes.
+    pub gradient_checkpointing: bool,
+    /// A model whose weights the run begins with, in place of random ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initial_model: Option<PathBuf>,
+    /// The update rule.
+    pub optimizer: Optimizer,
+    /// What `adamw` takes off the weights per step, as a share, times the learning rate.
+    pub weight_decay: f64,
+    /// Learning rate at its highest.
     pub learning_rate: f64,
     /// Steps over which the learning rate grows from 0.
     pub warmup_steps: u64,
+    /// How the learning rate falls from then on.
+    pub learning_rate_decay: Decay,
+    /// What the learning rate falls to at the last step.
+    pub final_learning_rate: f64,
     /// Gradients are scaled down to this norm; 0 leaves them.
     pub max_gradient_norm: f64,
     /// Half-life of the averaged weights, in pictures seen.
@@ -38,7 +52,7 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Steps between validations, sample grids and checkpoints.
     pub save_every: u64,
-    /// Checkpoints kept, the newest.
+    /// Checkpoints kept, the newest; the one with the lowest validation loss stays besides.
     pub keep_checkpoints: usize,
     /// Validation pictures used, at most.
     pub validation_images: usize,
@@ -48,6 +62,10 @@ pub struct TrainConfig {
     pub sample_steps: usize,
     /// What the network predicts.
     pub prediction: Prediction,
+    /// How timesteps are drawn.
+    pub timestep_sampling: TimestepSampling,
+    /// γ of the min-SNR weights (Hang et al. 2023); 0 weighs all timesteps alike.
+    pub min_snr_gamma: f64,
     /// The architecture.
     pub model: UNetConfig,
     /// The noise levels.
@@ -61,23 +79,58 @@ impl Default for TrainConfig {
     }
 }
 
+/// How weights follow from gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Optimizer {
+    /// Adam (Kingma & Ba 2015).
+    Adam,
+    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+    Adamw,
+}
+
+/// How the learning rate falls after its warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// Not at all.
+    Constant,
+    /// By half a cosine.
+    Cosine,
+    /// By the same amount each step.
+    Linear,
+}
+
+/// How the timesteps of a step's pictures are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestepSampling {
+    /// Each by itself, uniformly.
+    Uniform,
+    /// Each from its own equal share of the schedule: the gradient varies less.
+    Stratified,
+}
+
 /// Named configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// The original's: 64×64, 25.4 million parameters, batch 128.
     Anime64,
+    /// 64×64, 4 million parameters on patches of 2×2 pixels: hours on a laptop.
+    Small64,
     /// 32×32, 1.1 million parameters: minutes on a laptop.
     Tiny,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Preset; 2] = [Preset::Anime64, Preset::Tiny];
+    pub const ALL: [Preset; 3] = [Preset::Anime64, Preset::Small64, Preset::Tiny];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Preset::Anime64 => "anime64",
+            Preset::Small64 => "small64",
             Preset::Tiny => "tiny",
         }
     }
@@ -95,8 +148,14 @@ impl Preset {
             steps: 236_000,
             batch_size: 128,
             micro_batch_size: 16,
+            gradient_checkpointing: false,
+            initial_model: None,
+            optimizer: Optimizer::Adam,
+            weight_decay: 0.0,
             learning_rate: 1e-4,
             warmup_steps: 0,
+            learning_rate_decay: Decay::Constant,
+            final_learning_rate: 0.0,
             max_gradient_norm: 0.0,
             ema_halflife_images: 500_000.0,
             horizontal_flip: true,
@@ -108,11 +167,41 @@ impl Preset {
             sample_count: 64,
             sample_steps: 20,
             prediction: Prediction::Epsilon,
+            timestep_sampling: TimestepSampling::Uniform,
+            min_snr_gamma: 0.0,
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),
         };
+        let squared_cosine =
+            ScheduleConfig { kind: ScheduleKind::SquaredCosine, ..ScheduleConfig::default() };
         match self {
             Preset::Anime64 => anime64,
+            Preset::Small64 => TrainConfig {
+                steps: 20_000,
+                batch_size: 64,
+                micro_batch_size: 64,
+                learning_rate: 4e-4,
+                warmup_steps: 200,
+                learning_rate_decay: Decay::Cosine,
+                max_gradient_norm: 1.0,
+                ema_halflife_images: 50_000.0,
+                save_every: 500,
+                validation_images: 256,
+                prediction: Prediction::V,
+                timestep_sampling: TimestepSampling::Stratified,
+                schedule: squared_cosine,
+                model: UNetConfig {
+                    patch_size: 2,
+                    ch: 64,
+                    ch_mult: vec![1, 2, 3],
+                    attn: vec![1, 2],
+                    num_res_blocks: 1,
+                    dropout: 0.0,
+                    activation: Activation::Silu,
+                    ..UNetConfig::default()
+                },
+                ..anime64
+            },
             Preset::Tiny => TrainConfig {
                 steps: 3000,
                 batch_size: 32,
@@ -126,10 +215,7 @@ impl Preset {
                 // v and the cosine keep the first steps of a walk well-conditioned: faces appear
                 // after some thousand pictures, where ε and the linear schedule need many times that.
                 prediction: Prediction::V,
-                schedule: ScheduleConfig {
-                    kind: ScheduleKind::SquaredCosine,
-                    ..ScheduleConfig::default()
-                },
+                schedule: squared_cosine,
                 model: UNetConfig {
                     image_size: [3, 32, 32],
                     ch: 32,
@@ -215,10 +301,26 @@ impl TrainConfig {
                 return Err(Error::invalid(name, format!("{value} found; expected above 0")));
             }
         }
-        if self.max_gradient_norm.is_nan() || self.max_gradient_norm < 0.0 {
-            let found = self.max_gradient_norm;
-            let problem = format!("{found} found; expected 0 (off) or above");
-            return Err(Error::invalid("max_gradient_norm", problem));
+        let at_least_zero = [
+            ("max_gradient_norm", self.max_gradient_norm),
+            ("min_snr_gamma", self.min_snr_gamma),
+            ("weight_decay", self.weight_decay),
+            ("final_learning_rate", self.final_learning_rate),
+        ];
+        for (name, value) in at_least_zero {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(Error::invalid(name, format!("{value} found; expected 0 or above")));
+            }
+        }
+        if self.weight_decay > 0.0 && self.optimizer == Optimizer::Adam {
+            let problem = format!("{} found with the optimizer adam", self.weight_decay);
+            return Err(Error::invalid("weight_decay", problem)
+                .with_hint("the optimizer adamw decays weights"));
+        }
+        if self.final_learning_rate > self.learning_rate {
+            let (end, start) = (self.final_learning_rate, self.learning_rate);
+            let problem = format!("{end} found; expected at most the learning rate, {start}");
+            return Err(Error::invalid("final_learning_rate", problem));
         }
         Ok(())
     }
@@ -226,7 +328,17 @@ impl TrainConfig {
     /// Learning rate of the step after `n_steps` steps.
     pub fn learning_rate_at(&self, n_steps: u64) -> f64 {
         let warm = (n_steps + 1) as f64 / (self.warmup_steps + 1) as f64;
-        self.learning_rate * warm.min(1.0)
+        if warm < 1.0 {
+            return self.learning_rate * warm;
+        }
+        let falling_steps = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
+        let fallen = ((n_steps - self.warmup_steps) as f64 / falling_steps).min(1.0);
+        let left = match self.learning_rate_decay {
+            Decay::Constant => return self.learning_rate,
+            Decay::Linear => 1.0 - fallen,
+            Decay::Cosine => 0.5 * (1.0 + libm::cos(std::f64::consts::PI * fallen)),
+        };
+        self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * left
     }
 
     /// How much of the averaged weights stays in a step that follows `n_images` pictures. Early on
@@ -307,6 +419,41 @@ mod tests {
         assert!(config.ema_decay_at(1000) < config.ema_decay_at(100_000));
         let settled = config.ema_decay_at(u64::MAX).powf(config.ema_halflife_images / 32.0);
         assert!((settled - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_learning_rate_falls_to_its_end() {
+        let run = TrainConfig {
+            steps: 110,
+            warmup_steps: 10,
+            learning_rate: 1.0,
+            final_learning_rate: 0.1,
+            ..Preset::Tiny.config()
+        };
+        for (decay, halfway) in [(Decay::Linear, 0.55), (Decay::Cosine, 0.55)] {
+            let config = TrainConfig { learning_rate_decay: decay, ..run.clone() };
+            let rates: Vec<f64> = (0..=120).map(|step| config.learning_rate_at(step)).collect();
+            assert_eq!(rates[10], 1.0, "{decay:?}");
+            assert!(rates[10..].windows(2).all(|pair| pair[0] >= pair[1]), "{decay:?}");
+            assert!((rates[60] - halfway).abs() < 1e-9, "{decay:?}: {}", rates[60]);
+            assert!((rates[110] - 0.1).abs() < 1e-12 && rates[120] == rates[110], "{decay:?}");
+        }
+    }
+
+    #[test]
+    fn impossible_recipes_are_named() {
+        let run = Preset::Tiny.config();
+        let cases = [
+            (TrainConfig { weight_decay: 0.1, ..run.clone() }, "adamw"),
+            (TrainConfig { weight_decay: f64::NAN, ..run.clone() }, "weight_decay"),
+            (TrainConfig { min_snr_gamma: -1.0, ..run.clone() }, "min_snr_gamma"),
+            (TrainConfig { final_learning_rate: 1.0, ..run.clone() }, "final_learning_rate"),
+        ];
+        for (config, expected) in cases {
+            let error = config.validate().unwrap_err();
+            let message = format!("{error} {}", error.hint().unwrap_or_default());
+            assert!(message.contains(expected), "{message}");
+        }
     }
 
     #[test]

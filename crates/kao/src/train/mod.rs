@@ -10,11 +10,12 @@ mod config;
 pub mod events;
 pub mod history;
 pub mod objective;
+mod plan;
 mod run;
 mod run_dir;
 mod validation;
 
-pub use config::{Preset, TrainConfig};
+pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};
 pub use run::{Event, Outcome, SAMPLE_COLUMNS, StepReport, train};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
-pub use validation::Validation;
+pub use validation::{Validation, ValidationLoss};

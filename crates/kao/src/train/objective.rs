@@ -1,5 +1,7 @@
-//! What a training step minimizes: the mean squared error of the prediction.
+//! What a training step minimizes: the mean squared error of the prediction, weighted by timestep
+//! where that is asked for.
 
+use super::config::{TimestepSampling, TrainConfig};
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -7,7 +9,7 @@ use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
 use crate::unet::UNet;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use rayon::prelude::*;
 
 /// Noisy images with what the network shall say of them.
@@ -19,6 +21,8 @@ pub struct NoisyBatch {
     pub timesteps: Vec<usize>,
     /// What is to be predicted: ε, x_0 or v, `[N, C, H, W]`.
     pub target: Images,
+    /// What the error of each image counts; `None` where all count 1.
+    pub weights: Option<Vec<f32>>,
 }
 
 impl NoisyBatch {
@@ -73,40 +77,80 @@ impl NoisyBatch {
                     }
                 }
             });
-        Ok(NoisyBatch { x_t, timesteps, target })
+        Ok(NoisyBatch { x_t, timesteps, target, weights: None })
     }
 
-    /// Noises image k of `x_0` with the stream of `purpose` and number `first + k`: a uniform
-    /// timestep, then ε. Images keep their noise however they are batched.
+    /// What a step of `config` trains on: noises image k of `x_0` with the training stream of
+    /// number `position.first + k`: a timestep, then ε. Images keep their noise however they are
+    /// batched.
     ///
     /// # Errors
     /// None in practice: the shapes agree by construction.
     pub fn drawn(
         schedule: &NoiseSchedule,
-        prediction: Prediction,
+        config: &TrainConfig,
         x_0: &Images,
-        seed: u64,
-        purpose: Purpose,
-        first: u64,
+        position: StepPart,
     ) -> Result<Self> {
+        let n_timesteps = schedule.n_timesteps();
         let mut epsilon = Images::zeros(x_0.shape());
         let size = x_0.image_len().max(1);
-        let timesteps = epsilon
+        let timesteps: Vec<usize> = epsilon
             .data_mut()
             .par_chunks_exact_mut(size)
             .enumerate()
             .map(|(k, epsilon)| {
-                let mut stream = Stream::new(seed, purpose, first + k as u64, 0);
-                let timestep = stream.below(schedule.n_timesteps());
+                let number = position.first_image + k as u64;
+                let mut stream = Stream::new(config.seed, Purpose::Training, number, 0);
+                let timestep = match config.timestep_sampling {
+                    TimestepSampling::Uniform => stream.below(n_timesteps),
+                    TimestepSampling::Stratified => {
+                        let share = (position.offset + k) as f64 + stream.uniform();
+                        let t = share / config.batch_size as f64 * n_timesteps as f64;
+                        (t as usize).min(n_timesteps - 1)
+                    }
+                };
                 stream.fill_normal(epsilon);
                 timestep
             })
             .collect();
-        NoisyBatch::new(schedule, prediction, x_0, timesteps, &epsilon)
+        let weights = (config.min_snr_gamma > 0.0).then(|| {
+            let weight = |&t: &usize| {
+                min_snr_weight(schedule.alpha_bar(t), config.prediction, config.min_snr_gamma)
+                    as f32
+            };
+            timesteps.iter().map(weight).collect()
+        });
+        let batch = NoisyBatch::new(schedule, config.prediction, x_0, timesteps, &epsilon)?;
+        Ok(NoisyBatch { weights, ..batch })
     }
 }
 
-/// The mean squared error of `unet` on `batch`, as a scalar that gradients can be taken of.
+/// Which pictures of a run a part of a step has.
+#[derive(Clone, Copy, Debug)]
+pub struct StepPart {
+    /// Pictures that the run saw before.
+    pub first_image: u64,
+    /// How many of those belong to this step.
+    pub offset: usize,
+}
+
+/// The weight of an error at the level ᾱ such that the error of x̂_0 counts min(SNR, γ), with
+/// SNR = ᾱ / (1 − ᾱ) (Hang et al. 2023, "Efficient diffusion training via min-SNR weighting").
+pub fn min_snr_weight(alpha_bar: f64, prediction: Prediction, gamma: f64) -> f64 {
+    // An error e of ε is one of e / √SNR of x_0, an error of v one of e / √(SNR + 1). Written with
+    // 1 / SNR, which is finite where ᾱ is 1.
+    let noise_to_signal = (1.0 - alpha_bar) / alpha_bar;
+    let clipped = (gamma * noise_to_signal).min(1.0);
+    match prediction {
+        Prediction::Epsilon => clipped,
+        Prediction::V => clipped / (1.0 + noise_to_signal),
+        Prediction::X0 if noise_to_signal > 0.0 => clipped / noise_to_signal,
+        Prediction::X0 => gamma,
+    }
+}
+
+/// The weighted mean squared error of `unet` on `batch`, as a scalar that gradients can be taken of.
 ///
 /// `dropout_seed` turns dropout on.
 pub fn loss(
@@ -115,10 +159,18 @@ pub fn loss(
     dropout_seed: Option<u64>,
     device: &Device,
 ) -> Tensor<1> {
-    let x_t = crate::unet::to_device(&batch.x_t, device);
-    let target = crate::unet::to_device(&batch.target, device);
+    let patch_size = unet.config().patch_size;
+    let x_t = crate::unet::to_device(&batch.x_t, patch_size, device);
+    let target = crate::unet::to_device(&batch.target, patch_size, device);
     let difference = unet.forward(x_t, &batch.timesteps, dropout_seed) - target;
-    (difference.clone() * difference).mean()
+    let squares = difference.clone() * difference;
+    match &batch.weights {
+        None => squares.mean(),
+        Some(weights) => {
+            let weights = TensorData::new(weights.clone(), [weights.len(), 1, 1, 1]);
+            (squares * Tensor::<4>::from_data(weights, device)).mean()
+        }
+    }
 }
 
 /// The gradient of every parameter on the host, in memory order, in field order. A parameter that
@@ -143,5 +195,77 @@ impl ModuleVisitor for Collected<'_> {
             None => vec![0.0; param.lazy_shape().num_elements()],
         };
         self.values.push(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::ScheduleConfig;
+    use crate::train::Preset;
+    use proptest::prelude::*;
+
+    const SHAPE: [usize; 4] = [64, 1, 2, 2];
+
+    fn drawn(config: &TrainConfig, images: &Images, first_image: u64, offset: usize) -> NoisyBatch {
+        let schedule = NoiseSchedule::new(config.schedule).unwrap();
+        NoisyBatch::drawn(&schedule, config, images, StepPart { first_image, offset }).unwrap()
+    }
+
+    #[test]
+    fn a_stratified_step_takes_one_timestep_from_each_share() {
+        let config = TrainConfig {
+            batch_size: 64,
+            timestep_sampling: TimestepSampling::Stratified,
+            ..Preset::Tiny.config()
+        };
+        let images = Images::zeros(SHAPE);
+        let step = drawn(&config, &images, 128, 0);
+        for (k, &t) in step.timesteps.iter().enumerate() {
+            assert!((k * 1000 / 64..=(k + 1) * 1000 / 64).contains(&t), "picture {k}: {t}");
+        }
+        // A step in parts draws the same.
+        let part = drawn(&config, &images.slice(40..64), 168, 40);
+        assert_eq!(part.timesteps, step.timesteps[40..]);
+        assert_eq!(part.x_t, step.x_t.slice(40..64));
+    }
+
+    #[test]
+    fn weights_are_given_only_where_asked_for() {
+        let images = Images::zeros(SHAPE);
+        let config = TrainConfig { batch_size: 64, ..Preset::Tiny.config() };
+        assert_eq!(drawn(&config, &images, 0, 0).weights, None);
+        let config = TrainConfig { min_snr_gamma: 5.0, ..config };
+        let batch = drawn(&config, &images, 0, 0);
+        let weights = batch.weights.unwrap();
+        assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
+        assert!(weights.iter().any(|&weight| weight < 0.5));
+    }
+
+    proptest! {
+        /// Whatever is predicted, the same error of x̂_0 counts min(SNR, γ).
+        #[test]
+        fn an_error_of_the_clean_image_counts_the_same(level in 1e-4f64..0.9999, gamma in 0.1f64..20.0) {
+            let snr = level / (1.0 - level);
+            let expected = snr.min(gamma);
+            // Squared errors of ε and v that an error 1 of x̂_0 amounts to.
+            let of_epsilon = min_snr_weight(level, Prediction::Epsilon, gamma) * snr;
+            let of_v = min_snr_weight(level, Prediction::V, gamma) * (snr + 1.0);
+            let of_x_0 = min_snr_weight(level, Prediction::X0, gamma);
+            for found in [of_epsilon, of_v, of_x_0] {
+                prop_assert!((found / expected - 1.0).abs() < 1e-9, "{} for {}", found, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn every_schedule_has_finite_weights() {
+        for prediction in [Prediction::Epsilon, Prediction::V, Prediction::X0] {
+            let schedule = NoiseSchedule::new(ScheduleConfig::default()).unwrap();
+            let levels = (0..1000).map(|t| schedule.alpha_bar(t)).chain([1.0]);
+            for level in levels {
+                assert!(min_snr_weight(level, prediction, 5.0).is_finite());
+            }
+        }
     }
 }

@@ -3,31 +3,37 @@
 use super::adam::OptimizerState;
 use super::checkpoint::{self, Checkpoint, Position};
 use super::config::TrainConfig;
-use super::objective::{NoisyBatch, host_gradients, loss};
+use super::events::EventFile;
+use super::history::RangeLoss;
+use super::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use super::run_dir::RunDir;
-use super::validation::Validation;
+use super::validation::{Validation, ValidationLoss};
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
-use crate::model::Model;
+use crate::model::{Model, ModelConfig};
 use crate::noise::{Purpose, Stream};
 use crate::render::{self, Layout};
 use crate::sampler::{Method, SamplerConfig, Start, generate};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::{End, Spacing, walk};
-use crate::unet::UNet;
+use crate::unet::{UNet, UNetConfig};
 use crate::weights::StoreAs;
 use burn::tensor::Device;
 use kao_kernels::AdamStep;
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::json;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Noise of the sample grids: the same in every grid of every run.
 const SAMPLE_SEED: u64 = 999;
+
+/// A loss that no training comes back from: who predicts nothing at all has one of about 1.
+const EXPLODED_LOSS: f64 = 100.0;
 
 /// Columns of the sample grids.
 pub const SAMPLE_COLUMNS: usize = 8;
@@ -54,11 +60,20 @@ pub enum Event {
         n_steps: u64,
         /// The loss.
         loss: f64,
+        /// The loss of the weights themselves, not averaged.
+        raw_loss: f64,
         /// Whether it is the lowest so far.
         is_best: bool,
     },
-    /// A file was written.
+    /// A model or a sample grid was written.
     Wrote(PathBuf),
+    /// A checkpoint was written.
+    Saved {
+        /// Steps done.
+        n_steps: u64,
+        /// Its file.
+        path: PathBuf,
+    },
     /// Validation or a sample grid goes on. `Break` leaves it for when the run is resumed.
     Looking,
 }
@@ -155,6 +170,8 @@ struct Run<'a> {
     n_images: u64,
     n_pictures: [usize; 3],
     best_validation_loss: Option<f64>,
+    best_step: Option<u64>,
+    events: EventFile,
     data_fingerprint: String,
     /// Whether what is due at this step besides training is done.
     looked: bool,
@@ -171,7 +188,10 @@ impl<'a> Run<'a> {
         resume: Option<Checkpoint>,
         device: &Device,
     ) -> Result<Self> {
-        let device = device.clone().autodiff();
+        let device = match config.gradient_checkpointing {
+            true => device.clone().autodiff().gradient_checkpointing(),
+            false => device.clone().autodiff(),
+        };
         let schedule = NoiseSchedule::new(config.schedule)?;
         let split = folder.split(&SplitConfig::default())?;
         if split.train.is_empty() {
@@ -196,10 +216,15 @@ impl<'a> Run<'a> {
         let loader = Loader::new(folder, split.train, order)?;
 
         let fresh = UNet::init(&config.model, config.seed, &device)?;
+        let first_step = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps + 1);
         let (unet, optimizer, position) = match resume {
             None => {
-                let optimizer = OptimizerState::new(&fresh);
-                (fresh, optimizer, None)
+                let unet = match &config.initial_model {
+                    Some(path) => fresh.with_values(initial_values(path, config)?),
+                    None => fresh,
+                };
+                let optimizer = OptimizerState::new(&unet);
+                (unet, optimizer, None)
             }
             Some(Checkpoint { position, weights, optimizer }) => {
                 config.check_continues(&position.config)?;
@@ -226,9 +251,13 @@ impl<'a> Run<'a> {
             n_images: position.as_ref().map_or(0, |position| position.n_images),
             n_pictures,
             looked: position.as_ref().is_none_or(|position| position.looked),
+            best_step: position.as_ref().and_then(|position| position.best_step),
+            events: EventFile::new(run_dir.logs(), first_step),
             best_validation_loss: position.and_then(|position| position.best_validation_loss),
             data_fingerprint,
-            last_checkpoint: None,
+            last_checkpoint: first_step
+                .checked_sub(1)
+                .map(|n_steps| checkpoint::path(&run_dir.checkpoints(), n_steps)),
             since_log: (0.0, 0, 0.0),
         })
     }
@@ -239,8 +268,10 @@ impl<'a> Run<'a> {
         let images = self.loader.batch(self.n_images, config.batch_size)?.images;
         let (loss, gradients) = self.gradients(&images)?;
         let gradient_norm = norm(&gradients);
-        if !loss.is_finite() || !gradient_norm.is_finite() {
-            return Err(self.diverged(loss, gradient_norm));
+        if !(loss < EXPLODED_LOSS && gradient_norm.is_finite()) {
+            let n_steps = self.n_steps + 1;
+            let problem = format!("step {n_steps} has loss {loss}, gradient norm {gradient_norm}");
+            return Err(self.diverged(problem));
         }
 
         let learning_rate = config.learning_rate_at(self.n_steps);
@@ -250,7 +281,12 @@ impl<'a> Run<'a> {
             0.0 => 1.0,
             most => (most / gradient_norm).min(1.0) as f32,
         };
-        let settings = AdamStep { lr: learning_rate as f32, gradient_scale, ..AdamStep::default() };
+        let settings = AdamStep {
+            lr: learning_rate as f32,
+            weight_decay: config.weight_decay as f32,
+            gradient_scale,
+            ..AdamStep::default()
+        };
         let unet = self.unet.take().expect("a run has its network between steps");
         self.unet = Some(self.optimizer.step(unet, &gradients, settings, ema_decay));
         self.n_steps += 1;
@@ -277,14 +313,9 @@ impl<'a> Run<'a> {
         for first in (0..images.len()).step_by(config.micro_batch_size) {
             let n = config.micro_batch_size.min(images.len() - first);
             let number = self.n_images + first as u64;
-            let batch = NoisyBatch::drawn(
-                &self.schedule,
-                config.prediction,
-                &images.slice(first..first + n),
-                config.seed,
-                Purpose::Training,
-                number,
-            )?;
+            let part = StepPart { first_image: number, offset: first };
+            let pictures = images.slice(first..first + n);
+            let batch = NoisyBatch::drawn(&self.schedule, config, &pictures, part)?;
             // Draw 1 of the first picture's stream: draw 0 is its noise.
             let dropout_seed = Stream::new(config.seed, Purpose::Training, number, 1).bits();
             let share = n as f64 / images.len() as f64;
@@ -304,9 +335,7 @@ impl<'a> Run<'a> {
         self.unet.as_ref().expect("a run has its network between steps")
     }
 
-    fn diverged(&self, loss: f64, gradient_norm: f64) -> Error {
-        let n_steps = self.n_steps + 1;
-        let problem = format!("step {n_steps} has loss {loss}, gradient norm {gradient_norm}");
+    fn diverged(&self, problem: String) -> Error {
         let error = Error::from(ErrorKind::Diverged { problem });
         let advice = "try a lower learning rate, or `--max-gradient-norm 1`";
         match &self.last_checkpoint {
@@ -332,17 +361,25 @@ impl<'a> Run<'a> {
             ..report
         };
         self.since_log = (0.0, 0, 0.0);
-        self.run_dir.log(&json!(line))
+        self.run_dir.log(&json!(line))?;
+        let StepReport { step, loss, gradient_norm, learning_rate, images_per_second, .. } = line;
+        let values = [
+            ("loss/training", loss),
+            ("gradient_norm", gradient_norm),
+            ("learning_rate", learning_rate),
+            ("images_per_second", images_per_second),
+        ];
+        self.events.scalars(step, &values)
     }
 
     /// Validates, keeps the model to sample from, and draws a grid, unless the observer breaks it
     /// off: then all of it is still to be done.
     fn look(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
-        let before = self.best_validation_loss;
+        let before = (self.best_validation_loss, self.best_step);
         match self.look_through(observer) {
             Ok(()) => self.looked = true,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted) => {
-                self.best_validation_loss = before;
+                (self.best_validation_loss, self.best_step) = before;
             }
             Err(error) => return Err(error),
         }
@@ -357,36 +394,77 @@ impl<'a> Run<'a> {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(Error::interrupted()),
             };
-        let model = self.averaged()?;
         let mut is_best = true;
+        let mut model = None;
         if let Some(validation) = &self.validation {
-            let loss = validation
-                .loss(&model.network, config.micro_batch_size, &mut || goes_on(observer))?;
+            let mut loss_of = |model: &Model| {
+                validation.loss(&model.network, config.micro_batch_size, &mut || goes_on(observer))
+            };
+            // One after the other, so that only one is prepared for the kernels at a time.
+            let raw_loss = loss_of(&self.model_of(self.network().values())?)?.mean;
+            let averaged = self.averaged()?;
+            let ValidationLoss { mean: loss, by_t } = loss_of(&averaged)?;
+            model = Some(averaged);
             is_best = self.best_validation_loss.is_none_or(|best| loss < best);
             if is_best {
-                self.best_validation_loss = Some(loss);
+                (self.best_validation_loss, self.best_step) = (Some(loss), Some(self.n_steps));
             }
-            self.run_dir.log(&json!({"step": self.n_steps, "validation_loss": loss}))?;
-            let _ = observer(Event::Validated { n_steps: self.n_steps, loss, is_best });
+            self.log_validation(loss, raw_loss, &by_t)?;
+            let _ = observer(Event::Validated { n_steps: self.n_steps, loss, raw_loss, is_best });
         }
+        let mut model = match model {
+            Some(model) => model,
+            None => self.averaged()?,
+        };
         if is_best {
             let path = self.run_dir.model();
+            self.describe(&mut model.config);
             model.save(&path, StoreAs::F32)?;
             let _ = observer(Event::Wrote(path));
         }
         if config.sample_count > 0 {
             let path = self.draw(&model, &mut || goes_on(observer))?;
+            let png = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+            self.events.image(self.n_steps, "samples", &png)?;
             let _ = observer(Event::Wrote(path));
         }
         Ok(())
     }
 
+    fn log_validation(&mut self, loss: f64, raw_loss: f64, by_t: &[RangeLoss]) -> Result<()> {
+        self.run_dir.log(&json!({
+            "step": self.n_steps,
+            "validation_loss": loss,
+            "raw_validation_loss": raw_loss,
+            "validation_by_t": by_t,
+        }))?;
+        let mut values = vec![
+            ("loss/validation".to_owned(), loss),
+            ("loss/validation_raw".to_owned(), raw_loss),
+        ];
+        values.extend(by_t.iter().map(|&RangeLoss { from, to, loss }| {
+            (format!("validation_by_t/{from:04}-{:04}", to - 1), loss)
+        }));
+        let values: Vec<_> = values.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
+        self.events.scalars(self.n_steps, &values)
+    }
+
     /// The averaged weights as a model.
     fn averaged(&self) -> Result<Model> {
+        let mut model = self.model_of(self.optimizer.ema.clone())?;
+        self.describe(&mut model.config);
+        Ok(model)
+    }
+
+    /// A model of these values of the parameters.
+    fn model_of(&self, values: Vec<Vec<f32>>) -> Result<Model> {
         let device = self.device.clone().inner();
-        let unet = UNet::init(&self.config.model, self.config.seed, &device)?
-            .with_values(self.optimizer.ema.clone());
-        let mut config = self.config.model_config();
+        let unet = UNet::init(&self.config.model, self.config.seed, &device)?.with_values(values);
+        Model::new(self.config.model_config(), unet, device)
+    }
+
+    /// Writes down how the model came to be.
+    fn describe(&self, config: &mut ModelConfig) {
         let words = [
             ("steps", json!(self.n_steps)),
             ("images", json!(self.n_images)),
@@ -401,7 +479,6 @@ impl<'a> Run<'a> {
             ("program", json!(concat!("kao ", env!("CARGO_PKG_VERSION")))),
         ];
         config.training.extend(words.map(|(key, value)| (key.to_owned(), value)));
-        Model::new(config, unet, device)
     }
 
     fn draw(&self, model: &Model, watcher: &mut dyn FnMut() -> Result<()>) -> Result<PathBuf> {
@@ -442,30 +519,73 @@ impl<'a> Run<'a> {
             n_images: self.n_images,
             looked: self.looked,
             best_validation_loss: self.best_validation_loss,
+            best_step: self.best_step,
             data_fingerprint: self.data_fingerprint.clone(),
         };
         let path = checkpoint::path(&self.run_dir.checkpoints(), self.n_steps);
-        checkpoint::write(&path, &position, self.network(), &self.optimizer)?;
-        self.run_dir.retain_checkpoints(self.config.keep_checkpoints)?;
+        let written = checkpoint::write(&path, &position, self.network(), &self.optimizer);
+        written.map_err(|error| match error.kind() {
+            ErrorKind::Diverged { problem } => {
+                self.diverged(format!("after step {}, {problem}", self.n_steps))
+            }
+            _ => error,
+        })?;
+        self.run_dir.retain_checkpoints(self.config.keep_checkpoints, self.best_step)?;
         // A run that is stopped before its first look still leaves something to sample from.
         if !self.run_dir.model().exists() {
             self.averaged()?.save(self.run_dir.model(), StoreAs::F32)?;
         }
+        self.events.flush()?;
         self.last_checkpoint = Some(path.clone());
-        let _ = observer(Event::Wrote(path));
+        let _ = observer(Event::Saved { n_steps: self.n_steps, path });
         Ok(())
     }
 }
 
+/// The weights of the model at `path`, which must be one that a run of `config` could have trained.
+fn initial_values(path: &Path, config: &TrainConfig) -> Result<Vec<Vec<f32>>> {
+    let model = Model::load(path, &Device::flex())?;
+    let (found, expected) = (&model.config, config.model_config());
+    let refuse = |what: &str, found: String, expected: String| {
+        Err(Error::malformed(path, format!("its {what} is {found}; the run has {expected}"))
+            .with_hint(
+                "give neither --preset nor --config: then the run takes them from the model",
+            ))
+    };
+    // Dropout is no part of what weights mean.
+    let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
+    if unet != expected.unet {
+        return refuse("architecture", format!("{unet:?}"), format!("{:?}", expected.unet));
+    }
+    if found.schedule != expected.schedule {
+        return refuse(
+            "schedule",
+            format!("{:?}", found.schedule),
+            format!("{:?}", expected.schedule),
+        );
+    }
+    if found.prediction != expected.prediction {
+        return refuse(
+            "prediction",
+            format!("{:?}", found.prediction),
+            format!("{:?}", expected.prediction),
+        );
+    }
+    Ok(model.network.unet().values())
+}
+
+/// The Euclidean norm of all gradients together, summed in an order that no thread changes.
 fn norm(gradients: &[Vec<f32>]) -> f64 {
-    let squares = gradients.iter().map(|g| g.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>());
-    squares.sum::<f64>().sqrt()
+    let sum = |part: &[f32]| part.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>();
+    let sums: Vec<f64> =
+        gradients.par_iter().flat_map(|g| g.par_chunks(1 << 14).map(sum)).collect();
+    sums.iter().sum::<f64>().sqrt()
 }
 
 fn add(total: &mut [Vec<f32>], gradients: &[Vec<f32>]) {
-    for (total, gradients) in total.iter_mut().zip(gradients) {
+    total.par_iter_mut().zip(gradients).for_each(|(total, gradients)| {
         for (total, gradient) in total.iter_mut().zip(gradients) {
             *total += gradient;
         }
-    }
+    });
 }

@@ -1,10 +1,10 @@
 //! The run directory: what `kao train` writes, and where.
 
-use super::checkpoint;
+use super::checkpoint::{self, Newest};
 use super::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::model::RUN_MODEL;
-use crate::weights::atomic_write;
+use crate::weights::{atomic_write, remove_leftovers};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,12 @@ impl RunDir {
             .open(&lock_path)
             .map_err(refused)?;
         match lock.try_lock() {
-            Ok(()) => Ok(RunDir { path, _lock: lock }),
+            Ok(()) => {
+                for folder in [CHECKPOINTS, SAMPLES, LOGS, ""] {
+                    remove_leftovers(path.join(folder))?;
+                }
+                Ok(RunDir { path, _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => {
                 Err(Error::malformed(&path, "another training is writing to this folder")
                     .with_hint("wait for it, stop it, or give another --out"))
@@ -75,12 +80,23 @@ impl RunDir {
         self.path.join(SAMPLES).join(format!("step-{n_steps:08}.png"))
     }
 
-    /// The newest checkpoint, if there is one.
+    /// The folder of logs.
+    pub fn logs(&self) -> PathBuf {
+        self.path.join(LOGS)
+    }
+
+    /// The newest checkpoint that is whole. Damaged ones that are newer get another name, so that
+    /// they are neither gone on from nor counted among those to be kept.
     ///
     /// # Errors
-    /// When the folder cannot be read.
-    pub fn newest_checkpoint(&self) -> Result<Option<PathBuf>> {
-        Ok(checkpoint::list(&self.checkpoints())?.pop())
+    /// When there is none, or the file system refuses.
+    pub fn newest_checkpoint(&self) -> Result<Newest> {
+        let newest = checkpoint::newest_whole(&self.checkpoints())?;
+        for (path, _) in &newest.damaged {
+            let aside = path.with_extension("damaged");
+            std::fs::rename(path, aside).map_err(|error| Error::io("rename", path, error))?;
+        }
+        Ok(newest)
     }
 
     /// Writes the configuration.
@@ -105,13 +121,15 @@ impl RunDir {
         append().map_err(|error| Error::io("write", &path, error))
     }
 
-    /// Removes all checkpoints but the newest `n`.
+    /// Removes all checkpoints but the newest `n` and that of `best_step`.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn retain_checkpoints(&self, n: usize) -> Result<()> {
+    pub fn retain_checkpoints(&self, n: usize, best_step: Option<u64>) -> Result<()> {
         let paths = checkpoint::list(&self.checkpoints())?;
-        for path in &paths[..paths.len().saturating_sub(n)] {
+        let best = best_step.map(|step| checkpoint::path(&self.checkpoints(), step));
+        let older = &paths[..paths.len().saturating_sub(n)];
+        for path in older.iter().filter(|&path| best.as_ref() != Some(path)) {
             std::fs::remove_file(path).map_err(|error| Error::io("remove", path, error))?;
         }
         Ok(())

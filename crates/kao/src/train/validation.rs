@@ -1,5 +1,6 @@
 //! The validation loss: always the same pictures, timesteps and noise, by the averaged weights.
 
+use super::history::RangeLoss;
 use super::objective::NoisyBatch;
 use crate::denoiser::{Denoiser, Prediction};
 use crate::error::Result;
@@ -11,6 +12,7 @@ use crate::schedule::NoiseSchedule;
 #[derive(Debug)]
 pub struct Validation {
     batch: NoisyBatch,
+    n_timesteps: usize,
 }
 
 impl Validation {
@@ -32,7 +34,7 @@ impl Validation {
         let n = images.len();
         let timesteps = (0..n).map(|k| (2 * k + 1) * schedule.n_timesteps() / (2 * n)).collect();
         let batch = NoisyBatch::new(schedule, prediction, images, timesteps, &epsilon)?;
-        Ok(Validation { batch })
+        Ok(Validation { batch, n_timesteps: schedule.n_timesteps() })
     }
 
     /// The mean squared error of `denoiser`, `batch_size` images at a time. `watcher` is asked before
@@ -45,18 +47,79 @@ impl Validation {
         denoiser: &dyn Denoiser,
         batch_size: usize,
         watcher: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<f64> {
-        let NoisyBatch { x_t, timesteps, target } = &self.batch;
-        let mut sum = 0.0;
+    ) -> Result<ValidationLoss> {
+        let NoisyBatch { x_t, timesteps, target, .. } = &self.batch;
+        let mut errors = Vec::with_capacity(x_t.len());
         for first in (0..x_t.len()).step_by(batch_size.max(1)) {
             watcher()?;
             let range = first..(first + batch_size.max(1)).min(x_t.len());
             let predicted =
                 denoiser.predict(&x_t.slice(range.clone()), &timesteps[range.clone()])?;
-            let target = target.slice(range);
-            let pairs = predicted.data().iter().zip(target.data());
-            sum += pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+            errors.extend(range.enumerate().map(|(k, image)| {
+                let pairs = predicted.image(k).iter().zip(target.image(image));
+                pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+            }));
         }
-        Ok(sum / x_t.data().len().max(1) as f64)
+        let mean = |errors: &[f64]| {
+            errors.iter().sum::<f64>() / (errors.len() * x_t.image_len()).max(1) as f64
+        };
+        let bounds = (0..=N_RANGES).map(|k| k * self.n_timesteps / N_RANGES);
+        let bounds: Vec<usize> = bounds.collect();
+        let by_t = bounds.windows(2).filter_map(|bounds| {
+            let (from, to) = (bounds[0], bounds[1]);
+            // Timesteps grow from picture to picture.
+            let first = timesteps.partition_point(|&t| t < from);
+            let end = timesteps.partition_point(|&t| t < to);
+            (first < end).then(|| RangeLoss { from, to, loss: mean(&errors[first..end]) })
+        });
+        Ok(ValidationLoss { mean: mean(&errors), by_t: by_t.collect() })
+    }
+}
+
+/// Ranges of timesteps that the validation loss is told by.
+const N_RANGES: usize = 4;
+
+/// What a validation came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidationLoss {
+    /// The mean squared error over all values.
+    pub mean: f64,
+    /// The same by ranges of timesteps: those of little noise first.
+    pub by_t: Vec<RangeLoss>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::SeededNoise;
+    use crate::schedule::ScheduleConfig;
+
+    /// Predicts that there is no noise.
+    struct Blind;
+
+    impl Denoiser for Blind {
+        fn predict(&self, x_t: &Images, _: &[usize]) -> Result<Images> {
+            Ok(Images::zeros(x_t.shape()))
+        }
+
+        fn prediction(&self) -> Prediction {
+            Prediction::Epsilon
+        }
+    }
+
+    #[test]
+    fn the_mean_is_that_of_its_ranges_whatever_the_batch() {
+        let schedule = NoiseSchedule::new(ScheduleConfig::default()).unwrap();
+        let images = SeededNoise { seed: 1, first_image: 0 }.x_t(10, [3, 8, 8]);
+        let validation = Validation::new(&schedule, Prediction::Epsilon, &images, 5).unwrap();
+        let loss = validation.loss(&Blind, 4, &mut || Ok(())).unwrap();
+        assert_eq!(loss, validation.loss(&Blind, 10, &mut || Ok(())).unwrap());
+        let bounds: Vec<_> = loss.by_t.iter().map(|range| (range.from, range.to)).collect();
+        assert_eq!(bounds, [(0, 250), (250, 500), (500, 750), (750, 1000)]);
+        // Pictures of the ten at t = 50, 150, ... in each range.
+        let sum: f64 =
+            loss.by_t.iter().zip([2.0, 3.0, 2.0, 3.0]).map(|(range, n)| range.loss * n).sum();
+        assert!((sum / 10.0 - loss.mean).abs() < 1e-12);
+        assert!((loss.mean - 1.0).abs() < 0.2, "the noise itself: {}", loss.mean);
     }
 }

@@ -15,6 +15,7 @@ const MAX_PARAMETERS: usize = 4_000_000_000;
 const MAX_LEVELS: usize = 10;
 const MAX_BLOCKS: usize = 64;
 const MAX_SIDE: usize = 4096;
+const MAX_PATCH_SIDE: usize = 16;
 
 /// The non-linearity after each normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -35,6 +36,11 @@ pub struct UNetConfig {
     pub image_size: [usize; 3],
     /// T, the number of timesteps that the time embedding knows.
     pub num_steps: usize,
+    /// Side of the square patches that the network sees as one pixel with as many more channels.
+    /// 1, the original's, is every pixel by itself; 2 makes a network of the same widths four times
+    /// as fast. Not in files where it is 1.
+    #[serde(skip_serializing_if = "is_one")]
+    pub patch_size: usize,
     /// Width of the first level.
     pub ch: usize,
     /// Width of each level, as a multiple of `ch`.
@@ -55,6 +61,7 @@ impl Default for UNetConfig {
         UNetConfig {
             image_size: [3, 64, 64],
             num_steps: 1000,
+            patch_size: 1,
             ch: 64,
             ch_mult: vec![1, 2, 4, 4],
             attn: vec![2],
@@ -65,7 +72,17 @@ impl Default for UNetConfig {
     }
 }
 
+fn is_one(value: &usize) -> bool {
+    *value == 1
+}
+
 impl UNetConfig {
+    /// `[C, H, W]` of what goes through the network: the images, a patch as one pixel.
+    pub fn patched_size(&self) -> [usize; 3] {
+        let ([c, h, w], p) = (self.image_size, self.patch_size);
+        [c * p * p, h / p, w / p]
+    }
+
     /// Width of level `level`.
     pub fn width(&self, level: usize) -> usize {
         self.ch * self.ch_mult[level]
@@ -99,15 +116,22 @@ impl UNetConfig {
                 format!("{n_levels} levels found; expected 1 to {MAX_LEVELS}"),
             );
         }
-        let factor = 1 << (n_levels - 1);
+        if self.patch_size == 0 || self.patch_size > MAX_PATCH_SIDE {
+            return refuse(
+                "patch_size",
+                format!("{} found; expected 1 to {MAX_PATCH_SIDE}", self.patch_size),
+            );
+        }
+        let factor = self.patch_size << (n_levels - 1);
         for (name, side) in [("height", h), ("width", w)] {
             if side == 0 || side > MAX_SIDE || side % factor != 0 {
                 return refuse(
                     "image_size",
                     format!(
                         "{name} {side} found; expected a multiple of {factor} up to {MAX_SIDE}, \
-                         since {n_levels} levels halve it {} times",
-                        n_levels - 1
+                         since {n_levels} levels halve it {} times{}",
+                        n_levels - 1,
+                        if self.patch_size == 1 { "" } else { " after it was cut into patches" }
                     ),
                 );
             }
@@ -176,7 +200,7 @@ impl UNetConfig {
     /// its convolutions, linear layers and attention has them.
     pub fn forward_flop(&self) -> u64 {
         let plan = self.plan();
-        let [c, h, w] = self.image_size;
+        let [c, h, w] = self.patched_size();
         let mut pixels = h * w;
         let mut flop = 2 * (self.ch + self.time_width()) * self.time_width();
         flop += 2 * 9 * pixels * c * (self.ch + self.width(0));
@@ -201,6 +225,36 @@ impl UNetConfig {
             }
         }
         flop as u64
+    }
+
+    /// Values that a training step keeps in memory for one image, at its peak: what the backward
+    /// pass needs of the forward pass, and the gradients on their way. An estimate, for the CPU.
+    ///
+    /// With `checkpointing` a block keeps what went in and comes out, no more.
+    pub fn training_values(&self, checkpointing: bool) -> usize {
+        let plan = self.plan();
+        let [c, h, w] = self.patched_size();
+        let mut pixels = h * w;
+        let mut kept = pixels * (2 * c + 2 * self.ch + self.width(0));
+        let mut widest = 0;
+        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
+            for &layer in path {
+                let (c_in, c_out, within) = match layer {
+                    Layer::Block { c_in, c_out, attention } => {
+                        (c_in, c_out, if attention { 6 * c_out } else { c_out })
+                    }
+                    Layer::Resample { c_in, c_out } => {
+                        pixels = if grows { pixels * 4 } else { pixels / 4 };
+                        (c_in, c_out, 0)
+                    }
+                };
+                // The input is the output of the block before, but for the skips put beside it.
+                kept += pixels * (c_out + if checkpointing { 0 } else { within });
+                widest = widest.max(pixels * (c_in + c_out + within));
+            }
+        }
+        // While a block goes back, there are its gradients and what its kernels work with.
+        kept + 3 * widest
     }
 
     /// The blocks of the three paths, with their widths.
@@ -278,6 +332,9 @@ mod tests {
             (UNetConfig { image_size: [4, 64, 64], ..base() }, "channels"),
             (UNetConfig { image_size: [3, 60, 64], ..base() }, "multiple of 8"),
             (UNetConfig { image_size: [3, 0, 64], ..base() }, "multiple of 8"),
+            (UNetConfig { patch_size: 0, ..base() }, "expected 1"),
+            (UNetConfig { patch_size: usize::MAX, ..base() }, "expected 1"),
+            (UNetConfig { patch_size: 3, ..base() }, "multiple of 24"),
             (UNetConfig { ch: 48, ..base() }, "multiple of 32"),
             (UNetConfig { ch: 0, ..base() }, "multiple of 32"),
             (UNetConfig { ch_mult: vec![], ..base() }, "levels"),

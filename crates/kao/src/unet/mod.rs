@@ -68,7 +68,8 @@ impl UNet {
             layers.iter().map(|&layer| stage(layer, config, init)).collect()
         };
         let time_embedding = TimeEmbedding::init(config, init);
-        let head = Conv3x3::init(config.image_size[0], config.ch, init);
+        let [channels, _, _] = config.patched_size();
+        let head = Conv3x3::init(channels, config.ch, init);
         let down = stages(&plan.down, init);
         let middle = plan
             .middle
@@ -80,7 +81,7 @@ impl UNet {
             .collect();
         let up = stages(&plan.up, init);
         let tail_norm = GroupNorm::init(config.width(0), init);
-        let tail = Conv3x3::init(config.width(0), config.image_size[0], init);
+        let tail = Conv3x3::init(config.width(0), channels, init);
         let config = config.clone();
         Ok(UNet { time_embedding, head, down, middle, up, tail_norm, tail, config })
     }
@@ -90,7 +91,8 @@ impl UNet {
         &self.config
     }
 
-    /// The prediction for `x` (`[N, H, W, C]`, channels-last) at one timestep per image.
+    /// The prediction for `x` (`[N, H, W, C]`, channels-last, of the
+    /// [patched size](UNetConfig::patched_size)) at one timestep per image.
     ///
     /// `dropout_seed` turns dropout on, its masks drawn from it; sampling gives `None`.
     ///

@@ -34,7 +34,7 @@ impl UNetConfig {
     /// building anything.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
         let plan = self.plan();
-        let c = self.image_size[0];
+        let [c, _, _] = self.patched_size();
         let mut list = Listing { specs: Vec::new(), time_width: self.time_width() };
         let time = "time_embedding.time_embedding";
         list.matrix(&format!("{time}.1"), self.ch, self.time_width(), Layout::Linear);

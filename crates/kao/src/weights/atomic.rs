@@ -9,6 +9,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+const TEMPORARY_PREFIX: &str = ".kao-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
 /// Writes `path` through `write`, atomically. When `write` fails, nothing is left behind and a
 /// file that was at `path` stays as it was.
 ///
@@ -43,6 +46,26 @@ pub fn prepare_path(path: impl AsRef<Path>) -> Result<()> {
     temporary_beside(path).map(|_| ())
 }
 
+/// Removes from `folder` what writers left there that were killed in the middle. Only for folders
+/// that nobody else writes to.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn remove_leftovers(folder: impl AsRef<Path>) -> Result<()> {
+    let folder = folder.as_ref();
+    let refused = |source| Error::io("read", folder, source);
+    for entry in std::fs::read_dir(folder).map_err(refused)? {
+        let entry = entry.map_err(refused)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX) {
+            let path = entry.path();
+            std::fs::remove_file(&path).map_err(|source| Error::io("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}
+
 /// An empty file beside `path` that goes away unless it is renamed.
 fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
     let refused = |source| Error::io("write", path, source);
@@ -55,7 +78,7 @@ fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
         return Err(refused(io::Error::new(io::ErrorKind::NotFound, words)));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".kao-").suffix(".tmp");
+    builder.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
     // Temporary files are private by default; this one becomes an ordinary file, so it gets the
     // permissions of one (which the user's umask narrows).
     #[cfg(unix)]
