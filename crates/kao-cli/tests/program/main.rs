@@ -2,6 +2,7 @@
 
 mod failures;
 mod fixture;
+mod looking;
 mod pictures;
 mod sampling;
 mod streams;

@@ -94,14 +94,11 @@ struct Frame<'a> {
     chart: &'a Chart,
     /// Pixels of a letter's dot.
     dot: usize,
-    /// The whole place: left, top, width, height.
+    /// The place within the axes.
     left: usize,
     top: usize,
-    /// The place within the axes.
     width: usize,
     height: usize,
-    /// The lower end of the whole place.
-    bottom: usize,
     x: Axis,
     y: Axis,
     /// Entries of the legend: index of the curve, and where its words begin.
@@ -119,7 +116,7 @@ impl<'a> Frame<'a> {
         let label_width = y.ticks.iter().map(|tick| font::width(&y.label(*tick))).max();
         let left = margin + label_width.unwrap_or(0) * dot + 4 * dot;
         let inner_width = width.saturating_sub(left + 2 * margin).max(1);
-        let x = Axis::new(bounds.x, Scale::Linear, inner_width / (12 * letter).max(1) + 1);
+        let x = Axis::new(bounds.x, Scale::Linear, inner_width / (7 * letter).max(1));
 
         let mut legend = Vec::new();
         let mut at = [left, top + margin + 2 * letter];
@@ -132,7 +129,7 @@ impl<'a> Frame<'a> {
             at[0] += needed + 3 * letter;
         }
         let inner_top = at[1] + 2 * letter;
-        let inner_bottom = top + height - margin - letter - 4 * dot;
+        let inner_bottom = top + height - margin - 5 * letter / 2 - 4 * dot;
         Frame {
             chart,
             dot,
@@ -141,7 +138,6 @@ impl<'a> Frame<'a> {
             width: inner_width,
             // A legend that leaves no room leaves a pixel.
             height: inner_bottom.saturating_sub(inner_top).max(1),
-            bottom: top + height,
             x,
             y,
             legend,
@@ -151,7 +147,6 @@ impl<'a> Frame<'a> {
     fn draw(&self, picture: &mut Picture) -> Result<()> {
         let Frame { chart, dot, .. } = *self;
         let letter = font::HEIGHT * dot;
-        let margin = 8 * dot;
         let mut area = Area::new(self.width, self.height)?;
         for &tick in &self.y.ticks {
             area.horizontal(self.y_of(tick));
@@ -184,21 +179,16 @@ impl<'a> Frame<'a> {
             let middle = self.top + self.y_of(tick).round().max(0.0) as usize;
             font::draw(picture, &label, [x, middle.saturating_sub(letter / 2)], dot, PALE_INK);
         }
-        // The name of the axis stands at its end; numbers give way to it.
         let label_top = below + 5 * dot;
-        let name_width = font::width(&chart.x_label) * dot;
-        let name_left = end.saturating_sub(name_width);
-        font::draw(picture, &chart.x_label, [name_left, label_top], dot, PALE_INK);
         for &tick in &self.x.ticks {
             let label = self.x.label(tick);
-            let half = font::width(&label) * dot / 2;
             let middle = self.left + self.x_of(tick).round().max(0.0) as usize;
-            if middle + half + margin / 2 < name_left {
-                let x = middle.saturating_sub(half);
-                font::draw(picture, &label, [x, label_top], dot, PALE_INK);
-            }
+            let x = middle.saturating_sub(font::width(&label) * dot / 2);
+            font::draw(picture, &label, [x, label_top], dot, PALE_INK);
         }
-        if chart.curves.iter().all(|curve| curve.points.is_empty()) {
+        let name_left = end.saturating_sub(font::width(&chart.x_label) * dot);
+        font::draw(picture, &chart.x_label, [name_left, label_top + 3 * letter / 2], dot, PALE_INK);
+        if self.x.ticks.is_empty() {
             let words = "nothing yet";
             let x = self.left + (self.width.saturating_sub(font::width(words) * dot)) / 2;
             font::draw(picture, words, [x, self.top + self.height / 2], dot, PALE_INK);
@@ -229,7 +219,7 @@ impl<'a> Frame<'a> {
         };
         match curve.style {
             Style::Noisy => {
-                area.line(&placed(&shown), 0.5 * dot, colour, 0.35);
+                area.line(&placed(&shown), 0.5 * dot, colour, 0.5);
                 area.line(&placed(&smoothed(&shown)), 1.25 * dot, colour, 1.0);
             }
             Style::Marked => {
@@ -250,10 +240,9 @@ fn swatch(dot: usize) -> usize {
     12 * dot
 }
 
-/// A running mean with weights that fall off on both sides: as wide as an eighth of the curve. At
-/// the beginning, where curves are steep, it is as narrow as what lies before.
+/// A running mean with weights that fall off on both sides. At the beginning, where curves are steep, it is as narrow as what lies before.
 fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let reach = points.len() / 16;
+    let reach = (points.len() / 32).max(2);
     let mean = |n: usize| {
         let reach = reach.min(n);
         let (mut sum, mut weights) = (0.0, 0.0);
@@ -270,8 +259,8 @@ fn smoothed(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 /// What the axes of a chart must hold.
 struct Bounds {
-    x: [f64; 2],
-    y: [f64; 2],
+    x: Option<[f64; 2]>,
+    y: Option<[f64; 2]>,
     scale: Scale,
 }
 
@@ -303,7 +292,7 @@ impl Bounds {
                 }
             }
         }
-        Bounds { x: x.ends(), y: y.ends(), scale }
+        Bounds { x: x.0, y: y.0, scale }
     }
 }
 
@@ -319,10 +308,6 @@ impl Range {
         let [low, high] = self.0.unwrap_or([value; 2]);
         self.0 = Some([low.min(value), high.max(value)]);
     }
-
-    fn ends(self) -> [f64; 2] {
-        self.0.unwrap_or([0.0, 1.0])
-    }
 }
 
 /// An axis: what it spans, and where its numbers stand.
@@ -335,8 +320,12 @@ struct Axis {
 }
 
 impl Axis {
-    /// An axis that holds `low` to `high`, with about `n_ticks` numbers at most.
-    fn new([low, high]: [f64; 2], scale: Scale, n_ticks: usize) -> Self {
+    /// An axis that holds `ends`, with about `n_ticks` numbers at most; one without numbers where
+    /// there is nothing to hold.
+    fn new(ends: Option<[f64; 2]>, scale: Scale, n_ticks: usize) -> Self {
+        let Some([low, high]) = ends else {
+            return Axis { scale: Scale::Linear, low: 0.0, high: 1.0, ticks: Vec::new() };
+        };
         let n_ticks = n_ticks.clamp(2, 12);
         let on_scale = |value: f64| if scale == Scale::Log { value.log10() } else { value };
         let (mut low, mut high) = (on_scale(low), on_scale(high));
@@ -500,4 +489,120 @@ fn paint(colour: [u8; 3], opacity: f32) -> Paint<'static> {
 
 fn colour_of([red, green, blue]: [u8; 3], opacity: f32) -> Color {
     Color::from_rgba8(red, green, blue, (opacity * 255.0) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn chart(scale: Scale, style: Style, points: Vec<(f64, f64)>) -> Chart {
+        let curve = Curve { name: "curve".to_owned(), points, style };
+        Chart { title: "title".to_owned(), x_label: "steps".to_owned(), scale, curves: vec![curve] }
+    }
+
+    fn count(picture: &Picture, colour: [u8; 3]) -> usize {
+        picture.rgb().as_chunks().0.iter().filter(|pixel: &&[u8; 3]| **pixel == colour).count()
+    }
+
+    #[test]
+    fn numbers_on_axes_are_round() {
+        let ticks = |low, high, scale| {
+            let axis = Axis::new(Some([low, high]), scale, 8);
+            axis.ticks.iter().map(|tick| axis.label(*tick)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(ticks(0.0, 400.0, Scale::Linear), "0 100 200 300 400");
+        assert_eq!(ticks(0.0, 1e7, Scale::Linear), "0 2M 4M 6M 8M 10M");
+        assert_eq!(ticks(-0.3, 0.25, Scale::Linear), "-0.3 -0.2 -0.1 0 0.1 0.2");
+        assert_eq!(ticks(0.0, 90_000.0, Scale::Linear), "0 20k 40k 60k 80k");
+        assert_eq!(ticks(0.02, 0.6, Scale::Log), "0.02 0.05 0.1 0.2 0.5");
+        assert_eq!(ticks(0.2, 0.7, Scale::Log), "0.2 0.3 0.4 0.5 0.6 0.7");
+        assert_eq!(ticks(0.101, 0.109, Scale::Log), "0.102 0.104 0.106 0.108");
+        assert_eq!(ticks(1e-6, 1.0, Scale::Log), "1e-6 1e-5 1e-4 0.001 0.01 0.1 1");
+        // One value alone has room around it.
+        assert_eq!(ticks(5.0, 5.0, Scale::Linear), "4.6 4.8 5 5.2 5.4");
+    }
+
+    #[test]
+    fn a_curve_goes_where_its_points_are() {
+        let points = vec![(0.0, 1.0), (50.0, f64::NAN), (100.0, 1.0), (100.0, -1.0)];
+        let picture = charts(&[chart(Scale::Log, Style::Marked, points)], [500, 250]).unwrap();
+        let line = COLOURS[0];
+        // Besides the legend's, all of it at one height, from the left end to the right.
+        let row = |y: usize| (0..500).filter(|&x| picture.pixel(x, y) == Some(line)).count();
+        let y = (60..250).max_by_key(|&y| row(y)).unwrap();
+        assert!(row(y) > 400, "{} pixels at {y}", row(y));
+        assert_eq!((row(y - 20), row(y + 20)), (0, 0));
+        assert!(count(&picture, INK) > 20 && count(&picture, PALE_INK) > 500);
+    }
+
+    #[test]
+    fn noise_is_smoothed_and_ends_stay() {
+        let noisy: Vec<(f64, f64)> =
+            (0..200).map(|n| (f64::from(n), 5.0 + f64::from(n % 2))).collect();
+        let smooth = smoothed(&noisy);
+        assert_eq!(smooth[0], noisy[0]);
+        assert!(smooth[20..].iter().all(|point| (point.1 - 5.5).abs() < 0.1));
+        assert!(smooth.iter().zip(&noisy).all(|(a, b)| a.0 == b.0));
+        assert_eq!(smoothed(&[]), []);
+    }
+
+    #[test]
+    fn few_values_that_jump_far_do_not_press_the_others_flat() {
+        let mut points: Vec<(f64, f64)> = (0..1000).map(|n| (f64::from(n), 1.0)).collect();
+        points[500].1 = 1e9;
+        points[0].1 = 2.0;
+        let bounds = Bounds::of(&chart(Scale::Linear, Style::Noisy, points.clone()));
+        assert!(bounds.y.unwrap()[1] < 1e9);
+        let bounds = Bounds::of(&chart(Scale::Linear, Style::Marked, points));
+        assert_eq!(bounds.y, Some([1.0, 1e9]));
+    }
+
+    #[test]
+    fn charts_stand_one_below_the_other_and_may_be_empty() {
+        let full = chart(Scale::Linear, Style::Noisy, vec![(0.0, 1.0), (1.0, 2.0)]);
+        let negative = chart(Scale::Log, Style::Noisy, vec![(0.0, -1.0), (1.0, -2.0)]);
+        let empty = chart(Scale::Log, Style::Marked, vec![]);
+        let picture = charts(&[full.clone(), negative, empty], [400, 200]).unwrap();
+        assert_eq!((picture.width(), picture.height()), (400, 600));
+        assert!(charts(&[full.clone()], [199, 400]).is_err());
+        assert!(charts(&[full], [400, 199]).is_err());
+        assert!(charts(&[], [400, 400]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..Default::default() })]
+
+        #[test]
+        fn any_values_can_be_drawn(
+            points in prop::collection::vec((any::<f64>(), any::<f64>()), 0..20),
+            is_log in any::<bool>(),
+            is_noisy in any::<bool>(),
+            name in ".{0,100}",
+        ) {
+            let scale = if is_log { Scale::Log } else { Scale::Linear };
+            let style = if is_noisy { Style::Noisy } else { Style::Marked };
+            let mut chart = chart(scale, style, points);
+            chart.curves[0].name = name;
+            for _ in 0..3 {
+                chart.curves.push(chart.curves[0].clone());
+            }
+            charts(&[chart], [220, 210]).unwrap();
+        }
+
+        #[test]
+        fn ticks_lie_on_the_axis(
+            low in prop::num::f64::NORMAL, high in prop::num::f64::NORMAL, n in 1..15usize,
+        ) {
+            let ends = Some([low.min(high), low.max(high)]);
+            let axis = Axis::new(ends, Scale::Linear, n);
+            prop_assert!((1..=n.max(2) + 1).contains(&axis.ticks.len()), "{:?}", axis.ticks);
+            let ends = Some([low.abs().min(high.abs()), low.abs().max(high.abs())]);
+            let axis = Axis::new(ends, Scale::Log, n);
+            prop_assert!((1..=20).contains(&axis.ticks.len()), "{:?}", axis.ticks);
+            for &tick in &axis.ticks {
+                prop_assert!((0.0..=1.0).contains(&axis.share(tick)));
+            }
+        }
+    }
 }

@@ -7,12 +7,14 @@
 pub mod adam;
 pub mod checkpoint;
 mod config;
+pub mod curves;
 pub mod events;
 pub mod history;
 pub mod objective;
 mod plan;
 mod run;
 mod run_dir;
+pub mod summary;
 mod validation;
 
 pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};

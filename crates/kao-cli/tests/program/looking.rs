@@ -1,0 +1,196 @@
+//! `info` on run directories: what a run has come to, whatever state it is in.
+
+use crate::fixture::{CONFIG, command, kao, trained, workplace};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// What stands behind `name` in what `info` tells.
+fn row<'a>(told: &'a str, name: &str) -> &'a str {
+    let found = told.lines().find(|line| line.get(..20).is_some_and(|start| start.trim() == name));
+    found.unwrap_or_else(|| panic!("no row `{name}` in {told}"))[20..].trim()
+}
+
+fn has_row(told: &str, name: &str) -> bool {
+    told.lines().any(|line| line.get(..20).is_some_and(|start| start.trim() == name))
+}
+
+/// A copy of the trained run, to be damaged.
+fn copy_of_run() -> (tempfile::TempDir, PathBuf) {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            match entry.path().is_dir() {
+                true => copy(&entry.path(), &to),
+                false => fs::copy(entry.path(), to).map(|_| ()).unwrap(),
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    copy(&trained().join("run"), &run);
+    (folder, run)
+}
+
+#[test]
+fn a_finished_run_tells_what_it_came_to() {
+    let told = kao(trained(), "info run").ok().out;
+    assert_eq!(row(&told, "state"), "finished, step 4 of 4 (100.0 %)");
+    assert!(row(&told, "images seen").starts_with("16, 0."), "{told}");
+    assert!(row(&told, "validation loss").ends_with(" at step 4, the best so far"), "{told}");
+    assert!(row(&told, "speed").ends_with(" images/s"), "{told}");
+    let checkpoints = row(&told, "checkpoints");
+    let newest = "1, newest run/checkpoints/step-00000004.safetensors, ";
+    assert!(checkpoints.starts_with(newest) && checkpoints.ends_with(" old"), "{told}");
+    assert_eq!(row(&told, "samples"), "1, newest run/samples/step-00000004.png");
+    assert_eq!(row(&told, "model"), "run/model.safetensors");
+    assert_eq!(row(&told, "go on"), "kao train --resume --out run --steps MORE");
+    assert_eq!(row(&told, "sample"), "kao sample --model run");
+    assert!(!has_row(&told, "problem") && !has_row(&told, "time left"), "{told}");
+    // The tensors of its model, when asked for.
+    let told = kao(trained(), "info run --tensors").ok().out;
+    assert!(told.contains("f32   [32, 3, 3, 3]"), "{told}");
+}
+
+#[test]
+fn json_says_the_same() {
+    let told = kao(trained(), "info run --json").ok().out;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["step"], &told["total_steps"]), (&4.into(), &4.into()));
+    assert_eq!(told["running"], serde_json::Value::Bool(false));
+    assert_eq!(told["checkpoint"]["step"], 4);
+    assert_eq!(told["last_look"]["validation_loss"], told["best_look"]["validation_loss"]);
+    assert_eq!(told["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn the_losses_are_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = trained().join("run");
+    let arguments = format!("info {} --plot a/loss.png", run.display());
+    let told = kao(folder.path(), &arguments).ok().out;
+    assert_eq!(row(&told, "plot"), "a/loss.png");
+    let picture = image::open(folder.path().join("a/loss.png")).unwrap();
+    assert_eq!(picture.width(), 1000);
+    assert!(picture.height() == 600 || picture.height() == 1200);
+    let told = kao(folder.path(), "info a/loss.png").ok().out;
+    assert_eq!(row(&told, "step"), "4");
+
+    let ran = kao(trained(), "info run --plot loss.jpg");
+    assert!(ran.error().contains("expected a name that ends in .png"), "{ran:?}");
+    for flag in ["--json", "--plot x.png"] {
+        let ran = kao(trained(), &format!("info run/model.safetensors {flag}"));
+        let flag = flag.split(' ').next().unwrap();
+        let problem = "`run/model.safetensors` is a file; expected a run directory";
+        assert_eq!(ran.error(), format!("error: {flag}: {problem}"));
+        assert_eq!(ran.code, Some(2));
+    }
+    assert!(!trained().join("loss.jpg").exists() && !trained().join("x.png").exists());
+}
+
+#[test]
+fn a_run_that_has_just_begun_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["run/checkpoints", "run/samples", "run/logs"] {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+    }
+    fs::write(folder.path().join("run/.lock"), "").unwrap();
+    let ran = kao(folder.path(), "info run");
+    assert_eq!(ran.error(), "error: `run`: a folder without a model or checkpoints");
+    fs::write(folder.path().join("run/config.toml"), CONFIG).unwrap();
+    let told = kao(folder.path(), "info run --plot loss.png").ok().out;
+    assert_eq!(row(&told, "state"), "not begun, step 0 of 12 (0.0 %)");
+    assert_eq!((row(&told, "checkpoints"), row(&told, "samples")), ("0", "0"));
+    assert_eq!(row(&told, "model"), "none yet");
+    assert_eq!(row(&told, "begin"), "kao train --config run/config.toml --out run");
+    assert!(folder.path().join("loss.png").is_file());
+    kao(folder.path(), "info run --json").ok();
+}
+
+#[test]
+fn a_stopped_run_tells_where_it_goes_on() {
+    let (folder, run) = copy_of_run();
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    fs::write(run.join("config.toml"), config.replace("\nsteps = 4\n", "\nsteps = 10\n")).unwrap();
+    let lines: String = [5, 6]
+        .map(|step| {
+            format!(
+                "{{\"step\":{step},\"images\":{},\"loss\":0.5,\"gradient_norm\":1.0,\
+                 \"learning_rate\":0.001,\"images_per_second\":4.0}}\n",
+                4 * step
+            )
+        })
+        .concat();
+    let log = fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
+    fs::write(run.join("logs/log.jsonl"), log + &lines).unwrap();
+    let told = kao(folder.path(), "info run").ok().out;
+    assert_eq!(row(&told, "state"), "stopped, step 6 of 10 (60.0 %), goes on from step 4");
+    assert!(row(&told, "time left").ends_with(" at this speed"), "{told}");
+    assert_eq!(row(&told, "go on"), "kao train --resume --out run");
+}
+
+#[test]
+fn a_damaged_run_tells_what_is_damaged_and_all_else() {
+    let (folder, run) = copy_of_run();
+    let checkpoint = run.join("checkpoints/step-00000004.safetensors");
+    let bytes = fs::read(&checkpoint).unwrap();
+    fs::write(run.join("checkpoints/step-00000008.safetensors"), &bytes[..bytes.len() / 2])
+        .unwrap();
+    fs::write(run.join("model.safetensors"), "nothing of the kind").unwrap();
+    fs::write(run.join("config.toml"), "steps = no\n").unwrap();
+    let log = fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
+    fs::write(run.join("logs/log.jsonl"), format!("\u{1}broken\n{log}{{\"step\":")).unwrap();
+    let told = kao(folder.path(), "info run").ok().out;
+    assert_eq!(row(&told, "state"), "finished, step 4 of 4 (100.0 %)");
+    assert!(row(&told, "checkpoints").contains("step-00000004"), "{told}");
+    let problems: Vec<&str> = told.lines().filter(|line| line.starts_with("problem ")).collect();
+    assert_eq!(problems.len(), 4, "{told}");
+    for name in [
+        "`run/logs/log.jsonl`: 1 line is broken",
+        "step-00000008",
+        "config.toml`: line 1",
+        "model.safetensors",
+    ] {
+        assert!(problems.iter().any(|problem| problem.contains(name)), "{name}: {told}");
+    }
+    // Nothing but a log.
+    for name in ["checkpoints", "samples"] {
+        fs::remove_dir_all(run.join(name)).unwrap();
+    }
+    fs::remove_file(run.join("model.safetensors")).unwrap();
+    fs::remove_file(run.join("config.toml")).unwrap();
+    let told = kao(folder.path(), "info run").ok().out;
+    assert_eq!(row(&told, "state"), "stopped, step 4");
+    assert!(!has_row(&told, "go on") && !has_row(&told, "begin"), "{told}");
+}
+
+#[test]
+fn a_training_that_is_running_is_told_and_not_disturbed() {
+    let folder = workplace();
+    let arguments = "train --config small.toml --data faces --out run --steps 1000000 \
+                     --save-every 1000000 --sample-count 0";
+    let mut child = command(folder.path(), arguments).stderr(Stdio::null()).spawn().unwrap();
+    let log = folder.path().join("run/logs/log.jsonl");
+    let started = Instant::now();
+    while fs::read_to_string(&log).unwrap_or_default().lines().count() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(300), "the run does not move");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told = kao(folder.path(), "info run").ok().out;
+    assert!(row(&told, "state").starts_with("training now, step "), "{told}");
+    assert!(!has_row(&told, "go on") && !has_row(&told, "begin"), "{told}");
+    let seen = fs::read_to_string(&log).unwrap().lines().count();
+    while fs::read_to_string(&log).unwrap().lines().count() <= seen {
+        assert!(started.elapsed() < Duration::from_secs(300), "the run does not move any more");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let told = kao(folder.path(), "info run").ok().out;
+    assert!(row(&told, "state").starts_with("stopped, step "), "{told}");
+    // There was no checkpoint yet.
+    assert_eq!(row(&told, "begin"), "kao train --config run/config.toml --out run");
+}
