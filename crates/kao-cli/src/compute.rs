@@ -2,7 +2,7 @@
 
 use clap::Args;
 use kao::device::DeviceKind;
-use kao::model::Model;
+use kao::model::{CheckpointWeights, Model};
 use kao::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -42,16 +42,24 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
 /// The argument that names a model.
 #[derive(Args)]
 pub struct ModelArgument {
-    /// Kao model (.safetensors), run directory of `kao train`, or Lightning checkpoint (.ckpt)
+    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, or Lightning checkpoint
+    /// (.ckpt)
     #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Of a checkpoint of `kao train`, the weights themselves in place of their average
+    #[arg(long, requires = "model")]
+    pub raw_weights: bool,
 }
 
 impl ModelArgument {
     /// Loads the model, and gives its path as the user wrote it.
     pub fn load(&self, device: &kao::device::Device) -> Result<(Model, String)> {
         let path = self.path()?;
-        Ok((Model::load(path, device)?, path.display().to_string()))
+        let which = match self.raw_weights {
+            true => CheckpointWeights::Raw,
+            false => CheckpointWeights::Average,
+        };
+        Ok((Model::load_weights(path, which, device)?, path.display().to_string()))
     }
 
     fn path(&self) -> Result<&Path> {
