@@ -102,7 +102,11 @@ fn main() {
     let len = 25_368_963;
     let (mut p, g, mut m, mut v) = (values(len), values(len), vec![0.0; len], vec![0.0; len]);
     bench.run("adam", 0.3, 1, || adam_step(&AdamStep::default(), &mut p, &g, &mut m, &mut v));
-    bench.run("ema", 0.1, 1, || ema_update(0.999, &mut m, &p));
+    let mut average = p.clone();
+    bench.run("ema", 0.1, 1, || ema_update(0.999, &mut average, &p));
+    bench.run("adam-ema", 0.4, 1, || {
+        adam_ema_step(&AdamStep::default(), &mut p, &g, &mut m, &mut v, 0.999, &mut average);
+    });
     println!("\nmilliseconds per image of the network's kernels, by kind (best times):");
     for (kind, sum) in &bench.sums {
         println!("{kind:24} {:9.3}", sum / n as f64);
