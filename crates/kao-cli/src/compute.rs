@@ -1,10 +1,11 @@
 //! The arguments of every command that runs a network.
 
+use crate::output::note;
 use clap::Args;
 use kao::device::DeviceKind;
-use kao::model::Model;
+use kao::model::{BUILT_IN, CheckpointWeights, Model};
 use kao::{Error, Result};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where and with how many threads to compute.
 #[derive(Args)]
@@ -42,25 +43,26 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
 /// The argument that names a model.
 #[derive(Args)]
 pub struct ModelArgument {
-    /// Kao model (.safetensors), run directory of `kao train`, or Lightning checkpoint (.ckpt)
+    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, or Lightning checkpoint
+    /// (.ckpt); without it the built-in model
     #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
+    /// Of a checkpoint of `kao train`, the weights themselves in place of their average
+    #[arg(long, requires = "model")]
+    pub raw_weights: bool,
 }
 
 impl ModelArgument {
     /// Loads the model, and gives its path as the user wrote it.
     pub fn load(&self, device: &kao::device::Device) -> Result<(Model, String)> {
-        let path = self.path()?;
-        Ok((Model::load(path, device)?, path.display().to_string()))
-    }
-
-    fn path(&self) -> Result<&Path> {
-        self.model.as_deref().ok_or_else(|| {
-            Error::invalid("--model", "none given, and no model is built into this version")
-                .with_hint(
-                    "train one first: kao draw --count 2000 --out faces, then \
-                     kao train --data faces --out run --preset tiny, then give --model run",
-                )
-        })
+        let Some(path) = &self.model else {
+            note("no --model given: this is the built-in one, trained on faces that Kao drew");
+            return Ok((Model::built_in(device)?, BUILT_IN.to_owned()));
+        };
+        let which = match self.raw_weights {
+            true => CheckpointWeights::Raw,
+            false => CheckpointWeights::Average,
+        };
+        Ok((Model::load_weights(path, which, device)?, path.display().to_string()))
     }
 }

@@ -1,8 +1,8 @@
 //! Milliseconds and GFLOP/s of the kernels on the shapes of the 25.4M-parameter UNet at 64×64.
 //!
-//! `cargo run --release -p kao-kernels --example kernels [-- BATCH_SIZE [NAME_PART]]`
+//! `cargo run --release -p kao-kernels --example kernels [-- BATCH_SIZE [NAME_PART [SECONDS]]]`
 //!
-//! Each line: the best and the median of several runs. A convolution's operations are those of the
+//! Each line: the best and the median of the runs of so many seconds (0.4), at least 9. A convolution's operations are those of the
 //! direct algorithm. `KAO_SIMD` and `RAYON_NUM_THREADS` apply.
 
 use kao_kernels::*;
@@ -35,6 +35,7 @@ const CONVOLUTIONS: [(usize, usize, usize, usize); 21] = [
 
 struct Bench {
     wanted: String,
+    seconds: f64,
     /// Summed best times of the network's convolutions, by name.
     sums: Vec<(String, f64)>,
 }
@@ -48,7 +49,9 @@ impl Bench {
         let mut times = Vec::new();
         let started = Instant::now();
         body();
-        while times.len() < 9 || (times.len() < 100 && started.elapsed().as_secs_f64() < 0.4) {
+        while times.len() < 9
+            || (times.len() < 100 && started.elapsed().as_secs_f64() < self.seconds)
+        {
             let start = Instant::now();
             body();
             times.push(start.elapsed().as_secs_f64() * 1e3);
@@ -75,8 +78,10 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let n: usize = arguments.next().map_or(8, |n| n.parse().expect("a batch size"));
     let wanted = arguments.next().unwrap_or_default();
-    let mut bench = Bench { wanted, sums: Vec::new() };
-    println!("{}, {} threads, batch size {n}", simd_level().name(), rayon::current_num_threads());
+    let seconds = arguments.next().map_or(0.4, |seconds| seconds.parse().expect("seconds"));
+    let mut bench = Bench { wanted, seconds, sums: Vec::new() };
+    let (level, threads) = (simd_level().name(), rayon::current_num_threads());
+    println!("{level}, {threads} threads, batch size {n}, peak {:.0} GFLOP/s", peak_gflops());
     for (side, c_in, c_out, count) in CONVOLUTIONS {
         if count > 0 {
             convolution(&mut bench, n, side, c_in, c_out, count);
@@ -97,7 +102,11 @@ fn main() {
     let len = 25_368_963;
     let (mut p, g, mut m, mut v) = (values(len), values(len), vec![0.0; len], vec![0.0; len]);
     bench.run("adam", 0.3, 1, || adam_step(&AdamStep::default(), &mut p, &g, &mut m, &mut v));
-    bench.run("ema", 0.1, 1, || ema_update(0.999, &mut m, &p));
+    let mut average = p.clone();
+    bench.run("ema", 0.1, 1, || ema_update(0.999, &mut average, &p));
+    bench.run("adam-ema", 0.4, 1, || {
+        adam_ema_step(&AdamStep::default(), &mut p, &g, &mut m, &mut v, 0.999, &mut average);
+    });
     println!("\nmilliseconds per image of the network's kernels, by kind (best times):");
     for (kind, sum) in &bench.sums {
         println!("{kind:24} {:9.3}", sum / n as f64);

@@ -305,8 +305,9 @@ impl Kernel for Block<'_> {
         let (first, number) = self.pixels;
         let first = self.image * self.shape.pixels + first;
         let to = Rows { to: self.to, row_stride: BLOCK, block_stride: number * BLOCK };
+        let channels = (0, self.shape.channels);
         // SAFETY: the pixels exist, and there is room for them.
-        unsafe { copy_source::<S, Identity>(&source, self.image, first, number, 1, to) };
+        unsafe { copy_source::<S, Identity>(&source, channels, self.image, first, number, 1, to) };
     }
 }
 

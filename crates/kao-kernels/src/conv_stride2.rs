@@ -3,7 +3,7 @@
 use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
 use crate::output::Output;
 use crate::profile::Timed;
-use crate::scratch::Scratch;
+use crate::scratch::{Aligned, Scratch};
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
 use crate::{Epilogue, Pixels, Sink, Source, Weights};
@@ -11,7 +11,7 @@ use crate::{Epilogue, Pixels, Sink, Source, Weights};
 /// Weights of a 3×3 convolution, packed once for many calls of [`conv3x3_stride2`].
 #[derive(Clone, Debug)]
 pub struct PreparedConv3x3Stride2 {
-    packed: Vec<f32>,
+    packed: Aligned,
     layout: PackedLayout,
 }
 
@@ -23,7 +23,7 @@ impl PreparedConv3x3Stride2 {
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
         assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
         let layout = PackedLayout { taps: 9, c_from: c_in, c_to: c_out };
-        let mut packed = vec![0.0; layout.len()];
+        let mut packed = Aligned::zeros(layout.len());
         // SAFETY: the level is available and the lengths are right.
         unsafe { pack_weights(simd_level(), weights, layout, false, packed.as_mut_ptr()) };
         Self { packed, layout }

@@ -10,6 +10,7 @@ use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch, simd_level};
 use crate::{Activation, Pixels, Sink, Source};
+use std::sync::OnceLock;
 
 /// Pixels that a task takes.
 const PIXELS_PER_TASK: usize = 256;
@@ -378,9 +379,13 @@ unsafe fn load_of<S: Simd>(from: *const f32, i: usize, width: usize) -> S::V {
 #[inline(always)]
 unsafe fn store_of<S: Simd>(to: *mut f32, i: usize, width: usize, value: S::V) {
     let lanes = width.saturating_sub(i * S::LANES).min(S::LANES);
-    if lanes > 0 {
-        // SAFETY: the caller promises room for `width` values.
-        unsafe { S::store_part(to.add(i * S::LANES), lanes, value) };
+    // SAFETY: the caller promises room for `width` values.
+    unsafe {
+        if lanes == S::LANES {
+            S::store(to.add(i * S::LANES), value);
+        } else if lanes > 0 {
+            S::store_part(to.add(i * S::LANES), lanes, value);
+        }
     }
 }
 
@@ -455,48 +460,151 @@ fn backward(
     dgamma: &mut [f32],
     dbeta: &mut [f32],
 ) {
-    let (c, runs) = (source.channels(), runs(pixels));
     let (scale, shift) = norm.scale_shift();
-    let per_group = c / norm.groups;
-    let per_channel = |values: &[f32]| -> Vec<f32> {
-        values.iter().flat_map(|&value| std::iter::repeat_n(value, per_group)).collect()
+    let per_group = source.channels() / norm.groups;
+    let mean: Vec<f32> =
+        norm.stats.mean.iter().flat_map(|&mean| std::iter::repeat_n(mean, per_group)).collect();
+    let output = Output::from(sink);
+    let (scale, shift, mean) = (&scale[..], &shift[..], &mean[..]);
+    let pass = BackwardPass { level, pixels, source, norm, dy, output, scale, shift, mean };
+    let threads = rayon::current_num_threads();
+    let totals: Vec<ImageTotals> = if pixels.n.is_multiple_of(threads) || pixels.n > 4 * threads {
+        pass.image_by_image()
+    } else {
+        pass.run_by_run()
     };
-    let (mean, rstd) = (per_channel(&norm.stats.mean), per_channel(&norm.stats.rstd));
+    for (channel, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
+        *dgamma = totals.iter().map(|totals| totals.dz_normalized[channel]).sum::<f64>() as f32;
+        *dbeta = totals.iter().map(|totals| totals.dz[channel]).sum::<f64>() as f32;
+    }
+}
 
-    // Per image and run: sums of dz and of dz · normalized by channel.
-    let len = pixels.n * runs * 2 * c;
-    let mut memory = Scratch::new(len);
-    let sums = Shared::new(memory.as_mut_ptr());
-    let gradient = |image: usize, first: usize, n_pixels: usize| Gradient {
-        source,
-        norm,
-        dy,
-        scale: &scale[image * c..],
-        shift: &shift[image * c..],
-        mean: &mean[image * c..],
-        pixels: (image * pixels.per_image() + first, n_pixels),
-    };
-    for_each_run(pixels, |image, first, n_pixels| {
+/// Everything the backward kernel reads, and where it writes.
+#[derive(Clone, Copy)]
+struct BackwardPass<'a> {
+    level: SimdLevel,
+    pixels: Pixels,
+    source: &'a Source<'a>,
+    norm: &'a GroupNorm<'a>,
+    dy: &'a [f32],
+    output: Output<'a>,
+    /// `[N, C]`.
+    scale: &'a [f32],
+    shift: &'a [f32],
+    mean: &'a [f32],
+}
+
+/// Sums over the pixels of an image by channel: of dz, and of dz · normalized.
+struct ImageTotals {
+    dz: Vec<f64>,
+    dz_normalized: Vec<f64>,
+}
+
+impl BackwardPass<'_> {
+    /// Length of an image's sums: `[runs, 2, C]`.
+    fn sums_len(&self) -> usize {
+        runs(self.pixels) * 2 * self.source.channels()
+    }
+
+    /// Length of an image's dz: `[H, W, C]`.
+    fn dz_len(&self) -> usize {
+        self.pixels.per_image() * self.source.channels()
+    }
+
+    /// An image is a task, whose dz is still in the cache when it is needed again.
+    fn image_by_image(&self) -> Vec<ImageTotals> {
+        let totals: Vec<OnceLock<ImageTotals>> =
+            (0..self.pixels.n).map(|_| OnceLock::new()).collect();
+        for_each_task(self.pixels.n, |image| {
+            let mut sums = Scratch::new(self.sums_len());
+            let mut dz = Scratch::new(self.dz_len());
+            let (sums, dz) = (sums.as_mut_ptr(), dz.as_mut_ptr());
+            // SAFETY: there is room for an image; each task has its own.
+            let of_image = unsafe {
+                for run in 0..runs(self.pixels) {
+                    self.sum(image, run, sums, dz);
+                }
+                let sums = std::slice::from_raw_parts(sums, self.sums_len());
+                let (of_image, line) = self.fold(image, sums);
+                for run in 0..runs(self.pixels) {
+                    self.apply(image, run, dz, &line);
+                }
+                of_image
+            };
+            let _ = totals[image].set(of_image);
+        });
+        totals.into_iter().filter_map(OnceLock::into_inner).collect()
+    }
+
+    /// A run of pixels is a task, where there are few images.
+    fn run_by_run(&self) -> Vec<ImageTotals> {
+        let (n, runs) = (self.pixels.n, runs(self.pixels));
+        let mut sums = Scratch::new(n * self.sums_len());
+        let mut dz = Scratch::new(n * self.dz_len());
+        let (sums, dz) = (Shared::new(sums.as_mut_ptr()), Shared::new(dz.as_mut_ptr()));
+        for_each_task(n * runs, |task| {
+            let (image, run) = (task / runs, task % runs);
+            // SAFETY: there is room for all images; each task has its own run.
+            unsafe {
+                let sums = sums.get().add(image * self.sums_len());
+                self.sum(image, run, sums, dz.get().add(image * self.dz_len()));
+            }
+        });
+        let (totals, lines): (Vec<_>, Vec<_>) = (0..n)
+            .map(|image| {
+                // SAFETY: the tasks have written all of it.
+                let sums = unsafe {
+                    let sums = sums.get().add(image * self.sums_len());
+                    std::slice::from_raw_parts(sums, self.sums_len())
+                };
+                self.fold(image, sums)
+            })
+            .unzip();
+        for_each_task(n * runs, |task| {
+            let (image, run) = (task / runs, task % runs);
+            // SAFETY: dz is there; each task has its own run.
+            unsafe {
+                self.apply(image, run, dz.get().add(image * self.dz_len()), &lines[image]);
+            }
+        });
+        totals
+    }
+
+    /// First pixel of a run in the image, and number of pixels.
+    fn pixels_of(&self, run: usize) -> (usize, usize) {
+        let first = run * PIXELS_PER_TASK;
+        (first, PIXELS_PER_TASK.min(self.pixels.per_image() - first))
+    }
+
+    /// dz of a run of an image, and its sums.
+    ///
+    /// # Safety
+    /// `sums` and `dz`, those of the image, have room, and nobody else touches this run.
+    unsafe fn sum(&self, image: usize, run: usize, sums: *mut f32, dz: *mut f32) {
+        let c = self.source.channels();
         let kernel = SumGradient {
-            gradient: gradient(image, first, n_pixels),
-            // SAFETY: there is room for every image and run.
-            to: unsafe { sums.get().add((image * runs + first / PIXELS_PER_TASK) * 2 * c) },
+            pass: self,
+            image,
+            pixels: self.pixels_of(run),
+            dz,
+            // SAFETY: there is room for every run.
+            to: unsafe { sums.add(run * 2 * c) },
         };
-        // SAFETY: the level is available, the lengths were checked, each task has its own sums.
-        unsafe { dispatch(level, kernel) };
-    });
-    // SAFETY: the tasks have written all of it.
-    let sums = unsafe { std::slice::from_raw_parts(sums.get(), len) };
+        // SAFETY: the level is available and the lengths were checked.
+        unsafe { dispatch(self.level, kernel) };
+    }
 
-    let (mut dgamma64, mut dbeta64) = (vec![0.0f64; c], vec![0.0f64; c]);
-    // dx = dz · scale + (x − mean) · slope + offset
-    let (mut slope, mut offset) = (vec![0.0f32; pixels.n * c], vec![0.0f32; pixels.n * c]);
-    let count = (pixels.per_image() * per_group) as f64;
-    for image in 0..pixels.n {
-        let sums = &sums[image * runs * 2 * c..][..runs * 2 * c];
-        for group in 0..norm.groups {
+    /// The totals of an image, and slope and offset by channel in
+    /// dx = dz · scale + (x − mean) · slope + offset.
+    fn fold(&self, image: usize, sums: &[f32]) -> (ImageTotals, [Vec<f32>; 2]) {
+        let (c, groups) = (self.source.channels(), self.norm.groups);
+        let per_group = c / groups;
+        let count = (self.pixels.per_image() * per_group) as f64;
+        let mut totals = ImageTotals { dz: vec![0.0; c], dz_normalized: vec![0.0; c] };
+        let (mut slope, mut offset) = (vec![0.0; c], vec![0.0; c]);
+        for group in 0..groups {
             let channels = group * per_group..(group + 1) * per_group;
-            let rstd = f64::from(rstd[image * c + channels.start]);
+            let rstd = f64::from(self.norm.stats.rstd[image * groups + group]);
             let (mut sum, mut sum_normalized) = (0.0, 0.0);
             for channel in channels.clone() {
                 let (mut dz, mut dz_centred) = (0.0, 0.0);
@@ -504,81 +612,40 @@ fn backward(
                     dz += f64::from(run[channel]);
                     dz_centred += f64::from(run[c + channel]);
                 }
-                let dz_normalized = dz_centred * rstd;
-                dbeta64[channel] += dz;
-                dgamma64[channel] += dz_normalized;
-                sum += dz * f64::from(norm.gamma[channel]);
-                sum_normalized += dz_normalized * f64::from(norm.gamma[channel]);
+                totals.dz[channel] = dz;
+                totals.dz_normalized[channel] = dz_centred * rstd;
+                let gamma = f64::from(self.norm.gamma[channel]);
+                sum += dz * gamma;
+                sum_normalized += totals.dz_normalized[channel] * gamma;
             }
-            for channel in channels {
-                slope[image * c + channel] = (-rstd * rstd * sum_normalized / count) as f32;
-                offset[image * c + channel] = (-rstd * sum / count) as f32;
-            }
+            slope[channels.clone()].fill((-rstd * rstd * sum_normalized / count) as f32);
+            offset[channels].fill((-rstd * sum / count) as f32);
         }
-    }
-    for (to, from) in dgamma.iter_mut().zip(dgamma64) {
-        *to = from as f32;
-    }
-    for (to, from) in dbeta.iter_mut().zip(dbeta64) {
-        *to = from as f32;
+        (totals, [slope, offset])
     }
 
-    let output = Output::from(sink);
-    for_each_run(pixels, |image, first, n_pixels| {
-        let kernel = ApplyGradient {
-            gradient: gradient(image, first, n_pixels),
-            slope: &slope[image * c..],
-            offset: &offset[image * c..],
-            output: &output,
-        };
-        // SAFETY: the level is available, the lengths were checked, each task has its own pixels.
-        unsafe { dispatch(level, kernel) };
-    });
-}
-
-/// What both passes of the backward kernel compute for a run of pixels: dz, the gradient before
-/// the activation and after the affine part.
-struct Gradient<'a> {
-    source: &'a Source<'a>,
-    norm: &'a GroupNorm<'a>,
-    dy: &'a [f32],
-    /// Of the image, by channel.
-    scale: &'a [f32],
-    shift: &'a [f32],
-    mean: &'a [f32],
-    /// First in the batch, and number.
-    pixels: (usize, usize),
-}
-
-impl Gradient<'_> {
-    /// x − mean and dz, for a vector of channels; `width` values are there.
-    #[inline(always)]
-    unsafe fn at<S: Simd, P: Pointwise, const DROPOUT: bool>(
-        &self,
-        x: *const f32,
-        pixel: usize,
-        channel: usize,
-        width: usize,
-    ) -> (S::V, S::V) {
-        // SAFETY: the caller promises pixel and channels.
-        unsafe {
-            let place = pixel * self.source.channels() + channel;
-            let x = load_of::<S>(x, 0, width);
-            let scale = load_of::<S>(self.scale.as_ptr().add(channel), 0, width);
-            let shift = load_of::<S>(self.shift.as_ptr().add(channel), 0, width);
-            let mean = load_of::<S>(self.mean.as_ptr().add(channel), 0, width);
-            let dy = load_of::<S>(self.dy.as_ptr().add(place), 0, width);
-            let mut dz = S::mul(dy, P::derivative::<S>(S::fma(x, scale, shift)));
-            if DROPOUT && let Some(dropout) = self.norm.dropout {
-                dz = S::mul(dz, dropout.factors::<S>(place));
-            }
-            (S::sub(x, mean), dz)
-        }
+    /// dx of a run of an image.
+    ///
+    /// # Safety
+    /// `dz` is that of the image, and nobody else touches this run.
+    unsafe fn apply(&self, image: usize, run: usize, dz: *const f32, line: &[Vec<f32>; 2]) {
+        let [slope, offset] = line;
+        let pixels = self.pixels_of(run);
+        let kernel = ApplyGradient { pass: self, image, pixels, dz, slope, offset };
+        // SAFETY: the level is available and the lengths were checked.
+        unsafe { dispatch(self.level, kernel) };
     }
 }
 
+/// dz, the gradient before the activation and after the affine part, for a run of pixels; and its
+/// sums, and those of dz · (x − mean).
 struct SumGradient<'a> {
-    gradient: Gradient<'a>,
+    pass: &'a BackwardPass<'a>,
+    image: usize,
+    /// First in the image, and number.
+    pixels: (usize, usize),
+    /// Of the image.
+    dz: *mut f32,
     /// `[2, C]`.
     to: *mut f32,
 }
@@ -587,11 +654,10 @@ impl Kernel for SumGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the caller of `dispatch` promises it.
-        for_activation!(self.gradient.norm.activation, P => unsafe {
-            if self.gradient.norm.dropout.is_some() {
-                self.run_with::<S, P, true>();
-            } else {
-                self.run_with::<S, P, false>();
+        for_activation!(self.pass.norm.activation, P => unsafe {
+            match self.pass.norm.dropout {
+                Some(dropout) => self.run_with::<S, P, true>(dropout),
+                None => self.run_with::<S, P, false>(Dropout { rate: 0.0, seed: 0 }),
             }
         });
     }
@@ -599,88 +665,109 @@ impl Kernel for SumGradient<'_> {
 
 impl SumGradient<'_> {
     #[inline(always)]
-    unsafe fn run_with<S: Simd, P: Pointwise, const DROPOUT: bool>(&self) {
-        let gradient = &self.gradient;
-        let c = gradient.source.channels();
-        for (part, channels, first) in parts(gradient.source) {
-            let mut channel = 0;
-            while channel < channels {
-                let width = (channels - channel).min(ABREAST * S::LANES);
-                // SAFETY: pixels and channels exist, in the sums too.
+    unsafe fn run_with<S: Simd, P: Pointwise, const DROPOUT: bool>(&self, dropout: Dropout) {
+        let pass = self.pass;
+        let c = pass.source.channels();
+        let first_of_image = self.image * pass.pixels.per_image();
+        for (part, channels, first_of_part) in parts(pass.source) {
+            let mut first = 0;
+            while first < channels {
+                let width = (channels - first).min(ABREAST * S::LANES);
+                let channel = first_of_part + first;
+                // SAFETY: pixels and channels exist, in dz and in the sums too.
                 unsafe {
+                    let of_image = |values: &[f32]| values.as_ptr().add(self.image * c + channel);
+                    let scale = load_all::<S>(of_image(pass.scale), width);
+                    let shift = load_all::<S>(of_image(pass.shift), width);
+                    let mean = load_all::<S>(of_image(pass.mean), width);
                     let mut sums = [S::splat(0.0); ABREAST];
                     let mut products = [S::splat(0.0); ABREAST];
-                    for pixel in gradient.pixels.0..gradient.pixels.0 + gradient.pixels.1 {
-                        let x = part.as_ptr().add(pixel * channels + channel);
+                    for pixel in self.pixels.0..self.pixels.0 + self.pixels.1 {
+                        let x = part.as_ptr().add((first_of_image + pixel) * channels + first);
+                        let place = (first_of_image + pixel) * c + channel;
+                        let dy = pass.dy.as_ptr().add(place);
+                        let to = self.dz.add(pixel * c + channel);
                         for i in 0..ABREAST {
-                            let start = i * S::LANES;
-                            if start < width {
-                                let (x, dz) = gradient.at::<S, P, DROPOUT>(
-                                    x.add(start),
-                                    pixel,
-                                    first + channel + start,
-                                    width - start,
-                                );
-                                sums[i] = S::add(sums[i], dz);
-                                products[i] = S::fma(dz, x, products[i]);
+                            if i * S::LANES >= width {
+                                break;
                             }
+                            let x = load_of::<S>(x, i, width);
+                            let derivative = P::derivative::<S>(S::fma(x, scale[i], shift[i]));
+                            let mut dz = S::mul(load_of::<S>(dy, i, width), derivative);
+                            if DROPOUT {
+                                let factors = dropout.factors::<S>(place + i * S::LANES);
+                                dz = S::mul(dz, factors);
+                            }
+                            store_of::<S>(to, i, width, dz);
+                            sums[i] = S::add(sums[i], dz);
+                            products[i] = S::fma(dz, S::sub(x, mean[i]), products[i]);
                         }
                     }
                     for i in 0..ABREAST {
-                        let to = self.to.add(first + channel);
+                        let to = self.to.add(channel);
                         store_of::<S>(to, i, width, sums[i]);
                         store_of::<S>(to.add(c), i, width, products[i]);
                     }
                 }
-                channel += width;
+                first += width;
             }
         }
     }
 }
 
+/// The `width` values at `from`; lanes beyond are 0.
+#[inline(always)]
+unsafe fn load_all<S: Simd>(from: *const f32, width: usize) -> [S::V; ABREAST] {
+    // SAFETY: the caller promises `width` values.
+    unsafe {
+        let mut vectors = [S::splat(0.0); ABREAST];
+        for (i, vector) in vectors.iter_mut().enumerate() {
+            *vector = load_of::<S>(from, i, width);
+        }
+        vectors
+    }
+}
+
+/// dx for a run of pixels, dz being there.
 struct ApplyGradient<'a> {
-    gradient: Gradient<'a>,
+    pass: &'a BackwardPass<'a>,
+    image: usize,
+    /// First in the image, and number.
+    pixels: (usize, usize),
+    /// Of the image.
+    dz: *const f32,
     /// Of the image, by channel.
     slope: &'a [f32],
     offset: &'a [f32],
-    output: &'a Output<'a>,
 }
 
 impl Kernel for ApplyGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        // SAFETY: the caller of `dispatch` promises it.
-        for_activation!(self.gradient.norm.activation, P => unsafe {
-            if self.gradient.norm.dropout.is_some() {
-                self.run_with::<S, P, true>();
-            } else {
-                self.run_with::<S, P, false>();
-            }
-        });
-    }
-}
-
-impl ApplyGradient<'_> {
-    #[inline(always)]
-    unsafe fn run_with<S: Simd, P: Pointwise, const DROPOUT: bool>(&self) {
-        let gradient = &self.gradient;
-        for pixel in gradient.pixels.0..gradient.pixels.0 + gradient.pixels.1 {
-            for (part, channels, first) in parts(gradient.source) {
-                let mut channel = 0;
-                while channel < channels {
-                    let width = channels - channel;
-                    let place = first + channel;
+        let pass = self.pass;
+        let c = pass.source.channels();
+        for pixel in self.pixels.0..self.pixels.0 + self.pixels.1 {
+            let pixel_of_batch = self.image * pass.pixels.per_image() + pixel;
+            for (part, channels, first_of_part) in parts(pass.source) {
+                let mut first = 0;
+                while first < channels {
+                    let width = channels - first;
+                    let channel = first_of_part + first;
+                    let place = self.image * c + channel;
                     // SAFETY: pixel and channels exist, in the output too.
                     unsafe {
-                        let x = part.as_ptr().add(pixel * channels + channel);
-                        let (x, dz) = gradient.at::<S, P, DROPOUT>(x, pixel, place, width);
-                        let scale = load_of::<S>(gradient.scale.as_ptr().add(place), 0, width);
-                        let slope = load_of::<S>(self.slope.as_ptr().add(place), 0, width);
-                        let offset = load_of::<S>(self.offset.as_ptr().add(place), 0, width);
+                        let x = part.as_ptr().add(pixel_of_batch * channels + first);
+                        let mean = load_of::<S>(pass.mean.as_ptr().add(place), 0, width);
+                        let x = S::sub(load_of::<S>(x, 0, width), mean);
+                        let dz = load_of::<S>(self.dz.add(pixel * c + channel), 0, width);
+                        let scale = load_of::<S>(pass.scale.as_ptr().add(place), 0, width);
+                        let slope = load_of::<S>(self.slope.as_ptr().add(channel), 0, width);
+                        let offset = load_of::<S>(self.offset.as_ptr().add(channel), 0, width);
                         let dx = S::fma(dz, scale, S::fma(x, slope, offset));
-                        self.output.write::<S>(pixel, place, width.min(S::LANES), dx);
+                        let lanes = width.min(S::LANES);
+                        pass.output.write::<S>(pixel_of_batch, channel, lanes, dx);
                     }
-                    channel += S::LANES;
+                    first += S::LANES;
                 }
             }
         }

@@ -12,7 +12,7 @@
 //! | nearest ×2 upsampling | [`Source::upsampled`], [`upsample_nearest`] | [`Sink::upsampled`], [`upsample_nearest_backward`] |
 //! | concatenation of channels | [`Source::pair`], [`concat_channels`] | [`Sink::pair`], [`split_channels`] |
 //! | activations alone | [`activation()`] | [`activation_backward`] |
-//! | optimizer, moving average | [`adam_step`], [`ema_update`] | |
+//! | optimizer, moving average | [`adam_step`], [`ema_update`], [`adam_ema_step`] | |
 //!
 //! What comes before a convolution is fused into reading its input: a second part of the channels
 //! ([`Source::pair`]), normalization and activation ([`Prologue`]), upsampling. So is what comes
@@ -82,7 +82,7 @@ mod simd;
 mod upsample;
 
 pub use activation::{Activation, activation, activation_backward};
-pub use adam::{AdamStep, adam_step, ema_update};
+pub use adam::{AdamStep, adam_ema_step, adam_step, ema_update};
 pub use attention::{AttentionShape, attention, attention_backward};
 pub use channels::{concat_channels, split_channels, sum_pixels};
 pub use conv_stride2::{

@@ -196,7 +196,7 @@ proptest! {
             let state = [x.clone(), dy.clone(), squares];
             let [mut p, mut m, mut v] = state.clone();
             with_simd_level(level, || adam_step(&adam, &mut p, &x, &mut m, &mut v));
-            let [mut p2, mut m2, mut v2] = state;
+            let [mut p2, mut m2, mut v2] = state.clone();
             reference::adam_step(&adam, &mut p2, &x, &mut m2, &mut v2);
             let scale = greatest(&x) + 1.0;
             assert_close("parameters", &p, &p2, 4e-7, scale);
@@ -205,6 +205,15 @@ proptest! {
             with_simd_level(level, || ema_update(0.99, &mut m, &x));
             reference::ema_update(0.99, &mut m2, &x);
             assert_close("average", &m, &m2, 4e-7, scale);
+
+            let [mut p2, mut m2, mut v2] = state;
+            let (mut one_by_one, mut at_once) = (dy.clone(), dy.clone());
+            with_simd_level(level, || {
+                ema_update(0.99, &mut one_by_one, &p);
+                adam_ema_step(&adam, &mut p2, &x, &mut m2, &mut v2, 0.99, &mut at_once);
+            });
+            assert!(p == p2 && v == v2, "parameters and moments with the average");
+            assert!(one_by_one == at_once, "the average with the step");
         }
     }
 

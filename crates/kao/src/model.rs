@@ -21,6 +21,12 @@ const METADATA_KEY: &str = "kao";
 /// The file of a run directory to sample from.
 pub const RUN_MODEL: &str = "model.safetensors";
 
+/// What the built-in model is called where a path is asked for.
+pub const BUILT_IN: &str = "built-in";
+
+/// The file of the built-in model; `models/face64` tells how it came to be.
+static BUILT_IN_FILE: &[u8] = include_bytes!("../../../models/face64/model.safetensors");
+
 /// The metadata key of the checkpoints in a run directory, which are no models.
 pub(crate) const CHECKPOINT_METADATA_KEY: &str = "kao.checkpoint";
 
@@ -211,6 +217,18 @@ impl Model {
         Ok(Model { config, network, schedule })
     }
 
+    /// The model that is part of the program: faces of 64×64 pixels, trained on drawn ones. It is
+    /// read when this is called, not before.
+    ///
+    /// # Errors
+    /// When the device takes no network.
+    pub fn built_in(device: &Device) -> Result<Self> {
+        let file = weights::read_embedded(BUILT_IN, BUILT_IN_FILE)?;
+        let config = ModelConfig::from_metadata(Path::new(BUILT_IN), file.format, &file.metadata)?;
+        let unet = build(Path::new(BUILT_IN), &config, &file.tensors, device)?;
+        Model::new(config, unet, device.clone())
+    }
+
     /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
     /// averaged weights) or a Lightning checkpoint.
     ///
@@ -229,6 +247,9 @@ impl Model {
         which: CheckpointWeights,
         device: &Device,
     ) -> Result<Self> {
+        if path.as_ref() == Path::new(BUILT_IN) && !path.as_ref().exists() {
+            return Self::built_in(device);
+        }
         let path = model_file(path.as_ref())?;
         let weights::WeightsFile { format, metadata, mut tensors, .. } = weights::read(&path)?;
         let config = ModelConfig::from_metadata(&path, format, &metadata)?;
@@ -335,4 +356,17 @@ fn build(
         .with_hint("the training that wrote it had diverged"));
     }
     UNet::init(&config.unet, 0, device)?.with_tensors(tensors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_model_is_small_and_whole() {
+        assert!(BUILT_IN_FILE.len() <= 12 << 20);
+        let model = Model::built_in(&Device::flex()).unwrap();
+        assert!(model.config.unet.parameter_count() <= 6_000_000);
+        assert_eq!(model.config.unet.image_size, [3, 64, 64]);
+    }
 }

@@ -1,6 +1,7 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
 mod failures;
+mod faults;
 mod fixture;
 mod looking;
 mod pictures;

@@ -199,3 +199,17 @@ fn write_as_noise(path: &Path, arrays: &NamedTensors, walk: &str) {
         .collect();
     write(path, &tensors);
 }
+
+#[test]
+fn without_a_model_the_built_in_one_is_used_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = kao(folder.path(), "sample --count 1 --steps 10 --out face.png").ok();
+    assert_eq!(ran.err.lines().filter(|line| line.contains("built-in")).count(), 1, "{ran:?}");
+    assert_eq!(image::image_dimensions(folder.path().join("face.png")).unwrap(), (68, 68));
+    let named = "sample --model built-in --count 1 --steps 10 --out named.png";
+    kao(folder.path(), named).ok();
+    let pixels = |name: &str| image::open(folder.path().join(name)).unwrap().into_rgb8();
+    assert_eq!(pixels("face.png"), pixels("named.png"));
+    let ran = kao(folder.path(), "sample --raw-weights --count 1");
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const TRAIN: &str = "train --config small.toml --data faces --out";
+pub const TRAIN: &str = "train --config small.toml --data faces --out";
 
 /// Weights, averages and moments at `n_steps`, and the model.
 fn state(run: &Path, n_steps: u64) -> (Vec<(String, Vec<f32>)>, Vec<u8>) {
@@ -16,7 +16,7 @@ fn state(run: &Path, n_steps: u64) -> (Vec<(String, Vec<f32>)>, Vec<u8>) {
     (values.collect(), std::fs::read(run.join("model.safetensors")).unwrap())
 }
 
-fn assert_same(folder: &Path, run: &str, other: &str, n_steps: u64) {
+pub fn assert_same(folder: &Path, run: &str, other: &str, n_steps: u64) {
     let (tensors, model) = state(&folder.join(run), n_steps);
     let (other_tensors, other_model) = state(&folder.join(other), n_steps);
     assert_eq!(tensors.len(), other_tensors.len());
@@ -44,7 +44,7 @@ fn a_run_leaves_what_it_should_and_no_more() {
     );
     assert_eq!(names(&run.join("samples")).len(), 3);
     let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
-    assert_eq!(log.lines().filter(|line| line.contains("\"loss\"")).count(), 12);
+    assert_eq!(log.lines().filter(|line| line.contains("\"gradient_norm\"")).count(), 12);
 
     // There is a run now.
     let ran = kao(folder.path(), &format!("{TRAIN} run"));
@@ -97,6 +97,88 @@ fn a_diverging_run_says_so() {
 }
 
 #[test]
+fn a_run_can_be_looked_at_from_outside() {
+    let folder = workplace();
+    let folder = folder.path();
+    kao(folder, &format!("{TRAIN} run")).ok();
+    let logs = names(&folder.join("run/logs"));
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    assert!(logs.iter().any(|name| name.starts_with("events.out.tfevents.")), "{logs:?}");
+    let log = std::fs::read_to_string(folder.join("run/logs/log.jsonl")).unwrap();
+    let looks: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &serde_json::Value| line.get("validation_loss").is_some())
+        .collect();
+    assert_eq!(looks.len(), 3);
+    for look in looks {
+        assert!(look["raw_validation_loss"].is_f64(), "{look}");
+        let ranges = look["validation_by_t"].as_array().unwrap();
+        assert!(!ranges.is_empty() && ranges.iter().all(|range| range["loss"].is_f64()), "{look}");
+    }
+}
+
+#[test]
+fn a_dry_run_tells_the_plan_and_writes_nothing() {
+    let folder = workplace();
+    let folder = folder.path();
+    let ran = kao(folder, &format!("{TRAIN} run --epochs 3 --memory 1GiB --dry-run")).ok();
+    for name in ["parameters", "pictures", "steps per epoch", "memory", "speed here", "time here"] {
+        assert!(ran.out.lines().any(|line| line.starts_with(name)), "{name}: {ran:?}");
+    }
+    assert!(ran.out.contains("4 pictures, 4 at a time"), "{ran:?}");
+    assert!(!folder.join("run").exists());
+    let ran = kao(folder, &format!("{TRAIN} run --memory 20MiB"));
+    assert!(ran.error().starts_with("error: --memory: 0.02 GiB found; this run takes some 0."));
+    assert!(ran.err.contains("hint: --gradient-checkpointing takes less"), "{ran:?}");
+    assert_eq!(ran.code, Some(2));
+    let ran = kao(folder, &format!("{TRAIN} run --memory much"));
+    assert!(ran.error().contains("expected a size such as 4GiB"), "{ran:?}");
+}
+
+#[test]
+fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
+    let folder = workplace();
+    let folder = folder.path();
+    kao(folder, &format!("{TRAIN} first --steps 4")).ok();
+    let config = std::fs::read_to_string(folder.join("first/config.toml")).unwrap();
+    assert!(config.contains("optimizer = \"adam\""), "{config}");
+
+    // The architecture comes from the model, the recipe from the flags.
+    let arguments = "train --data faces --from first --out second --steps 2 --batch-size 4 \
+                     --optimizer adamw --weight-decay 0.01 --learning-rate-decay linear \
+                     --min-snr-gamma 5 --timestep-sampling stratified --sample-count 0 \
+                     --validation-images 4 --learning-rate 1e-9 --warmup-steps 0";
+    kao(folder, arguments).ok();
+    let config = std::fs::read_to_string(folder.join("second/config.toml")).unwrap();
+    for entry in ["initial_model = \"first\"", "optimizer = \"adamw\"", "min_snr_gamma = 5.0"] {
+        assert!(config.contains(entry), "{entry}: {config}");
+    }
+    // At such a learning rate the weights are still those that it began with.
+    let (before, _) = state(&folder.join("first"), 4);
+    let (after, _) = state(&folder.join("second"), 2);
+    let ema = |values: &[(String, Vec<f32>)]| {
+        let found = values.iter().find(|(name, _)| name == "ema.head.weight");
+        found.expect("an average of the head").1.clone()
+    };
+    let pairs = ema(&before).into_iter().zip(ema(&after));
+    assert!(pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs())) < 1e-6);
+
+    let ran = kao(folder, "train --data faces --from first --out third --preset tiny");
+    assert!(ran.error().contains("its architecture is"), "{ran:?}");
+
+    let sample = "sample --count 2 --steps 2 --model first/checkpoints/step-00000004.safetensors";
+    kao(folder, &format!("{sample} --out average.png")).ok();
+    kao(folder, &format!("{sample} --out raw.png --raw-weights")).ok();
+    kao(folder, "sample --count 2 --steps 2 --model first --out model.png").ok();
+    let pixels = |name: &str| image::open(folder.join(name)).unwrap().into_rgb8();
+    assert_eq!(pixels("average.png"), pixels("model.png"));
+    assert_ne!(pixels("average.png"), pixels("raw.png"));
+    let ran = kao(folder, "sample --count 2 --steps 2 --model first --raw-weights --out raw.png");
+    assert!(ran.error().contains("holds one set of weights"), "{ran:?}");
+}
+
+#[test]
 fn a_run_in_two_parts_is_the_run_in_one() {
     let folder = workplace();
     kao(folder.path(), &format!("{TRAIN} whole --save-every 100 --steps 10")).ok();
@@ -124,7 +206,7 @@ mod unix {
         let started = Instant::now();
         loop {
             let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap_or_default();
-            if log.lines().filter(|line| line.contains("\"loss\"")).count() >= n_steps {
+            if log.lines().filter(|line| line.contains("\"gradient_norm\"")).count() >= n_steps {
                 return;
             }
             assert!(started.elapsed() < Duration::from_secs(300), "the run does not move");

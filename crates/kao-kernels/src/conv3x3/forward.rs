@@ -10,7 +10,7 @@ use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
-use super::weights::{Layout, PLANES, Taps, transform_panel, transform_weights};
+use super::weights::{Direction, Layout, PLANES, Taps, transform_part, transform_weights};
 use crate::gemm::{BLOCK, PANEL, multiply};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
@@ -19,25 +19,31 @@ use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 use crate::{Pixels, Source};
 
 /// Tiles of a task of the local schedule.
-const LOCAL_TILES: usize = 24;
+const LOCAL_TILES: usize = 32;
 /// The most transformed weights that the local schedule reads anew for so few tiles, in f32. Larger
-/// ones want [`MANY_TILES`].
-const LOCAL_WEIGHTS: usize = 1_200_000;
+/// ones want [`MANY_TILES`] in all, and twice as many a task: reading the weights then costs more
+/// than what no longer fits the cache.
+const LOCAL_WEIGHTS: usize = 1_000_000;
 const MANY_TILES: usize = 384;
 /// The fewest tiles that a task of the local schedule is worth.
 const FEW_TILES: usize = 8;
 /// The most transformed inputs of a group of the shared schedule, in f32.
 const SHARED_INPUTS: usize = 2_400_000;
-/// The most tiles of a task of the shared schedule; it takes one panel.
+/// The most tiles of a task of the shared schedule.
 const SHARED_TILES: usize = 128;
+/// The most products of a plane that a task of the shared schedule keeps, in f32.
+const SHARED_PRODUCTS: usize = 8192;
+/// Rows of weights that a task transforms at once, where it does so; a multiple of [`BLOCK`].
+const ROWS_AT_ONCE: usize = 64;
 
 /// The number of tasks of the local schedule, if it suits.
 fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
     let (tiles, threads) = (tiling.rows() * tiling.wide, rayon::current_num_threads());
-    if PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS && tiles < MANY_TILES {
+    let large = PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS;
+    if large && tiles < MANY_TILES {
         return None;
     }
-    let mut tasks = tiles.div_ceil(LOCAL_TILES);
+    let mut tasks = tiles.div_ceil(if large { 2 * LOCAL_TILES } else { LOCAL_TILES });
     if tasks < 4 * threads {
         // So few that they should be dealt out evenly.
         tasks = tasks.next_multiple_of(threads);
@@ -88,6 +94,7 @@ pub(super) unsafe fn convolve(
                         tiling,
                         source,
                         rows,
+                        first_channel: 0,
                         group,
                         to: inputs.as_mut_ptr(),
                         first_tile: 0,
@@ -104,8 +111,9 @@ pub(super) unsafe fn convolve(
                         first_of_group: first_row * tiling.wide,
                         tiles: (0, group.tiles),
                         panels: (0, layout.panels()),
+                        panels_at_once: 1,
                     },
-                    weights.get(),
+                    TaskWeights::Ready(weights),
                     layout,
                     output,
                 );
@@ -129,6 +137,7 @@ pub(super) unsafe fn convolve(
                 tiling,
                 source,
                 rows: (first_row + row, 1),
+                first_channel: 0,
                 group,
                 to: inputs.get(),
                 first_tile: row * tiling.wide,
@@ -137,51 +146,57 @@ pub(super) unsafe fn convolve(
             // SAFETY: the caller's promise; the memory is of the lengths asked for.
             unsafe { dispatch(level, kernel) };
         });
-        let n_panels = layout.panels();
-        // More parts where there are many threads, unless they become too small.
-        let n_tile_parts = (2 * rayon::current_num_threads())
-            .div_ceil(n_panels)
-            .min(group.tiles / FEW_TILES)
-            .max(group.tiles.div_ceil(SHARED_TILES));
+        let n_tile_parts = tile_parts(group.tiles, layout);
+        let panels_at_once = panels_at_once(group.tiles.div_ceil(n_tile_parts), layout);
+        let n_panel_parts = layout.panels().div_ceil(panels_at_once);
         let in_task = match weights {
             Taps::Plain(weights, direction) if n_groups * n_tile_parts == 1 => {
-                Some((weights, direction))
+                Some(TaskWeights::Plain(weights, direction))
             }
             _ => None,
         };
         if in_task.is_none() && ready.is_none() {
             ready = Some(transform_all(&mut all_weights));
         }
-        for_each_task(n_tile_parts * n_panels, |task| {
-            let (panel, tile_part) = (task / n_tile_parts, task % n_tile_parts);
+        for_each_task(n_tile_parts * n_panel_parts, |task| {
+            let (panel_part, tile_part) = (task / n_tile_parts, task % n_tile_parts);
             let first_tile = tile_part * group.tiles / n_tile_parts;
             let end_tile = (tile_part + 1) * group.tiles / n_tile_parts;
+            let first_panel = panel_part * panels_at_once;
             let part = Part {
                 inputs: inputs.get(),
                 group,
                 first_of_group: first_row * tiling.wide,
                 tiles: (first_tile, end_tile - first_tile),
-                panels: (panel, 1),
+                panels: (first_panel, panels_at_once.min(layout.panels() - first_panel)),
+                panels_at_once,
             };
-            let mut memory =
-                Scratch::new(if in_task.is_some() { layout.panel_stride() } else { 0 });
-            // SAFETY: the caller's promise; each task has tiles and a panel of its own.
-            unsafe {
-                let weights = match (in_task, ready) {
-                    (Some((weights, direction)), _) => {
-                        let to = memory.as_mut_ptr();
-                        transform_panel(level, weights, layout, direction, panel, to);
-                        // As if all panels were there.
-                        to.wrapping_sub(panel * layout.panel_stride())
-                    }
-                    (None, Some(ready)) => ready.get(),
-                    (None, None) => unreachable!("transformed before the tasks"),
-                };
-                multiply_and_transform(level, tiling, part, weights, layout, output);
-            }
+            let weights = match (in_task, ready) {
+                (Some(weights), _) => weights,
+                (None, Some(ready)) => TaskWeights::Ready(ready),
+                (None, None) => unreachable!("transformed before the tasks"),
+            };
+            // SAFETY: the caller's promise; each task has tiles and panels of its own.
+            unsafe { multiply_and_transform(level, tiling, part, weights, layout, output) };
         });
         first_row += n_rows;
     }
+}
+
+/// Into how many parts the shared schedule deals a group of tiles.
+fn tile_parts(tiles: usize, layout: Layout) -> usize {
+    // More parts where there are many threads, unless they become too small.
+    (2 * rayon::current_num_threads())
+        .div_ceil(layout.panels())
+        .min(tiles / FEW_TILES)
+        .max(tiles.div_ceil(SHARED_TILES))
+}
+
+/// How many panels a task of the shared schedule takes with so many tiles: the more, the less often
+/// the transformed inputs are read, as long as the products fit the cache.
+fn panels_at_once(tiles: usize, layout: Layout) -> usize {
+    let shares = layout.panels().div_ceil(2 * rayon::current_num_threads());
+    (SHARED_PRODUCTS / (tiles * PANEL)).clamp(1, shares)
 }
 
 /// Some tiles of a transformed group, and some panels of output channels.
@@ -194,6 +209,17 @@ struct Part {
     /// First in the group, and number.
     tiles: (usize, usize),
     panels: (usize, usize),
+    /// Panels whose products are kept side by side.
+    panels_at_once: usize,
+}
+
+/// The weights of a task.
+#[derive(Clone, Copy)]
+enum TaskWeights<'a> {
+    /// In the Winograd domain, all panels.
+    Ready(Shared<*mut f32>),
+    /// To be transformed by the task, some rows at a time.
+    Plain(&'a [f32], Direction),
 }
 
 /// Products of all planes, inverse transform, output.
@@ -204,37 +230,68 @@ unsafe fn multiply_and_transform(
     level: SimdLevel,
     tiling: Tiling,
     part: Part,
-    weights: *const f32,
+    weights: TaskWeights<'_>,
     layout: Layout,
     output: &Output<'_>,
 ) {
-    let mut products = Scratch::new(PLANES * product_plane_stride(part.tiles.1));
-    for panel in part.panels.0..part.panels.0 + part.panels.1 {
-        // SAFETY: the caller's promise; there is room for the products.
-        unsafe {
-            let to = products.as_mut_ptr();
-            dispatch(level, Multiply { tiling, output, part, panel, weights, layout, to });
+    let products_len = PLANES * product_plane_stride(part.tiles.1);
+    let mut products = Scratch::new(part.panels_at_once * products_len);
+    let to = products.as_mut_ptr();
+    let end = part.panels.0 + part.panels.1;
+    for first in (part.panels.0..end).step_by(part.panels_at_once) {
+        let panels = (first, part.panels_at_once.min(end - first));
+        let multiply = |rows: (usize, usize), weights: *const f32, layout: Layout| {
+            let kernel = Multiply { tiling, output, part, panels, rows, weights, layout, to };
+            // SAFETY: the caller's promise; there is room for the products.
+            unsafe { dispatch(level, kernel) };
+        };
+        match weights {
+            TaskWeights::Ready(weights) => {
+                let weights = weights.get().wrapping_add(first * layout.panel_stride());
+                multiply((0, layout.c_from), weights, layout);
+            }
+            TaskWeights::Plain(weights, direction) => {
+                for first_row in (0..layout.c_from).step_by(ROWS_AT_ONCE) {
+                    let rows = (first_row, ROWS_AT_ONCE.min(layout.c_from - first_row));
+                    let some = Layout { c_from: rows.1, c_to: panels.1 * PANEL };
+                    let mut transformed = Scratch::new(some.len());
+                    let to = transformed.as_mut_ptr();
+                    // SAFETY: the caller's promise; there is room for these rows and panels.
+                    unsafe {
+                        transform_part(level, weights, layout, direction, panels, rows, to);
+                    }
+                    multiply(rows, to, some);
+                }
+            }
+        }
+        for i in 0..panels.1 {
             let kernel = TransformOutput {
                 tiling,
                 output,
                 tiles: (part.first_of_group + part.tiles.0, part.tiles.1),
-                first_channel: panel * PANEL,
-                from: to,
+                first_channel: (first + i) * PANEL,
+                from: to.wrapping_add(i * products_len),
             };
-            dispatch(level, kernel);
+            // SAFETY: the caller's promise; the products are there.
+            unsafe { dispatch(level, kernel) };
         }
     }
 }
 
-/// The matrix products of all planes of a part and one panel.
+/// The matrix products of all planes of a part for some panels, over some rows of the weights
+/// (input channels).
 struct Multiply<'a> {
     tiling: Tiling,
     output: &'a Output<'a>,
     part: Part,
-    panel: usize,
+    /// First and number.
+    panels: (usize, usize),
+    /// First and number; the products of rows before the first are there already.
+    rows: (usize, usize),
+    /// Those of these panels and rows.
     weights: *const f32,
     layout: Layout,
-    /// `[plane][tile][PANEL]`.
+    /// `[panel][plane][tile][PANEL]`.
     to: *mut f32,
 }
 
@@ -242,33 +299,41 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Part { inputs, group, tiles, .. } = self.part;
-        let first_channel = self.panel * PANEL;
-        let width = (self.layout.c_to - first_channel).min(PANEL);
+        let first_channel = self.panels.0 * PANEL;
+        let width = (self.output.channels() - first_channel).min(self.panels.1 * PANEL);
         let first_tile = self.part.first_of_group + tiles.0;
+        let plane_len = product_plane_stride(tiles.1);
+        let last = self.rows.0 + self.rows.1 == group.channels;
         for plane in 0..PLANES {
-            // SAFETY: plane, panel and tiles exist in inputs, weights and products.
+            // SAFETY: plane, rows, panels and tiles exist in inputs, weights and products.
             unsafe {
                 // Meanwhile the places of the results come into the cache, some with every plane.
-                if !self.output.upsampled {
+                if !self.output.upsampled && last {
                     for i in tiles.1 * plane / PLANES..tiles.1 * (plane + 1) / PLANES {
                         let (tile, output) = (first_tile + i, self.output);
                         prefetch_tile::<S>(self.tiling, output, tile, first_channel, width);
                     }
                 }
-                let weights =
-                    self.panel * self.layout.panel_stride() + plane * self.layout.plane_stride();
-                multiply::<S>(
-                    tiles.1,
-                    self.layout.c_from,
-                    width,
-                    inputs.add(plane * group.plane_stride() + tiles.0 * BLOCK),
-                    group.block_stride(),
-                    // The panels before this one need not be there.
-                    self.weights.wrapping_add(weights),
-                    self.to.add(plane * product_plane_stride(tiles.1)),
-                    PANEL,
-                    false,
+                let inputs = inputs.add(
+                    plane * group.plane_stride()
+                        + self.rows.0 / BLOCK * group.block_stride()
+                        + tiles.0 * BLOCK,
                 );
+                for panel in 0..self.panels.1 {
+                    let weights =
+                        panel * self.layout.panel_stride() + plane * self.layout.plane_stride();
+                    multiply::<S>(
+                        tiles.1,
+                        self.rows.1,
+                        (width - panel * PANEL).min(PANEL),
+                        inputs,
+                        group.block_stride(),
+                        self.weights.add(weights),
+                        self.to.add((panel * PLANES + plane) * plane_len),
+                        PANEL,
+                        self.rows.0 > 0,
+                    );
+                }
             }
         }
     }

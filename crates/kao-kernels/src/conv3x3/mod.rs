@@ -9,6 +9,7 @@ mod weights;
 
 use crate::output::Output;
 use crate::profile::Timed;
+use crate::scratch::Aligned;
 use crate::simd::simd_level;
 use crate::{Epilogue, Pixels, Sink, Source, Weights};
 use weights::{Direction, Layout, Taps, transform_weights};
@@ -21,7 +22,7 @@ use weights::{Direction, Layout, Taps, transform_weights};
 /// is not free either.
 #[derive(Clone, Debug)]
 pub struct PreparedConv3x3 {
-    transformed: Vec<f32>,
+    transformed: Aligned,
     layout: Layout,
 }
 
@@ -33,7 +34,7 @@ impl PreparedConv3x3 {
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
         assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
         let layout = Layout { c_from: c_in, c_to: c_out };
-        let mut transformed = vec![0.0; layout.len()];
+        let mut transformed = Aligned::zeros(layout.len());
         // SAFETY: the level is available and the lengths are right.
         unsafe {
             let to = transformed.as_mut_ptr();

@@ -76,6 +76,8 @@ pub(super) struct TransformInput<'a> {
     pub(super) source: &'a Source<'a>,
     /// First row of tiles and number of rows.
     pub(super) rows: (usize, usize),
+    /// Of the source; there are as many as the group has.
+    pub(super) first_channel: usize,
     /// Of the group that the rows belong to.
     pub(super) group: Group,
     /// The group's memory.
@@ -156,7 +158,8 @@ impl TransformInput<'_> {
             } else {
                 ((image * h + y - 1) * w, w, 1)
             };
-            copy_source::<S, P>(source, image, pixel, n_stored, repeat, to);
+            let channels = (self.first_channel, self.group.channels);
+            copy_source::<S, P>(source, channels, image, pixel, n_stored, repeat, to);
         }
     }
 
@@ -328,10 +331,13 @@ pub(super) unsafe fn prefetch_tile<S: Simd>(
 /// A dy Aᵀ for rows of tiles: the gradient of an output on its way to that of the weights.
 ///
 /// # Safety of running it
-/// dy is `[N, H, W, channels]` of the tiling's pixels; `to` has room for the group.
+/// dy is `[N, H, W, c_out]` of the tiling's pixels; `to` has room for the group.
 pub(super) struct TransformOutputGradient<'a> {
     pub(super) tiling: Tiling,
     pub(super) dy: &'a [f32],
+    pub(super) c_out: usize,
+    /// There are as many as the group has.
+    pub(super) first_channel: usize,
     pub(super) rows: (usize, usize),
     pub(super) group: Group,
     pub(super) to: *mut f32,
@@ -359,8 +365,8 @@ impl Kernel for TransformOutputGradient<'_> {
                         let pixel = (image * h + top + y) * w + left;
                         let mut dy = [S::splat(0.0); 4];
                         for (x, dy) in dy.iter_mut().enumerate().take(breadth) {
-                            let from =
-                                self.dy.as_ptr().wrapping_add((pixel + x) * channels + channel);
+                            let place = (pixel + x) * self.c_out + self.first_channel + channel;
+                            let from = self.dy.as_ptr().wrapping_add(place);
                             if lanes == S::LANES {
                                 *dy = S::load(from);
                             } else if lanes > 0 {

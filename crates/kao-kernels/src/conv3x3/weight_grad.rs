@@ -2,8 +2,9 @@
 //! transformed, multiplied and summed plane by plane, and the sums transformed back.
 //!
 //! Two schedules, chosen by shape alone, since they sum in different orders:
-//! - *local*, for many tiles and few channels: tiles are cut into stretches. A task sums over one
-//!   stretch, everything in its own cache; the stretches are added in order.
+//! - *local*, for many tiles and not too many channels: tiles are cut into stretches, channels into
+//!   parts. A task sums over one stretch for one part on either side, everything in its own cache;
+//!   the stretches are added in order.
 //! - *shared*: tiles are taken in groups. All tasks transform a group, then each sums some planes.
 //!
 //! Within a stretch or a group tiles come in their order in the batch, so every sum is a chain of
@@ -19,13 +20,29 @@ use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 use crate::{Pixels, Source};
 
 /// The most transformed inputs and gradients of a group of the shared schedule, in f32.
-const GROUP_LEN: usize = 1_000_000;
-/// The most channels on either side for the local schedule, whose sums then fit the cache.
-const FEW_CHANNELS: usize = 64;
+const GROUP_LEN: usize = 3_000_000;
+/// The most channels on either side of a task of the local schedule, whose sums then fit the cache.
+const PART_CHANNELS: usize = 64;
+/// The most pairs of such parts for the local schedule, which transforms every part once for each
+/// part of the other side.
+const FEW_PARTS: usize = 4;
 /// Tiles of a stretch of the local schedule, which is for at least twice as many.
 const STRETCH_TILES: usize = 256;
 /// Tiles that the local schedule transforms at once.
 const LOCAL_TILES: usize = 16;
+
+/// Parts of the local schedule that so many channels are dealt into.
+fn parts(channels: usize) -> usize {
+    channels.div_ceil(PART_CHANNELS)
+}
+
+/// First channel of a part, and number; the first is a multiple of [`BLOCK`].
+fn part(channels: usize, i: usize) -> (usize, usize) {
+    let blocks = channels.div_ceil(BLOCK);
+    let first = i * blocks / parts(channels) * BLOCK;
+    let end = (i + 1) * blocks / parts(channels) * BLOCK;
+    (first, end.min(channels) - first)
+}
 
 /// # Safety
 /// The level is available; the source and dy (`[N, H, W, c_out]`) fit the pixels, and dw
@@ -45,7 +62,7 @@ pub(super) unsafe fn weight_gradient(
     }
     let tiling = Tiling::new(pixels);
     // At least one row of tiles each; one stretch is for the shared schedule.
-    let stretches = if c_in.max(c_out) <= FEW_CHANNELS {
+    let stretches = if parts(c_in) * parts(c_out) <= FEW_PARTS {
         (tiling.rows() * tiling.wide / STRETCH_TILES).clamp(1, tiling.rows())
     } else {
         1
@@ -117,23 +134,28 @@ impl Operands<'_> {
     /// As [`weight_gradient`], and `to` has room for the sums.
     unsafe fn sum_locally(&self, to: Shared<*mut f32>) {
         let Operands { level, tiling, source, dy, sums } = *self;
-        for_each_task(sums.stretches, |stretch| {
+        let (parts_in, parts_out) = (parts(sums.c_in), parts(sums.c_out));
+        for_each_task(sums.stretches * parts_in * parts_out, |task| {
+            let (stretch, pair) = (task / (parts_in * parts_out), task % (parts_in * parts_out));
+            let channels_in = part(sums.c_in, pair / parts_out);
+            let channels_out = part(sums.c_out, pair % parts_out);
             let first_row = stretch * tiling.rows() / sums.stretches;
             let end_row = (stretch + 1) * tiling.rows() / sums.stretches;
             let rows_at_once = (LOCAL_TILES / tiling.wide).max(1);
             let group =
                 |n_rows: usize, channels: usize| Group { tiles: n_rows * tiling.wide, channels };
-            let mut inputs = Scratch::new(group(rows_at_once, sums.c_in).len());
-            let mut gradients = Scratch::new(group(rows_at_once, sums.c_out).len());
-            let mut strip = Scratch::new(strip_len(tiling, sums.c_in));
+            let mut inputs = Scratch::new(group(rows_at_once, channels_in.1).len());
+            let mut gradients = Scratch::new(group(rows_at_once, channels_out.1).len());
+            let mut strip = Scratch::new(strip_len(tiling, channels_in.1));
             for row in (first_row..end_row).step_by(rows_at_once) {
                 let rows = (row, rows_at_once.min(end_row - row));
-                let inputs_group = group(rows.1, sums.c_in);
-                let gradients_group = group(rows.1, sums.c_out);
+                let inputs_group = group(rows.1, channels_in.1);
+                let gradients_group = group(rows.1, channels_out.1);
                 let input = TransformInput {
                     tiling,
                     source,
                     rows,
+                    first_channel: channels_in.0,
                     group: inputs_group,
                     to: inputs.as_mut_ptr(),
                     first_tile: 0,
@@ -142,11 +164,14 @@ impl Operands<'_> {
                 let gradient = TransformOutputGradient {
                     tiling,
                     dy,
+                    c_out: sums.c_out,
+                    first_channel: channels_out.0,
                     rows,
                     group: gradients_group,
                     to: gradients.as_mut_ptr(),
                     first_tile: 0,
                 };
+                let place = channels_in.0 * sums.columns() + channels_out.0;
                 // SAFETY: the caller's promise; each task has sums of its own.
                 unsafe {
                     dispatch(level, input);
@@ -157,7 +182,7 @@ impl Operands<'_> {
                         gradients: gradients.as_mut_ptr(),
                         gradients_group,
                         sums,
-                        to: to.get().add(stretch * sums.stretch_stride()),
+                        to: to.get().add(stretch * sums.stretch_stride() + place),
                         planes: (0, PLANES),
                         accumulate: row > first_row,
                     };
@@ -190,6 +215,7 @@ impl Operands<'_> {
                     tiling,
                     source,
                     rows,
+                    first_channel: 0,
                     group: inputs_group,
                     to: inputs.get(),
                     first_tile,
@@ -198,6 +224,8 @@ impl Operands<'_> {
                 let gradient = TransformOutputGradient {
                     tiling,
                     dy,
+                    c_out: sums.c_out,
+                    first_channel: 0,
                     rows,
                     group: gradients_group,
                     to: gradients.get(),
@@ -235,7 +263,7 @@ struct MultiplyPlanes {
     gradients: *const f32,
     gradients_group: Group,
     sums: Sums,
-    /// The stretch.
+    /// The first of these sums in the first plane of the stretch.
     to: *mut f32,
     planes: (usize, usize),
     accumulate: bool,

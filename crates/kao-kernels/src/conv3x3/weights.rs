@@ -7,6 +7,7 @@ use super::transform;
 use crate::gemm::PANEL;
 use crate::gemm::pack::pack_panel_transposed;
 use crate::parallel::{Shared, for_each_task};
+use crate::scratch::Aligned;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
 
 /// Planes of the Winograd domain: 6×6.
@@ -53,7 +54,7 @@ impl Layout {
 #[derive(Clone, Copy)]
 pub(super) enum Taps<'a> {
     /// In the Winograd domain.
-    Transformed(&'a [f32]),
+    Transformed(&'a Aligned),
     /// `[3, 3, C_in, C_out]`.
     Plain(&'a [f32], Direction),
 }
@@ -70,65 +71,70 @@ pub(super) unsafe fn transform_weights(
     direction: Direction,
     to: *mut f32,
 ) {
+    debug_assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to);
     let to = Shared::new(to);
     let chunks = layout.c_from.div_ceil(ROWS);
     for_each_task(layout.panels() * chunks, |task| {
         let (panel, chunk) = (task / chunks, task % chunks);
         // SAFETY: the caller's promise, and every task writes rows of its own.
         unsafe {
-            let to = to.get().add(panel * layout.panel_stride());
-            transform_rows(level, weights, layout, direction, panel, chunk * ROWS, to);
+            let first = chunk * ROWS;
+            let kernel = TransformWeights {
+                weights,
+                layout,
+                direction,
+                panel,
+                rows: (first, ROWS.min(layout.c_from - first)),
+                to: to.get().add(panel * layout.panel_stride() + first * PANEL),
+                plane_stride: layout.plane_stride(),
+            };
+            dispatch(level, kernel);
         }
     });
 }
 
-/// Transforms the weights of one panel into `to`, on this thread.
+/// Transforms some panels and rows (first, number) of the weights into `to`, on this thread.
 ///
 /// # Safety
-/// As [`transform_weights`], with room for `layout.panel_stride()`.
-pub(super) unsafe fn transform_panel(
+/// As [`transform_weights`], with room for the [`Layout`] of these rows and panels alone.
+pub(super) unsafe fn transform_part(
     level: SimdLevel,
     weights: &[f32],
     layout: Layout,
     direction: Direction,
-    panel: usize,
+    panels: (usize, usize),
+    rows: (usize, usize),
     to: *mut f32,
 ) {
-    for first in (0..layout.c_from).step_by(ROWS) {
-        // SAFETY: the caller's promise.
-        unsafe { transform_rows(level, weights, layout, direction, panel, first, to) };
+    let part = Layout { c_from: rows.1, c_to: panels.1 * PANEL };
+    for panel in 0..panels.1 {
+        for first in (0..rows.1).step_by(ROWS) {
+            let kernel = TransformWeights {
+                weights,
+                layout,
+                direction,
+                panel: panels.0 + panel,
+                rows: (rows.0 + first, ROWS.min(rows.1 - first)),
+                to: to.wrapping_add(panel * part.panel_stride() + first * PANEL),
+                plane_stride: part.plane_stride(),
+            };
+            // SAFETY: the caller's promise.
+            unsafe { dispatch(level, kernel) };
+        }
     }
 }
 
-/// Transforms [`ROWS`] rows, or as many as there are, of one panel.
-unsafe fn transform_rows(
-    level: SimdLevel,
-    weights: &[f32],
-    layout: Layout,
-    direction: Direction,
-    panel: usize,
-    first: usize,
-    to: *mut f32,
-) {
-    debug_assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to);
-    let n_rows = ROWS.min(layout.c_from - first);
-    // SAFETY: the caller's promise.
-    unsafe {
-        let kernel = TransformWeights { weights, layout, direction, panel, first, n_rows, to };
-        dispatch(level, kernel);
-    }
-}
-
-/// Rows `first..first + n_rows` (at most [`ROWS`]) of one panel.
+/// Some rows (first, number; at most [`ROWS`]) of one panel.
 struct TransformWeights<'a> {
     weights: &'a [f32],
+    /// Of all weights.
     layout: Layout,
     direction: Direction,
     panel: usize,
-    first: usize,
-    n_rows: usize,
-    /// The panel.
+    rows: (usize, usize),
+    /// The first row in the first plane.
     to: *mut f32,
+    plane_stride: usize,
 }
 
 impl Kernel for TransformWeights<'_> {
@@ -144,15 +150,15 @@ impl Kernel for TransformWeights<'_> {
             // Where row k of a tap starts, and the steps between rows and taps.
             let (mut from, row_stride, tap_stride) = match self.direction {
                 Direction::Forward => {
-                    (weights.add(self.first * c_to + self.panel * PANEL), c_to, c_from * c_to)
+                    (weights.add(self.rows.0 * c_to + self.panel * PANEL), c_to, c_from * c_to)
                 }
                 Direction::Backward => {
                     for tap in 0..9 {
                         pack_panel_transposed::<S>(
                             turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL),
-                            weights.add(tap * c_from * c_to + self.first),
+                            weights.add(tap * c_from * c_to + self.rows.0),
                             c_from,
-                            self.n_rows,
+                            self.rows.1,
                             self.panel * PANEL,
                             c_to,
                         );
@@ -160,7 +166,7 @@ impl Kernel for TransformWeights<'_> {
                     (turned.as_ptr(), PANEL, ROWS * PANEL)
                 }
             };
-            for row in 0..self.n_rows {
+            for row in 0..self.rows.1 {
                 let mut column = 0;
                 while column < PANEL {
                     let lanes = width.saturating_sub(column).min(S::LANES);
@@ -177,12 +183,12 @@ impl Kernel for TransformWeights<'_> {
                         }
                         *along_x = transform::weights::<S>(taps);
                     }
-                    let to = self.to.add((self.first + row) * PANEL + column);
+                    let to = self.to.add(row * PANEL + column);
                     for j in 0..6 {
                         let planes =
                             transform::weights::<S>([along_x[0][j], along_x[1][j], along_x[2][j]]);
                         for (i, &value) in planes.iter().enumerate() {
-                            S::store(to.add((i * 6 + j) * self.layout.plane_stride()), value);
+                            S::store(to.add((i * 6 + j) * self.plane_stride), value);
                         }
                     }
                     column += S::LANES;

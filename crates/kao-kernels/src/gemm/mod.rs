@@ -112,6 +112,8 @@ unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
             let b = b.add(block * BLOCK * PANEL);
             for quarter in 0..4 {
                 for kk in 4 * quarter..4 * quarter + 4 {
+                    // The rows of the next tile, which lie next to those of this one.
+                    S::prefetch(a.wrapping_add((ROWS + kk) * BLOCK));
                     step::<S, ROWS>(&mut sums, vectors, a.add(kk), b.add(kk * PANEL));
                 }
             }

@@ -28,15 +28,17 @@ impl Rows {
     }
 }
 
-/// Copies stored pixels of a source, all its channels, through its prologue (whose activation is
-/// P), each `repeat` times, and clears the rest of the last block.
+/// Copies some channels (first, number) of stored pixels of a source through its prologue (whose
+/// activation is P), each pixel `repeat` times, and clears the rest of the last block.
 ///
 /// # Safety
-/// S is available; the source holds `rows` pixels of `image` from `pixel` on; `to` has room for
-/// `rows · repeat` rows of all channels.
+/// S is available; the source holds `rows` pixels of `image` from `pixel` on, and the channels;
+/// `to` has room for `rows · repeat` rows of so many channels.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
     source: &Source<'_>,
+    channels: (usize, usize),
     image: usize,
     pixel: usize,
     rows: usize,
@@ -45,10 +47,14 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
 ) {
     let parts =
         [(source.first, source.c_first, 0), (source.second, source.c_second, source.c_first)];
+    let end = channels.0 + channels.1;
     // SAFETY: the caller's promise; the prologue's lengths were checked with the source's.
     unsafe {
-        for (part, channels, first) in parts {
-            if channels == 0 {
+        for (part, c_part, first_of_part) in parts {
+            // What is wanted of this part.
+            let first = channels.0.max(first_of_part);
+            let n = end.min(first_of_part + c_part).saturating_sub(first);
+            if n == 0 {
                 continue;
             }
             let (scale, shift) = match &source.prologue {
@@ -58,10 +64,11 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
                 }
                 None => (std::ptr::null(), std::ptr::null()),
             };
-            let from = part.as_ptr().add(pixel * channels);
-            copy_rows::<S, P>(to, first, from, rows, channels, repeat, scale, shift);
+            let from = part.as_ptr().add(pixel * c_part + first - first_of_part);
+            let to_channel = first - channels.0;
+            copy_rows::<S, P>(to, to_channel, from, c_part, rows, n, repeat, scale, shift);
         }
-        clear_padding(to, rows * repeat, source.channels());
+        clear_padding(to, rows * repeat, channels.1);
     }
 }
 
@@ -69,7 +76,7 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
 /// `act(x · scale + shift)` where there is a scale. Each row is written `repeat` times.
 ///
 /// # Safety
-/// S is available; `from` holds the rows one after the other; scale and shift, if not null, have
+/// S is available; `from` holds the rows at the stride `from_stride`; scale and shift, if not null, have
 /// `channels` values; `to` has room for `rows · repeat` rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
@@ -77,6 +84,7 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     to: Rows,
     first_channel: usize,
     from: *const f32,
+    from_stride: usize,
     rows: usize,
     channels: usize,
     repeat: usize,
@@ -87,7 +95,7 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     unsafe {
         let aligned = first_channel.is_multiple_of(BLOCK);
         for row in 0..rows {
-            let from = from.add(row * channels);
+            let from = from.add(row * from_stride);
             let mut channel = 0;
             while channel < channels {
                 let lanes = (channels - channel).min(S::LANES);

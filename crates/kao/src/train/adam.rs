@@ -7,7 +7,7 @@
 use crate::unet::UNet;
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
-use kao_kernels::{AdamStep, adam_step, ema_update};
+use kao_kernels::{AdamStep, adam_ema_step, adam_step};
 
 /// The state of the optimizer, and the averaged weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,17 +67,15 @@ impl ModuleMapper for Update<'_> {
         let data = tensor.inner().into_data();
         let mut values = data.try_into_vec::<f32>().expect("parameters are f32");
         let OptimizerState { first, second, ema, .. } = &mut *self.state;
-        adam_step(
-            &self.settings,
-            &mut values,
-            &self.gradients[index],
-            &mut first[index],
-            &mut second[index],
-        );
+        let (settings, gradients) = (&self.settings, &self.gradients[index]);
+        let (m, v, average) = (&mut first[index], &mut second[index], &mut ema[index]);
         match self.ema_decay {
             // The update moves the average by a rounded difference.
-            0.0 => ema[index].copy_from_slice(&values),
-            decay => ema_update(decay, &mut ema[index], &values),
+            0.0 => {
+                adam_step(settings, &mut values, gradients, m, v);
+                average.copy_from_slice(&values);
+            }
+            decay => adam_ema_step(settings, &mut values, gradients, m, v, decay, average),
         }
         let tensor = Tensor::from_data(TensorData::new(values, shape), &device).require_grad();
         Param::from_mapped_value(id, tensor, mapper)

@@ -355,32 +355,53 @@ impl TrainConfig {
     /// # Errors
     /// Names the first entry that cannot change within a run.
     pub fn check_continues(&self, other: &TrainConfig) -> Result<()> {
-        let refuse = |name: &str, here: String, there: String| {
-            Err(Error::invalid(name, format!("{here} given; the run to resume has {there}"))
-                .with_hint("this cannot change within a run: start another one in a new folder"))
+        // What the weights are, and what they learn. Dropout is neither.
+        let fixed = |config: &TrainConfig| {
+            toml::Table::from_iter([
+                ("model".to_owned(), table(&UNetConfig { dropout: 0.0, ..config.model.clone() })),
+                ("schedule".to_owned(), table(&config.schedule)),
+                ("prediction".to_owned(), table(&config.prediction)),
+                // As a text: TOML has no unsigned numbers.
+                ("seed".to_owned(), toml::Value::String(config.seed.to_string())),
+            ])
         };
-        if self.model != other.model {
-            return refuse("model", format!("{:?}", self.model), format!("{:?}", other.model));
-        }
-        if self.schedule != other.schedule {
-            return refuse(
-                "schedule",
-                format!("{:?}", self.schedule),
-                format!("{:?}", other.schedule),
-            );
-        }
-        if self.prediction != other.prediction {
-            return refuse(
-                "prediction",
-                format!("{:?}", self.prediction),
-                format!("{:?}", other.prediction),
-            );
-        }
-        if self.seed != other.seed {
-            return refuse("seed", self.seed.to_string(), other.seed.to_string());
-        }
-        Ok(())
+        let Some((name, here, there)) = first_difference("", &fixed(self), &fixed(other)) else {
+            return Ok(());
+        };
+        Err(Error::invalid(name, format!("{here} given; the run to resume has {there}"))
+            .with_hint("this cannot change within a run: start another one in a new folder"))
     }
+}
+
+fn table(entry: &impl Serialize) -> toml::Value {
+    toml::Value::try_from(entry).expect("a configuration is plain data")
+}
+
+/// The first entry in which two tables differ: its name, and both values.
+fn first_difference(
+    path: &str,
+    here: &toml::Table,
+    there: &toml::Table,
+) -> Option<(String, String, String)> {
+    let keys = here.keys().chain(there.keys().filter(|key| !here.contains_key(*key)));
+    for key in keys {
+        let name = format!("{path}{key}");
+        let words = |value: Option<&toml::Value>| match value {
+            Some(toml::Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "none".to_owned(),
+        };
+        match (here.get(key), there.get(key)) {
+            (Some(toml::Value::Table(here)), Some(toml::Value::Table(there))) => {
+                if let Some(found) = first_difference(&format!("{name}."), here, there) {
+                    return Some(found);
+                }
+            }
+            (a, b) if a != b => return Some((name, words(a), words(b))),
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -461,7 +482,22 @@ mod tests {
         let run = Preset::Tiny.config();
         let same = TrainConfig { steps: 7, learning_rate: 1.0, ..run.clone() };
         assert!(same.check_continues(&run).is_ok());
-        let other = TrainConfig { model: UNetConfig::default(), ..run.clone() };
-        assert!(other.check_continues(&run).unwrap_err().to_string().starts_with("model"));
+        let dropout = UNetConfig { dropout: 0.3, ..run.model.clone() };
+        assert!(TrainConfig { model: dropout, ..run.clone() }.check_continues(&run).is_ok());
+        let wider = UNetConfig { ch: 64, ..run.model.clone() };
+        let schedule = ScheduleConfig { beta_end: 0.5, ..run.schedule };
+        let cases = [
+            (
+                TrainConfig { model: wider, ..run.clone() },
+                "model.ch: 64 given; the run to resume has 32",
+            ),
+            (TrainConfig { schedule, ..run.clone() }, "schedule.beta_end: 0.5 given"),
+            (TrainConfig { prediction: Prediction::X0, ..run.clone() }, "prediction: x0 given"),
+            (TrainConfig { seed: u64::MAX, ..run.clone() }, "seed: 18446744073709551615 given"),
+        ];
+        for (config, expected) in cases {
+            let message = config.check_continues(&run).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 }

@@ -26,10 +26,12 @@ impl TrainConfig {
 
         let kept = self.model.training_values(self.gradient_checkpointing) as u64;
         let step = kept.saturating_mul(together as u64).saturating_mul(F32);
-        // A network to look with: a copy of the weights, and what the kernels make of it.
-        let look = weights.saturating_mul(5);
-        let work = step.max(look);
-        [PROGRAM_BYTES, state, pictures, values, work].into_iter().fold(0, u64::saturating_add)
+        // A network to look with: weights, what the kernels make of them, the file to write. The
+        // allocator keeps that memory, and a step finds little of it in the pieces that it needs.
+        let look = weights.saturating_mul(8);
+        [PROGRAM_BYTES, state, pictures, values, step, look]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 
     /// Bytes of a checkpoint's file.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -80,6 +80,16 @@ pub fn read(path: impl AsRef<Path>) -> Result<WeightsFile> {
     }
 }
 
+/// Reads all tensors of a safetensors file that is part of the program; errors call it `name`.
+///
+/// # Errors
+/// When `bytes` are not such a file.
+pub fn read_embedded(name: &str, bytes: &'static [u8]) -> Result<WeightsFile> {
+    let content = Content::Memory(Cursor::new(bytes));
+    let source = Source { path: PathBuf::from(name), file: content, len: bytes.len() as u64 };
+    safetensors::SafetensorsFile::open(source)?.read()
+}
+
 /// Tells what is in `path` without reading the values of its tensors, so at the cost of a few
 /// kilobytes whatever the size of the file.
 ///
@@ -148,10 +158,34 @@ fn recognise(start: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
     magics.iter().find(|(magic, _)| start.starts_with(magic)).map(|&(_, what)| (what, None))
 }
 
+/// Where the bytes of a file are.
+pub(super) enum Content {
+    File(File),
+    Memory(Cursor<&'static [u8]>),
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Content::File(file) => file.read(buffer),
+            Content::Memory(bytes) => bytes.read(buffer),
+        }
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        match self {
+            Content::File(file) => file.seek(position),
+            Content::Memory(bytes) => bytes.seek(position),
+        }
+    }
+}
+
 /// An open file of known size, with its path for the errors.
 pub(super) struct Source {
     pub path: PathBuf,
-    pub file: File,
+    pub file: Content,
     /// The real size in bytes.
     pub len: u64,
 }
@@ -165,7 +199,7 @@ impl Source {
             let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
             return Err(Error::malformed(path, format!("this is {what}")).with_hint(READABLE));
         }
-        let file = File::open(path).map_err(refused)?;
+        let file = Content::File(File::open(path).map_err(refused)?);
         Ok(Source { path: path.to_path_buf(), file, len: metadata.len() })
     }
 

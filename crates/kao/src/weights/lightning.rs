@@ -5,14 +5,13 @@
 //! they unpack to is limited in proportion to the file.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::file::{Contents, Format, Metadata, Source, WeightsFile};
+use super::file::{Content, Contents, Format, Metadata, Source, WeightsFile};
 use super::pickle::{Id, Node, Pickle, to_json};
 use super::tensor::{HostTensor, TensorInfo};
 use super::torch_tensor::{TensorSpec, tensor};
@@ -211,7 +210,7 @@ fn strip_prefix(
 struct Archive {
     path: PathBuf,
     file_bytes: u64,
-    zip: ZipArchive<BufReader<File>>,
+    zip: ZipArchive<BufReader<Content>>,
     /// The folder that everything is in, with its slash.
     folder: String,
     /// Bytes that may still be unpacked.
