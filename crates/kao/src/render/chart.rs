@@ -26,8 +26,8 @@ const PALE_INK: [u8; 3] = [110; 3];
 const GRID: [u8; 3] = [230; 3];
 /// The smallest side that leaves room for curves.
 const MIN_SIDE: usize = 200;
-/// Marks nearer to each other than so many times their radius run into one.
-const MARK_PITCH: f32 = 4.0;
+/// Marks nearer to each other than so many times their radius hide the line.
+const MARK_PITCH: f32 = 7.0;
 
 /// Curves over one pair of axes.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,7 +219,9 @@ impl<'a> Frame<'a> {
         };
         match curve.style {
             Style::Noisy => {
-                area.line(&placed(&shown), 0.5 * dot, colour, 0.5);
+                // Many lines make a band, on which the smoothed one must show.
+                let opacity = if shown.len() > self.width / 4 { 0.3 } else { 0.5 };
+                area.line(&placed(&shown), 0.5 * dot, colour, opacity);
                 area.line(&placed(&smoothed(&shown)), 1.25 * dot, colour, 1.0);
             }
             Style::Marked => {

@@ -33,11 +33,12 @@ fn losses(history: &History, name: &str) -> Chart {
         }
         None => "validation".to_owned(),
     };
-    let mut curves = vec![training, looks(history, validation, |look| Some(look.validation_loss))];
+    let mut curves = vec![training];
     if history.looks.iter().any(|look| look.raw_validation_loss.is_some()) {
         let name = "validation without averaging".to_owned();
         curves.push(looks(history, name, |look| look.raw_validation_loss));
     }
+    curves.push(looks(history, validation, |look| Some(look.validation_loss)));
     chart(format!("{name}: loss"), curves)
 }
 
