@@ -40,7 +40,6 @@ fn a_finished_run_tells_what_it_came_to() {
     let told = kao(trained(), "info run").ok().out;
     assert_eq!(row(&told, "state"), "finished, step 4 of 4 (100.0 %)");
     assert!(row(&told, "images seen").starts_with("16, 0."), "{told}");
-    assert!(row(&told, "validation loss").ends_with(" at step 4, the best so far"), "{told}");
     assert!(row(&told, "speed").ends_with(" images/s"), "{told}");
     let checkpoints = row(&told, "checkpoints");
     let newest = "1, newest run/checkpoints/step-00000004.safetensors, ";
@@ -62,20 +61,45 @@ fn json_says_the_same() {
     assert_eq!((&told["step"], &told["total_steps"]), (&4.into(), &4.into()));
     assert_eq!(told["running"], serde_json::Value::Bool(false));
     assert_eq!(told["checkpoint"]["step"], 4);
-    assert_eq!(told["last_look"]["validation_loss"], told["best_look"]["validation_loss"]);
+    assert_eq!(told["last_look"], serde_json::Value::Null);
     assert_eq!(told["problems"], serde_json::json!([]));
 }
 
 #[test]
-fn the_losses_are_drawn() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = trained().join("run");
-    let arguments = format!("info {} --plot a/loss.png", run.display());
-    let told = kao(folder.path(), &arguments).ok().out;
+fn the_losses_are_told_and_drawn() {
+    let (folder, run) = copy_of_run();
+    let told = kao(folder.path(), "info run --plot a/loss.png").ok().out;
     assert_eq!(row(&told, "plot"), "a/loss.png");
-    let picture = image::open(folder.path().join("a/loss.png")).unwrap();
-    assert_eq!(picture.width(), 1000);
-    assert!(picture.height() == 600 || picture.height() == 1200);
+    assert!(!has_row(&told, "validation loss") && !has_row(&told, "trend"), "{told}");
+    let size = |name: &str| {
+        let picture = image::open(folder.path().join(name)).unwrap();
+        (picture.width(), picture.height())
+    };
+    assert_eq!(size("a/loss.png"), (1000, 600));
+
+    // Looks, of which the newer ones tell more.
+    let mut log = fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
+    for (step, loss) in [(5, 0.5), (6, 0.25)] {
+        log += &format!("{{\"step\":{step},\"validation_loss\":{loss}}}\n");
+    }
+    log += "{\"step\":7,\"validation_loss\":0.375,\"raw_validation_loss\":0.5,\"validation_by_t\":[\
+            {\"from\":0,\"to\":500,\"loss\":0.625},{\"from\":500,\"to\":1000,\"loss\":0.125}]}\n";
+    fs::write(run.join("logs/log.jsonl"), log).unwrap();
+    let told = kao(folder.path(), "info run --plot b.png").ok().out;
+    assert_eq!(row(&told, "validation loss"), "0.37500 at step 7; best 0.25000 at step 6");
+    assert_eq!(row(&told, "t 0 to 499"), "0.62500");
+    assert_eq!(row(&told, "t 500 to 999"), "0.12500");
+    assert_eq!(row(&told, "without averaging"), "0.50000");
+    assert_eq!(row(&told, "trend"), "falling: -33.3 % over the last 3 looks");
+    assert_eq!(size("b.png"), (1000, 1200));
+    let told: serde_json::Value =
+        serde_json::from_str(&kao(folder.path(), "info run --json").ok().out).unwrap();
+    assert_eq!(told["last_look"]["validation_by_t"][1]["loss"], 0.125);
+    assert_eq!(
+        (&told["best_look"]["step"], &told["trend"]["direction"]),
+        (&6.into(), &"falling".into())
+    );
+
     let told = kao(folder.path(), "info a/loss.png").ok().out;
     assert_eq!(row(&told, "step"), "4");
 
