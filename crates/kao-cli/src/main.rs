@@ -47,6 +47,8 @@ enum Command {
     Recover(commands::recover::Arguments),
     /// Make every published steps × η run, with an index page
     Sweep(commands::sweep::Arguments),
+    /// Measure how far samples are from real pictures, and whether they copy
+    Eval(Box<commands::eval::Arguments>),
     /// Convert a checkpoint to a Kao model
     Convert(commands::convert::Arguments),
     /// Tell what is in a model, checkpoint, run directory or picture
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Sample(arguments) => commands::sample::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
+        Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Convert(arguments) => commands::convert::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),

@@ -26,6 +26,7 @@ pub mod denoiser;
 pub mod device;
 pub mod draw;
 pub mod error;
+pub mod eval;
 pub mod experiments;
 pub mod images;
 pub mod model;

@@ -24,6 +24,12 @@ pub enum Purpose {
     Initialization = 4,
     /// Noise added to given images (recovery, image-to-image).
     Noising = 5,
+    /// Where evaluation cuts patches; the "draw" is the level.
+    Patches = 6,
+    /// Directions that evaluation projects to; the "image" is their number, the "draw" the level.
+    Directions = 7,
+    /// Which pictures evaluation compares.
+    Choice = 8,
 }
 
 /// A stream of random numbers, the same on every machine.

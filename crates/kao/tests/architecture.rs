@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["error"],
     &["images"],
     &["schedule", "timesteps", "noise", "weights", "device"],
-    &["denoiser", "dataset", "draw", "render"],
+    &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
     &["model"],
     &["train"],

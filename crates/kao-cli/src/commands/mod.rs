@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod convert;
 pub mod draw;
+pub mod eval;
 pub mod info;
 pub mod prepare;
 pub mod recover;

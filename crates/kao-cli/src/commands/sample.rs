@@ -88,8 +88,9 @@ pub struct Arguments {
     compute: Compute,
 }
 
+/// See [`SamplerKind`].
 #[derive(Clone, Copy, ValueEnum)]
-enum Sampler {
+pub enum Sampler {
     Ddim,
     Ddpm,
 }

@@ -210,9 +210,10 @@ fn the_parsers_errors_are_one_line_too() {
 fn help_and_version_are_no_failures() {
     let here = Path::new(".");
     assert!(kao(here, "--version").ok().out.starts_with("kao "));
-    for command in
-        ["prepare", "draw", "train", "sample", "recover", "sweep", "convert", "info", "bench"]
-    {
+    for command in [
+        "prepare", "draw", "train", "sample", "recover", "sweep", "eval", "convert", "info",
+        "bench",
+    ] {
         let ran = kao(here, &format!("{command} --help")).ok();
         assert!(ran.out.contains("Examples:"), "{command}");
         assert_eq!(ran.err, "");

@@ -25,6 +25,7 @@ mod output;
 mod prepare;
 mod report;
 mod scan;
+mod size;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -35,4 +36,5 @@ pub use folder::{Folder, FolderPicture, LoadProgress};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use prepare::{PrepareConfig, PrepareProgress, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
+pub use size::common_size;
 pub use split::{Split, SplitConfig, SplitIndices};

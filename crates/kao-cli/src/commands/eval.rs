@@ -1,0 +1,335 @@
+//! `kao eval`
+
+use super::sample::{Sampler, Spacing};
+use crate::compute::{Compute, ModelArgument};
+use crate::destination;
+use crate::interrupt;
+use crate::memory;
+use crate::output::{counted, note, result};
+use crate::progress::Progress;
+use clap::Args;
+use kao::dataset::{Folder, common_size};
+use kao::eval::{MIN_SIDE, resolutions};
+use kao::experiments::{
+    EvaluateConfig, EvaluateEvent, Evaluation, Nearness, SampleConfig, SamplerKind, evaluate,
+    sample_images,
+};
+use kao::render::{self, Layout};
+use kao::sampler::Start;
+use kao::{Error, Images, Result};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Samples of a model where no number is given.
+const COUNT: usize = 1024;
+/// Sets below this size differ much by chance.
+const SMALL_SET: usize = 256;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  kao eval --model run --data faces
+  kao eval --model run --data faces --steps 10 --eta 1
+  kao eval --model run --data faces --neighbours nn.png       the samples most like a picture
+  kao eval --samples other/pictures --data faces --json
+
+The distance is the sliced Wasserstein distance of Laplacian-pyramid patches (Karras et al. 2018),
+times 1000, at each resolution. The floor is the distance of two sets of real pictures, each as
+large as that of the samples. Distances of sets of different sizes cannot be compared, ratios
+roughly. Neighbours are looked for among the pictures that training on the folder learns from;
+real pictures that it leaves out are the scale.")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArgument,
+    /// Folder of real pictures, that which the model was trained on
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Evaluate the pictures of this folder instead of a model's samples
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "batch_size"]
+    )]
+    samples: Option<PathBuf>,
+    /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+    /// Sampler
+    #[arg(long, value_enum, default_value = "ddim")]
+    sampler: Sampler,
+    /// Steps; by default 20 with DDIM, all with DDPM
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Noise of DDIM: 0 is deterministic, 1 as noisy as DDPM [default: 0]
+    #[arg(long)]
+    eta: Option<f64>,
+    /// Which timesteps are visited; linear and quadratic are the original's
+    #[arg(long, value_enum, default_value = "trailing")]
+    spacing: Spacing,
+    /// Seed of the samples' noise, and of which patches and pictures are compared
+    #[arg(long, default_value_t = 999)]
+    seed: u64,
+    /// Picture to write (.png): the samples that are most like a training picture, beside the five
+    /// most like them
+    #[arg(long, value_name = "FILE", alias = "neighbors")]
+    neighbours: Option<PathBuf>,
+    /// Samples in that picture
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "neighbours")]
+    rows: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Images at a time: memory grows with it, the images stay the same
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    batch_size: usize,
+    #[command(flatten)]
+    compute: Compute,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    // What can be wrong is looked at before the work, not after it.
+    for (flag, n) in [("--count", arguments.count), ("--rows", Some(arguments.rows))] {
+        if n == Some(0) {
+            return Err(Error::invalid(flag, "0 found; expected at least 1"));
+        }
+    }
+    if let Some(path) = &arguments.neighbours {
+        render::check_png_path(path)?;
+        destination::distinct(
+            &[("--model", arguments.model.model.as_deref())],
+            &[("--neighbours", Some(path))],
+        )?;
+    }
+    let config = arguments.sampling()?;
+    let device = arguments.compute.open()?;
+    let (samples, data, texts) = match &arguments.samples {
+        Some(dir) => arguments.pictures_as_samples(dir)?,
+        None => arguments.sampled(&config, &device)?,
+    };
+    check_count(samples.len(), &arguments.data, &data)?;
+
+    let config = EvaluateConfig { seed: arguments.seed, ..EvaluateConfig::default() };
+    let mut measuring = None;
+    let mut comparing = None;
+    let evaluated = evaluate(&samples, &data, &config, &mut |event| {
+        let (slot, label, unit, done, total) = match event {
+            EvaluateEvent::Distances(done, total) => {
+                (&mut measuring, "measuring distances", "directions", done, total)
+            }
+            EvaluateEvent::Neighbours(done, total) => {
+                measuring = None;
+                (&mut comparing, "looking for neighbours", "pictures", done, total)
+            }
+        };
+        slot.get_or_insert_with(|| Progress::new(label, total, unit)).set(done);
+        interrupt::check()
+    });
+    drop((measuring, comparing));
+    let evaluation = evaluated?;
+    if evaluation.n_compared < SMALL_SET {
+        note(format!(
+            "warning: sets of {} are small: chance weighs much, some thousand tell more",
+            counted(evaluation.n_compared as u64, "picture")
+        ));
+    }
+
+    if let Some(path) = &arguments.neighbours {
+        let columns = evaluation.columns(&samples, &data, arguments.rows)?;
+        let labels = ["sample", "nearest", "2nd", "3rd", "4th", "5th"];
+        let labelled: Vec<(&str, &Images)> = labels.into_iter().zip(&columns).collect();
+        let layout = Layout { scale: 2, ..Layout::default() };
+        let picture = render::labelled_columns(&labelled, &layout)?;
+        render::write_png(path, &picture, &texts)?;
+    }
+    if arguments.json {
+        let settings: serde_json::Map<_, _> =
+            texts.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+        let mut object = json!(evaluation);
+        object["settings"] = json!(settings);
+        return result(object);
+    }
+    result(report(&evaluation))?;
+    match &arguments.neighbours {
+        Some(path) => result(path.display()),
+        None => Ok(()),
+    }
+}
+
+/// The samples, the real pictures at their size, and in words what the samples are.
+type Compared = (Images, Folder, Vec<(&'static str, String)>);
+
+impl Arguments {
+    fn sampling(&self) -> Result<SampleConfig> {
+        let sampler = match self.sampler {
+            Sampler::Ddpm if self.eta.is_some() => {
+                let problem = "given, but it belongs to `--sampler ddim`";
+                return Err(Error::invalid("--eta", problem));
+            }
+            Sampler::Ddim => SamplerKind::Ddim,
+            Sampler::Ddpm => SamplerKind::Ddpm,
+        };
+        let defaults = SampleConfig::default();
+        Ok(SampleConfig {
+            sampler,
+            n_steps: self.steps,
+            eta: self.eta.unwrap_or(defaults.eta),
+            spacing: self.spacing.into(),
+            batch_size: self.batch_size,
+            ..defaults
+        })
+    }
+
+    fn sampled(&self, config: &SampleConfig, device: &kao::device::Device) -> Result<Compared> {
+        let (model, model_name) = self.model.load(device)?;
+        let unet = &model.config.unet;
+        let n_timesteps = model.schedule.n_timesteps();
+        let count = self.count.unwrap_or(COUNT);
+        check_size("--model", unet.image_size)?;
+        config.walk(n_timesteps)?;
+        memory::check("--count", "so many images", memory::images(count, unet))?;
+        let together = memory::forward(self.batch_size.min(count), unet);
+        memory::check("--batch-size", "so many images at a time", together)?;
+        let data = self.real_pictures(unet.image_size)?;
+        check_count(count, &self.data, &data)?;
+        if let Some(path) = &self.neighbours {
+            destination::file(path)?;
+        }
+
+        let start = Start::Seed { seed: self.seed, count, image_shape: unet.image_size };
+        let total = (config.steps(n_timesteps) * count) as u64;
+        let label = format!("sampling {}", counted(count as u64, "image"));
+        let progress = Progress::new(label, total, "image steps");
+        let sampled = sample_images(&model, config, &start, &mut |done, _| {
+            progress.set(done);
+            interrupt::check()
+        })?;
+        let mut texts = self.texts(count);
+        texts.push(("model", model_name));
+        texts.extend(config.describe(n_timesteps));
+        Ok((sampled.images, data, texts))
+    }
+
+    fn pictures_as_samples(&self, dir: &Path) -> Result<Compared> {
+        let [height, width] = common_size(dir, &interrupt::asked)?;
+        let shape = [3, height, width];
+        check_size("--samples", shape)?;
+        let pictures = Folder::load(dir, shape, &|_| (), &interrupt::asked)?;
+        let count = match self.count {
+            Some(count) if count > pictures.len() => {
+                let problem = format!(
+                    "{count} found; there are {} in `{}`",
+                    counted(pictures.len() as u64, "picture"),
+                    dir.display()
+                );
+                return Err(Error::invalid("--count", problem));
+            }
+            count => count.unwrap_or(pictures.len()),
+        };
+        let samples = pictures.images(&Vec::from_iter(0..count))?;
+        let data = self.real_pictures(shape)?;
+        if let Some(path) = &self.neighbours {
+            destination::file(path)?;
+        }
+        let mut texts = self.texts(count);
+        texts.push(("samples", dir.display().to_string()));
+        Ok((samples, data, texts))
+    }
+
+    fn real_pictures(&self, shape: [usize; 3]) -> Result<Folder> {
+        let progress = Progress::new("loading pictures", 0, "pictures");
+        let tell = |at: kao::dataset::LoadProgress| {
+            progress.set_of(at.n_done as u64, at.n_total as u64);
+        };
+        Folder::load(&self.data, shape, &tell, &interrupt::asked)
+    }
+
+    fn texts(&self, count: usize) -> Vec<(&'static str, String)> {
+        vec![
+            ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("data", self.data.display().to_string()),
+            ("count", count.to_string()),
+            ("seed", self.seed.to_string()),
+        ]
+    }
+}
+
+fn check_size(flag: &str, [_, height, width]: [usize; 3]) -> Result<()> {
+    if resolutions([height, width]).is_empty() {
+        let problem = format!(
+            "images of {height} × {width} pixels found; expected at least {MIN_SIDE} × {MIN_SIDE}"
+        );
+        return Err(Error::invalid(flag, problem));
+    }
+    Ok(())
+}
+
+/// Refuses what `evaluate` would, before the samples are made.
+fn check_count(n_samples: usize, dir: &Path, data: &Folder) -> Result<()> {
+    const LEAST: usize = 4;
+    if data.len() < LEAST {
+        let found = counted(data.len() as u64, "picture");
+        let problem = format!("{found} found; expected at least {LEAST}, better thousands");
+        return Err(Error::malformed(dir, problem));
+    }
+    if n_samples < 2 {
+        let problem = format!("{n_samples} found; expected at least 2, better a thousand");
+        return Err(Error::invalid("--count", problem));
+    }
+    Ok(())
+}
+
+fn report(evaluation: &Evaluation) -> String {
+    let Evaluation { n_samples, n_pictures, n_compared, .. } = evaluation;
+    let mut lines = vec![
+        format!(
+            "{n_compared} of {n_samples} samples against two sets of {n_compared} of {n_pictures} \
+             different pictures"
+        ),
+        "sliced Wasserstein distance × 1000, of Laplacian levels\n".to_owned(),
+        format!("{:<10} {:>9} {:>9} {:>8}", "level", "samples", "floor", "ratio"),
+    ];
+    let levels = evaluation.levels.iter().map(|level| {
+        let [height, width] = level.resolution;
+        (format!("{height} x {width}"), level.distance)
+    });
+    for (name, distance) in levels.chain([("average".to_owned(), evaluation.average)]) {
+        let ratio = match distance.ratio() {
+            ratio if ratio.is_finite() => format!("{ratio:.2}"),
+            _ => "-".to_owned(),
+        };
+        lines.push(format!(
+            "{name:<10} {:>9.2} {:>9.2} {ratio:>8}",
+            distance.samples, distance.floor
+        ));
+    }
+    lines.push("\nnearest training picture, root mean squared difference of 0 to 255\n".to_owned());
+    lines.push(format!("{:<10} {:>9} {:>9} {:>8}", "", "pictures", "median", "least"));
+    let row = |name: &str, nearness: &Nearness| {
+        let Nearness { n, median, least, .. } = nearness;
+        format!("{name:<10} {n:>9} {median:>9.2} {least:>8.2}")
+    };
+    lines.push(row("samples", &evaluation.samples));
+    lines.extend(evaluation.held_out.as_ref().map(|nearness| row("held-out", nearness)));
+    lines.push(format!("\n{}", judgement(evaluation)));
+    lines.join("\n")
+}
+
+/// Whether there are copies, in one line.
+fn judgement(evaluation: &Evaluation) -> String {
+    let (Some(held_out), Some(bound)) = (&evaluation.held_out, evaluation.close_below) else {
+        return "no picture of the folder is held out, so nothing tells how near is too near"
+            .to_owned();
+    };
+    let samples = &evaluation.samples;
+    let share = |nearness: &Nearness| nearness.n_close as f64 / nearness.n as f64;
+    let verdict = match samples.n_close {
+        0 => "no copies",
+        _ if share(samples) > share(held_out) => "there may be copies, see --neighbours",
+        _ => "no more than among real ones, no sign of copying",
+    };
+    format!(
+        "{verdict}: {} of {} samples and {} of {} held-out pictures are nearer than {bound:.2}, \
+         half the held-out median",
+        samples.n_close, samples.n, held_out.n_close, held_out.n
+    )
+}

@@ -1,0 +1,43 @@
+//! The size that the pictures of a folder have as they are.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::decode::Picture;
+use super::scan::scan;
+use crate::error::{Error, Result};
+
+/// Height and width that all pictures in `dir` and the folders below it have in common. Files that
+/// yield no picture are passed over.
+///
+/// # Errors
+/// When `dir` cannot be read, holds no usable picture, or two of different sizes; when cancelled.
+pub fn common_size(dir: &Path, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<[usize; 2]> {
+    let found = scan(dir)?.pictures;
+    let sizes: Vec<Option<[usize; 2]>> = found
+        .par_iter()
+        .map(|found| {
+            if cancelled() {
+                return Err(Error::interrupted());
+            }
+            let picture = Picture::read(&found.path).ok();
+            Ok(picture.map(|picture| [picture.height(), picture.width()].map(|n| n as usize)))
+        })
+        .collect::<Result<_>>()?;
+    let mut sized = found.iter().zip(sizes).filter_map(|(found, size)| Some((found, size?)));
+    let Some((first, size)) = sized.next() else {
+        return Err(Error::malformed(dir, "holds no picture that can be used"));
+    };
+    match sized.find(|(_, other)| *other != size) {
+        None => Ok(size),
+        Some((other, [height, width])) => Err(Error::malformed(
+            dir,
+            format!(
+                "`{}` has {} × {} pixels, `{}` {height} × {width}; expected pictures of one size",
+                first.relative, size[0], size[1], other.relative
+            ),
+        )
+        .with_hint("`kao prepare` makes them one size")),
+    }
+}

@@ -1,0 +1,27 @@
+//! Numbers for quality: how far a set of images is from another, and whether one copies the other.
+//!
+//! [`distances`] is the sliced Wasserstein distance of Laplacian-pyramid patches (Karras et al.
+//! 2018, "Progressive Growing of GANs", section 5), which needs no trained network, so that it may
+//! be computed anywhere and means the same everywhere. [`nearest`] finds for pictures the ones
+//! most like them.
+//!
+//! The room refuses to know where images come from: it gets sets, and a seed for what is left to
+//! chance. All results are the same whatever the number of threads and the instructions of the
+//! processor.
+
+mod laplacian;
+mod neighbours;
+mod sliced_wasserstein;
+#[cfg(test)]
+mod tests;
+
+pub use laplacian::{Detail, MIN_SIDE, join, pyramid, resolutions, split};
+pub use neighbours::{Neighbour, nearest};
+pub use sliced_wasserstein::{
+    LevelDistances, N_DIRECTIONS, PATCH_SIDE, PATCHES_PER_IMAGE, distances,
+};
+
+use crate::error::Result;
+
+/// Is told now and then how many units of all the work are done; an error from it ends the work.
+pub type Watcher<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;
