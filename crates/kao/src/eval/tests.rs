@@ -80,7 +80,7 @@ fn with_noise(images: &Images, sigma: f32) -> Images {
     out
 }
 
-/// Sets of 3 × 3 pixels become one colour.
+/// Squares of `side` pixels become one colour.
 fn in_blocks(images: &Images, side: usize) -> Images {
     let [_, _, height, width] = images.shape();
     let mut out = images.clone();

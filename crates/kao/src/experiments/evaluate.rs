@@ -281,7 +281,7 @@ fn nearness(neighbours: &[Vec<Neighbour>], close_below: Option<f64>) -> Nearness
 mod tests {
     use super::*;
 
-    /// `n` pictures of 16 × 16 of seeded noise, the first `n_grey` of them in few colours.
+    /// `n` pictures of 16 × 16 pixels of seeded noise.
     fn folder(n: usize) -> Folder {
         let mut stream = Stream::new(3, Purpose::Noising, 0, 0);
         let bytes = (0..n * 768).map(|_| stream.below(256) as u8).collect();
