@@ -205,7 +205,7 @@ fn without_a_model_the_built_in_one_is_used_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let ran = kao(folder.path(), "sample --count 1 --steps 10 --out face.png").ok();
     assert_eq!(ran.err.lines().filter(|line| line.contains("built-in")).count(), 1, "{ran:?}");
-    assert_eq!(image::image_dimensions(folder.path().join("face.png")).unwrap(), (68, 68));
+    assert_eq!(image::image_dimensions(folder.path().join("face.png")).unwrap(), (64, 64));
     let named = "sample --model built-in --count 1 --steps 10 --out named.png";
     kao(folder.path(), named).ok();
     let pixels = |name: &str| image::open(folder.path().join(name)).unwrap().into_rgb8();

@@ -100,7 +100,9 @@ fn a_diverging_run_says_so() {
 fn a_run_can_be_looked_at_from_outside() {
     let folder = workplace();
     let folder = folder.path();
-    kao(folder, &format!("{TRAIN} run")).ok();
+    // Enough for a validation set.
+    kao(folder, "draw --count 150 --size 16 --out many").ok();
+    kao(folder, "train --config small.toml --data many --out run").ok();
     let logs = names(&folder.join("run/logs"));
     assert_eq!(logs.len(), 2, "{logs:?}");
     assert!(logs.iter().any(|name| name.starts_with("events.out.tfevents.")), "{logs:?}");

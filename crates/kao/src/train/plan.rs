@@ -87,9 +87,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn more_memory_is_never_fewer_pictures(batch_size in 1usize..200, gibibytes in 2u64..40) {
+        fn more_memory_is_never_fewer_pictures(batch_size in 1usize..200, half_gibibytes in 4u64..40) {
             let config = TrainConfig { batch_size, ..Preset::Anime64.config() };
-            let limit = gibibytes << 29;
+            let limit = half_gibibytes << 29;
             let n = config.micro_batch_within(limit, 1000).unwrap();
             prop_assert!(n <= batch_size && n <= config.micro_batch_within(2 * limit, 1000).unwrap());
             let chosen = TrainConfig { micro_batch_size: n, ..config };

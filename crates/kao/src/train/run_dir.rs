@@ -8,15 +8,24 @@ use crate::weights::{atomic_write, remove_leftovers};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The configuration that a run really used.
 pub const CONFIG_FILE: &str = "config.toml";
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINTS: &str = "checkpoints";
-const SAMPLES: &str = "samples";
+/// The folder of sample grids in a run directory.
+pub(super) const SAMPLES: &str = "samples";
 const LOGS: &str = "logs";
-const LOG_FILE: &str = "log.jsonl";
-const LOCK_FILE: &str = ".lock";
+/// The log of a run directory, in JSON lines.
+pub(super) const LOG_FILE: &str = "logs/log.jsonl";
+/// Locked by the training that writes to a run directory.
+pub(super) const LOCK_FILE: &str = ".lock";
+
+/// How often a lock that is taken is tried again, and how long after: whoever only looks whether a
+/// training is running has it for an instant.
+const LOCK_RETRIES: usize = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A run directory that this process alone writes to.
 #[derive(Debug)]
@@ -45,7 +54,15 @@ impl RunDir {
             .write(true)
             .open(&lock_path)
             .map_err(refused)?;
-        match lock.try_lock() {
+        let mut locked = lock.try_lock();
+        for _ in 0..LOCK_RETRIES {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => {
                 for folder in [CHECKPOINTS, SAMPLES, LOGS, ""] {
                     remove_leftovers(path.join(folder))?;
@@ -113,7 +130,7 @@ impl RunDir {
     /// # Errors
     /// When the file cannot be written.
     pub fn log(&self, line: &serde_json::Value) -> Result<()> {
-        let path = self.path.join(LOGS).join(LOG_FILE);
+        let path = self.path.join(LOG_FILE);
         let append = || -> std::io::Result<()> {
             let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
             file.write_all(format!("{line}\n").as_bytes())

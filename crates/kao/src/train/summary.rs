@@ -5,7 +5,7 @@
 use super::checkpoint::{self, Position};
 use super::config::TrainConfig;
 use super::history::{History, Look, Trend};
-use super::run_dir::{CHECKPOINTS, CONFIG_FILE};
+use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
 use crate::model::{ModelConfig, RUN_MODEL};
 use crate::weights;
@@ -14,10 +14,6 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-const SAMPLES: &str = "samples";
-const LOG_FILE: &str = "logs/log.jsonl";
-const LOCK_FILE: &str = ".lock";
 
 /// How a run stands.
 #[derive(Debug, Serialize)]
