@@ -567,7 +567,7 @@ mod tests {
         let empty = chart(Scale::Log, Style::Marked, vec![]);
         let picture = charts(&[full.clone(), negative, empty], [400, 200]).unwrap();
         assert_eq!((picture.width(), picture.height()), (400, 600));
-        assert!(charts(&[full.clone()], [199, 400]).is_err());
+        assert!(charts(std::slice::from_ref(&full), [199, 400]).is_err());
         assert!(charts(&[full], [400, 199]).is_err());
         assert!(charts(&[], [400, 400]).is_err());
     }

@@ -332,7 +332,7 @@ mod tests {
         let unmasked = |stored: &[u8]| {
             let stored = u32::from_le_bytes(stored.try_into().unwrap());
             let rotated = stored.wrapping_sub(0xa282_ead8);
-            rotated >> 17 | rotated << 15
+            rotated.rotate_left(15)
         };
         let mut events = Vec::new();
         while bytes.len() >= 12 {
