@@ -16,7 +16,8 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
     let folder = workplace();
     let folder = folder.path();
     kao(folder, &format!("{TRAIN} whole --keep-checkpoints 3")).ok();
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| {
             let middle = bytes.len() / 2;
