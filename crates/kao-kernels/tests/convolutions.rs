@@ -276,6 +276,8 @@ fn network_shapes_agree_with_the_twin() {
         (Kind::Conv3x3, Pixels::new(2, 12, 8), (64, 64), 128),
         (Kind::Conv3x3, Pixels::new(1, 8, 8), (128, 0), 96),
         (Kind::Conv3x3, Pixels::new(2, 33, 17), (3, 0), 64),
+        // Several panels at once, and weights transformed some rows at a time.
+        (Kind::Conv3x3, Pixels::new(2, 8, 8), (192, 0), 256),
         // The local schedule of the weight gradient.
         (Kind::Conv3x3, Pixels::new(5, 45, 45), (40, 30), 10),
         (Kind::Conv3x3, Pixels::new(9, 32, 32), (3, 0), 70),
@@ -284,6 +286,9 @@ fn network_shapes_agree_with_the_twin() {
         (Kind::Stride2, Pixels::new(2, 32, 32), (64, 0), 64),
         (Kind::Conv1x1, Pixels::new(2, 24, 24), (96, 64), 128),
         (Kind::Conv1x1, Pixels::rows(2), (64, 0), 256),
+        // The local schedule of the weight gradient.
+        (Kind::Conv1x1, Pixels::new(3, 40, 33), (70, 0), 20),
+        (Kind::Stride2, Pixels::new(2, 47, 46), (20, 30), 33),
     ];
     for (i, (kind, pixels, c_in, c_out)) in shapes.into_iter().enumerate() {
         for prologue in [None, Some(Activation::Silu)] {
@@ -345,6 +350,38 @@ fn batch_and_threads_leave_no_trace() {
                 assert!(out == part(&one.0), "{kind:?}: image {n} of the output");
                 assert!(dx.0 == part(&one.1.0), "{kind:?}: image {n} of dx");
             }
+        }
+    }
+}
+
+/// Large weights on many tiles, and on few: one schedule for the batch, another for an image alone.
+#[cfg(not(miri))] // too large
+#[test]
+fn schedules_give_the_same_bytes() {
+    for (pixels, c_in, c_out) in
+        [(Pixels::new(3, 48, 48), 192, 160), (Pixels::new(3, 16, 16), 128, 256)]
+    {
+        let x = Random(1).values(pixels.total() * c_in, 1.0);
+        let weights = Random(2).values(9 * c_in * c_out, 1.0);
+        let prepared = PreparedConv3x3::new(&weights, c_in, c_out);
+        let run = |pixels: Pixels, x: &[f32], weights| {
+            let mut out = vec![f32::NAN; pixels.total() * c_out];
+            let source = Source::new(x, c_in);
+            conv3x3(pixels, &source, weights, c_out, &Epilogue::default(), &mut out);
+            out
+        };
+        let alone = Pixels { n: 1, ..pixels };
+        let one_by_one: Vec<f32> = x
+            .chunks_exact(alone.total() * c_in)
+            .flat_map(|x| run(alone, x, Weights::Plain(&weights)))
+            .collect();
+        for threads in [1, 2, 5] {
+            let (plain, prepared) = with_threads(threads, || {
+                let plain = run(pixels, &x, Weights::Plain(&weights));
+                (plain, run(pixels, &x, Weights::Prepared(&prepared)))
+            });
+            assert!(plain == one_by_one, "{pixels:?} on {threads} threads");
+            assert!(prepared == one_by_one, "{pixels:?} prepared, on {threads} threads");
         }
     }
 }

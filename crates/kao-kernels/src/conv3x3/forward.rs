@@ -31,19 +31,23 @@ const FEW_TILES: usize = 8;
 const SHARED_INPUTS: usize = 2_400_000;
 /// The most tiles of a task of the shared schedule.
 const SHARED_TILES: usize = 128;
-/// The most products of a plane that a task of the shared schedule keeps, in f32.
-const SHARED_PRODUCTS: usize = 8192;
+/// The most products of a plane that a task keeps where it takes several panels at once, in f32.
+const PRODUCTS: usize = 8192;
 /// Rows of weights that a task transforms at once, where it does so; a multiple of [`BLOCK`].
 const ROWS_AT_ONCE: usize = 64;
+
+/// Whether the transformed weights do not fit the cache beside a task of the local schedule.
+fn is_large(layout: Layout) -> bool {
+    PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS
+}
 
 /// The number of tasks of the local schedule, if it suits.
 fn local_tasks(tiling: Tiling, layout: Layout) -> Option<usize> {
     let (tiles, threads) = (tiling.rows() * tiling.wide, rayon::current_num_threads());
-    let large = PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS;
-    if large && tiles < MANY_TILES {
+    if is_large(layout) && tiles < MANY_TILES {
         return None;
     }
-    let mut tasks = tiles.div_ceil(if large { 2 * LOCAL_TILES } else { LOCAL_TILES });
+    let mut tasks = tiles.div_ceil(if is_large(layout) { 2 * LOCAL_TILES } else { LOCAL_TILES });
     if tasks < 4 * threads {
         // So few that they should be dealt out evenly.
         tasks = tasks.next_multiple_of(threads);
@@ -83,6 +87,9 @@ pub(super) unsafe fn convolve(
             let first_row = task * tiling.rows() / tasks;
             let n_rows = (task + 1) * tiling.rows() / tasks - first_row;
             let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
+            // Inputs that do not fit the cache either are read less often with several panels.
+            let panels_at_once =
+                if is_large(layout) { (PRODUCTS / (group.tiles * PANEL)).max(1) } else { 1 };
             let mut inputs = Scratch::new(group.len());
             let mut strip = Scratch::new(strip_len(tiling, layout.c_from));
             let rows = (first_row, n_rows);
@@ -111,7 +118,7 @@ pub(super) unsafe fn convolve(
                         first_of_group: first_row * tiling.wide,
                         tiles: (0, group.tiles),
                         panels: (0, layout.panels()),
-                        panels_at_once: 1,
+                        panels_at_once,
                     },
                     TaskWeights::Ready(weights),
                     layout,
@@ -196,7 +203,7 @@ fn tile_parts(tiles: usize, layout: Layout) -> usize {
 /// the transformed inputs are read, as long as the products fit the cache.
 fn panels_at_once(tiles: usize, layout: Layout) -> usize {
     let shares = layout.panels().div_ceil(2 * rayon::current_num_threads());
-    (SHARED_PRODUCTS / (tiles * PANEL)).clamp(1, shares)
+    (PRODUCTS / (tiles * PANEL)).clamp(1, shares)
 }
 
 /// Some tiles of a transformed group, and some panels of output channels.
