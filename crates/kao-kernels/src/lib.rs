@@ -96,7 +96,7 @@ pub use conv3x3::{PreparedConv3x3, conv3x3, conv3x3_data_grad, conv3x3_weight_gr
 pub use group_norm::{
     Dropout, GroupNorm, GroupNormStats, group_norm, group_norm_backward, group_norm_stats,
 };
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, release_freed_memory};
 pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};
 pub use peak::peak_gflops;
 pub use profile::{KernelTime, profile};

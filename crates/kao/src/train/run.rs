@@ -375,6 +375,8 @@ impl<'a> Run<'a> {
     /// Validates, keeps the model to sample from, and draws a grid, unless the observer breaks it
     /// off: then all of it is still to be done.
     fn look(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
+        // What steps used is not there in the pieces that looking needs; after it, the other way.
+        kao_kernels::release_freed_memory();
         let before = (self.best_validation_loss, self.best_step);
         match self.look_through(observer) {
             Ok(()) => self.looked = true,
@@ -538,6 +540,7 @@ impl<'a> Run<'a> {
         self.events.flush()?;
         self.last_checkpoint = Some(path.clone());
         let _ = observer(Event::Saved { n_steps: self.n_steps, path });
+        kao_kernels::release_freed_memory();
         Ok(())
     }
 }
