@@ -26,10 +26,11 @@ impl TrainConfig {
 
         let kept = self.model.training_values(self.gradient_checkpointing) as u64;
         let step = kept.saturating_mul(together as u64).saturating_mul(F32);
-        // A network to look with: weights, what the kernels make of them, the file to write. The
-        // allocator keeps that memory, and a step finds little of it in the pieces that it needs.
+        // What is freed comes back in pieces that do not always fit.
+        let step = step.saturating_add(step / 4);
+        // A network to look with: weights, what the kernels make of them, the file to write.
         let look = weights.saturating_mul(8);
-        [PROGRAM_BYTES, state, pictures, values, step, look]
+        [PROGRAM_BYTES, state, pictures, values, step.max(look)]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
