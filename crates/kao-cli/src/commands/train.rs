@@ -101,7 +101,7 @@ pub struct Arguments {
     /// How it falls after its warm-up, until the last step [constant, cosine, linear]
     #[arg(long, value_name = "HOW", value_parser = named::<Decay>)]
     learning_rate_decay: Option<Decay>,
-    /// What it falls to
+    /// What it falls to; by default the same share of --learning-rate as before
     #[arg(long, value_name = "RATE")]
     final_learning_rate: Option<f64>,
     /// Steps over which the learning rate grows from 0
@@ -259,6 +259,7 @@ impl Arguments {
         set(&mut config.steps, &self.steps);
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.micro_batch_size, &self.micro_batch_size);
+        let learning_rate_before = config.learning_rate;
         set(&mut config.learning_rate, &self.learning_rate);
         set(&mut config.warmup_steps, &self.warmup_steps);
         set(&mut config.prediction, &self.prediction);
@@ -268,6 +269,8 @@ impl Arguments {
         set(&mut config.optimizer, &self.optimizer);
         set(&mut config.weight_decay, &self.weight_decay);
         set(&mut config.learning_rate_decay, &self.learning_rate_decay);
+        // Another rate falls to the same share, unless it is said to what.
+        config.final_learning_rate *= config.learning_rate / learning_rate_before;
         set(&mut config.final_learning_rate, &self.final_learning_rate);
         set(&mut config.keep_checkpoints, &self.keep_checkpoints);
         set(&mut config.log_every, &self.log_every);
