@@ -29,9 +29,11 @@ const LONG_ABOUT: &str = "\
 Kao (顔, \"face\") trains and samples diffusion models (DDPM, DDIM) of small images on a CPU.
 
 The shortest way to a picture, with nothing but this program:
+  kao sample
+And to one of a model of your own:
   kao draw --count 2000 --out faces
   kao train --data faces --out run --preset tiny
-  kao sample --model run --out grid.png";
+  kao sample --model run";
 
 #[derive(Subcommand)]
 enum Command {
