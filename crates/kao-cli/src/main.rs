@@ -12,6 +12,7 @@ mod memory;
 mod output;
 mod progress;
 mod usage;
+mod walk;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,18 +1,17 @@
 //! `kao eval`
 
-use super::sample::{Sampler, Spacing};
 use crate::compute::{Compute, ModelArgument};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
 use crate::output::{counted, note, result};
 use crate::progress::Progress;
+use crate::walk::WalkArguments;
 use clap::Args;
 use kao::dataset::{Folder, common_size};
 use kao::eval::{MIN_SIDE, resolutions};
 use kao::experiments::{
-    EvaluateConfig, EvaluateEvent, Evaluation, Nearness, SampleConfig, SamplerKind, evaluate,
-    sample_images,
+    EvaluateConfig, EvaluateEvent, Evaluation, Nearness, SampleConfig, evaluate, sample_images,
 };
 use kao::render::{self, Layout};
 use kao::sampler::Start;
@@ -48,24 +47,14 @@ pub struct Arguments {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "batch_size"]
+        conflicts_with_all = ["model", "WalkArguments", "batch_size"]
     )]
     samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]
     #[arg(long, value_name = "N")]
     count: Option<usize>,
-    /// Sampler
-    #[arg(long, value_enum, default_value = "ddim")]
-    sampler: Sampler,
-    /// Steps; by default 20 with DDIM, all with DDPM
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
-    /// Noise of DDIM: 0 is deterministic, 1 as noisy as DDPM [default: 0]
-    #[arg(long)]
-    eta: Option<f64>,
-    /// Which timesteps are visited; linear and quadratic are the original's
-    #[arg(long, value_enum, default_value = "trailing")]
-    spacing: Spacing,
+    #[command(flatten)]
+    walk: WalkArguments,
     /// Seed of the samples' noise, and of which patches and pictures are compared
     #[arg(long, default_value_t = 999)]
     seed: u64,
@@ -160,23 +149,7 @@ type Compared = (Images, Folder, Vec<(&'static str, String)>);
 
 impl Arguments {
     fn sampling(&self) -> Result<SampleConfig> {
-        let sampler = match self.sampler {
-            Sampler::Ddpm if self.eta.is_some() => {
-                let problem = "given, but it belongs to `--sampler ddim`";
-                return Err(Error::invalid("--eta", problem));
-            }
-            Sampler::Ddim => SamplerKind::Ddim,
-            Sampler::Ddpm => SamplerKind::Ddpm,
-        };
-        let defaults = SampleConfig::default();
-        Ok(SampleConfig {
-            sampler,
-            n_steps: self.steps,
-            eta: self.eta.unwrap_or(defaults.eta),
-            spacing: self.spacing.into(),
-            batch_size: self.batch_size,
-            ..defaults
-        })
+        Ok(SampleConfig { batch_size: self.batch_size, ..self.walk.config()? })
     }
 
     fn sampled(&self, config: &SampleConfig, device: &kao::device::Device) -> Result<Compared> {

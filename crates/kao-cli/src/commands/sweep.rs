@@ -1,12 +1,12 @@
 //! `kao sweep`
 
-use super::sample::Spacing;
 use crate::compute::{Compute, ModelArgument};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
 use crate::output::{note, result};
 use crate::progress::{Progress, duration};
+use crate::walk::Spacing;
 use clap::Args;
 use kao::experiments::{SweepConfig, SweepEvent, published_runs, sweep};
 use kao::render::{self, Layout};

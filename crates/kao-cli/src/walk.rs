@@ -1,0 +1,109 @@
+//! The arguments of every command that samples: which method, along which steps.
+
+use clap::{Args, ValueEnum};
+use kao::experiments::{SampleConfig, SamplerKind};
+use kao::{Error, Result, sampler, timesteps};
+
+/// How to go from noise to images.
+#[derive(Args)]
+pub struct WalkArguments {
+    /// Sampler
+    #[arg(long, value_enum, default_value = "ddim")]
+    sampler: Sampler,
+    /// Steps; by default 20 with DDIM, all with DDPM
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Noise of DDIM: 0 is deterministic, 1 as noisy as DDPM [default: 0]
+    #[arg(long)]
+    eta: Option<f64>,
+    /// Which timesteps are visited; linear and quadratic are the original's
+    #[arg(long, value_enum, default_value = "trailing")]
+    spacing: Spacing,
+    /// Where the walk ends: the clean image, or the first timestep as the original [default: first
+    /// for linear and quadratic, clean otherwise]
+    #[arg(long, value_enum)]
+    end: Option<End>,
+    /// Variance of DDPM [default: posterior]
+    #[arg(long, value_enum)]
+    variance: Option<Variance>,
+    /// Let DDPM draw noise in its last step too, as the original does
+    #[arg(long)]
+    final_noise: bool,
+    /// Hold the predicted image within [-1, 1] at every step
+    #[arg(long)]
+    clip: bool,
+}
+
+/// See [`SamplerKind`].
+#[derive(Clone, Copy, ValueEnum)]
+enum Sampler {
+    Ddim,
+    Ddpm,
+}
+
+/// See [`timesteps::Spacing`].
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Spacing {
+    Linear,
+    Quadratic,
+    Trailing,
+    Leading,
+}
+
+impl From<Spacing> for timesteps::Spacing {
+    fn from(spacing: Spacing) -> Self {
+        match spacing {
+            Spacing::Linear => timesteps::Spacing::Linear,
+            Spacing::Quadratic => timesteps::Spacing::Quadratic,
+            Spacing::Trailing => timesteps::Spacing::Trailing,
+            Spacing::Leading => timesteps::Spacing::Leading,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum End {
+    First,
+    Clean,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Variance {
+    Beta,
+    Posterior,
+}
+
+impl WalkArguments {
+    /// What the user typed, as the library wants it; all else by default.
+    pub fn config(&self) -> Result<SampleConfig> {
+        let only = |flag: &str, sampler: &str| {
+            Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
+        };
+        let sampler = match self.sampler {
+            Sampler::Ddim if self.variance.is_some() => return only("--variance", "ddpm"),
+            Sampler::Ddim if self.final_noise => return only("--final-noise", "ddpm"),
+            Sampler::Ddpm if self.eta.is_some() => return only("--eta", "ddim"),
+            Sampler::Ddim => SamplerKind::Ddim,
+            Sampler::Ddpm => SamplerKind::Ddpm,
+        };
+        let defaults = SampleConfig::default();
+        Ok(SampleConfig {
+            sampler,
+            n_steps: self.steps,
+            eta: self.eta.unwrap_or(defaults.eta),
+            spacing: self.spacing.into(),
+            end: self.end.map(|end| match end {
+                End::First => timesteps::End::FirstTimestep,
+                End::Clean => timesteps::End::Clean,
+            }),
+            variance: match self.variance {
+                Some(Variance::Beta) => sampler::Variance::Beta,
+                Some(Variance::Posterior) => sampler::Variance::Posterior,
+                None => defaults.variance,
+            },
+            final_noise: self.final_noise,
+            clip: self.clip,
+            ..defaults
+        })
+    }
+}
