@@ -7,7 +7,7 @@ use super::events::EventFile;
 use super::history::RangeLoss;
 use super::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use super::run_dir::RunDir;
-use super::validation::{Validation, ValidationLoss};
+use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
@@ -396,28 +396,30 @@ impl<'a> Run<'a> {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(()) => Err(Error::interrupted()),
             };
+        let loss_of = |model: &Model, observer: &mut dyn FnMut(Event) -> ControlFlow<()>| {
+            let loss = self.validation.as_ref().map(|validation| {
+                let watcher = &mut || goes_on(observer);
+                validation.loss(&model.network, config.micro_batch_size, watcher)
+            });
+            loss.transpose()
+        };
+        // One model after the other, so that only one is prepared for the kernels at a time.
+        let raw_loss = match self.validation.is_some() {
+            true => loss_of(&self.model_of(self.network().values())?, observer)?,
+            false => None,
+        };
+        let mut model = self.model_of(self.optimizer.ema.clone())?;
+        let averaged_loss = loss_of(&model, observer)?;
         let mut is_best = true;
-        let mut model = None;
-        if let Some(validation) = &self.validation {
-            let mut loss_of = |model: &Model| {
-                validation.loss(&model.network, config.micro_batch_size, &mut || goes_on(observer))
-            };
-            // One after the other, so that only one is prepared for the kernels at a time.
-            let raw_loss = loss_of(&self.model_of(self.network().values())?)?.mean;
-            let averaged = self.averaged()?;
-            let ValidationLoss { mean: loss, by_t } = loss_of(&averaged)?;
-            model = Some(averaged);
+        if let (Some(averaged), Some(raw)) = (averaged_loss, raw_loss) {
+            let (n_steps, loss, raw_loss) = (self.n_steps, averaged.mean, raw.mean);
             is_best = self.best_validation_loss.is_none_or(|best| loss < best);
             if is_best {
-                (self.best_validation_loss, self.best_step) = (Some(loss), Some(self.n_steps));
+                (self.best_validation_loss, self.best_step) = (Some(loss), Some(n_steps));
             }
-            self.log_validation(loss, raw_loss, &by_t)?;
-            let _ = observer(Event::Validated { n_steps: self.n_steps, loss, raw_loss, is_best });
+            self.log_validation(loss, raw_loss, &averaged.by_t)?;
+            let _ = observer(Event::Validated { n_steps, loss, raw_loss, is_best });
         }
-        let mut model = match model {
-            Some(model) => model,
-            None => self.averaged()?,
-        };
         if is_best {
             let path = self.run_dir.model();
             self.describe(&mut model.config);
