@@ -200,3 +200,41 @@ fn a_full_disk_is_named_and_costs_nothing_that_was_saved() {
     assert!(words.contains("exit 1\nstep-00000004.safetensors\n"), "{words}");
     assert_same(folder, "whole", "full", 12);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_may_not_be_read_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = workplace();
+    let folder = folder.path();
+    let set_mode = |path: &Path, mode: u32| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, mode) in [("", 0o755), ("closed", 0o000), ("open", 0o777)] {
+        let path = folder.join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        set_mode(&path, mode);
+    }
+    // To root nothing is closed.
+    let is_root = std::fs::read_dir(folder.join("closed")).is_ok();
+    let somebody = ["setpriv", "--reuid=65534", "--clear-groups"];
+    let as_whom: &[&str] = if is_root { &somebody } else { &[] };
+    let can_run = !is_root
+        || Command::new("setpriv").arg("--version").output().is_ok()
+            && shell(folder, as_whom, "$KAO --version").status.success();
+    if can_run {
+        for (arguments, named) in [
+            ("--data closed --out open/run", "`closed`"),
+            ("--data faces --out closed/run", "`closed"),
+        ] {
+            let script = format!("$KAO train --config small.toml {arguments}");
+            let output = shell(folder, as_whom, &script);
+            let words = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{words}");
+            assert!(words.contains(named) && words.contains("Permission denied"), "{words}");
+        }
+    } else {
+        eprintln!("skipped: the program cannot be run as somebody else here");
+    }
+    set_mode(&folder.join("closed"), 0o755);
+}
