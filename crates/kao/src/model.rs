@@ -224,9 +224,7 @@ impl Model {
     /// When the device takes no network.
     pub fn built_in(device: &Device) -> Result<Self> {
         let file = weights::read_embedded(BUILT_IN, BUILT_IN_FILE)?;
-        let config = ModelConfig::from_metadata(Path::new(BUILT_IN), file.format, &file.metadata)?;
-        let unet = build(Path::new(BUILT_IN), &config, &file.tensors, device)?;
-        Model::new(config, unet, device.clone())
+        Self::from_file(Path::new(BUILT_IN), file, CheckpointWeights::Average, device)
     }
 
     /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
@@ -251,8 +249,18 @@ impl Model {
             return Self::built_in(device);
         }
         let path = model_file(path.as_ref())?;
-        let weights::WeightsFile { format, metadata, mut tensors, .. } = weights::read(&path)?;
-        let config = ModelConfig::from_metadata(&path, format, &metadata)?;
+        let file = weights::read(&path)?;
+        Self::from_file(&path, file, which, device)
+    }
+
+    fn from_file(
+        path: &Path,
+        file: weights::WeightsFile,
+        which: CheckpointWeights,
+        device: &Device,
+    ) -> Result<Self> {
+        let weights::WeightsFile { format, metadata, mut tensors, .. } = file;
+        let config = ModelConfig::from_metadata(path, format, &metadata)?;
         if metadata.contains_key(CHECKPOINT_METADATA_KEY) {
             tensors = tensors.under(match which {
                 CheckpointWeights::Average => CHECKPOINT_AVERAGE,
@@ -260,10 +268,10 @@ impl Model {
             });
         } else if which == CheckpointWeights::Raw {
             let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
-            return Err(Error::malformed(&path, problem)
+            return Err(Error::malformed(path, problem)
                 .with_hint("give RUN_DIR/checkpoints/step-....safetensors"));
         }
-        let unet = build(&path, &config, &tensors, device)?;
+        let unet = build(path, &config, &tensors, device)?;
         Model::new(config, unet, device.clone())
     }
 
@@ -355,7 +363,7 @@ fn build(
         )
         .with_hint("the training that wrote it had diverged"));
     }
-    UNet::init(&config.unet, 0, device)?.with_tensors(tensors)
+    UNet::zeros(&config.unet, device)?.with_tensors(tensors)
 }
 
 #[cfg(test)]

@@ -23,14 +23,14 @@ const N_TREND: usize = 5;
 /// What is longer is no line of a log.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// A training line: some steps, up to `step`.
+/// A step of the optimizer; as a line of the log the mean of those since the line before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct TrainingPoint {
-    /// Steps done.
+pub struct StepReport {
+    /// Steps done, this one included.
     pub step: u64,
     /// Pictures seen.
     pub images: u64,
-    /// The mean loss of these steps.
+    /// The training loss.
     pub loss: f64,
     /// Norm of the gradient before it was scaled.
     pub gradient_norm: f64,
@@ -93,9 +93,9 @@ pub struct Trend {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// The training curve; in a long run each point is the mean of several lines.
-    pub training: Vec<TrainingPoint>,
+    pub training: Vec<StepReport>,
     /// The newest training line.
-    pub last: Option<TrainingPoint>,
+    pub last: Option<StepReport>,
     /// The looks; of a great many only some.
     pub looks: Vec<Look>,
     /// The look with the lowest loss, the first of these.
@@ -164,7 +164,7 @@ impl History {
 
 /// A line of the log.
 enum Line {
-    Training(TrainingPoint),
+    Training(StepReport),
     Look(Look),
     Broken,
 }
@@ -210,7 +210,7 @@ impl Fields {
             let look = Look { step, validation_loss, validation_by_t, raw_validation_loss };
             return Some(Line::Look(look));
         }
-        Some(Line::Training(TrainingPoint {
+        Some(Line::Training(StepReport {
             step,
             images: self.images?,
             loss: self.loss?,
@@ -359,7 +359,7 @@ struct Curve {
 }
 
 impl Curve {
-    fn add(&mut self, point: TrainingPoint) {
+    fn add(&mut self, point: StepReport) {
         self.lines_per_point = self.lines_per_point.max(1);
         self.growing.add(&point);
         if self.growing.n < self.lines_per_point {
@@ -372,7 +372,7 @@ impl Curve {
         }
     }
 
-    fn finish(mut self) -> Vec<TrainingPoint> {
+    fn finish(mut self) -> Vec<StepReport> {
         if self.growing.n > 0 {
             self.full.push(self.growing);
         }
@@ -384,7 +384,7 @@ impl Curve {
 #[derive(Clone, Copy, Default)]
 struct Mean {
     n: u32,
-    last: Option<TrainingPoint>,
+    last: Option<StepReport>,
     loss: f64,
     gradient_norm: f64,
     learning_rate: f64,
@@ -392,7 +392,7 @@ struct Mean {
 }
 
 impl Mean {
-    fn add(&mut self, point: &TrainingPoint) {
+    fn add(&mut self, point: &StepReport) {
         let one = Mean {
             n: 1,
             last: Some(*point),
@@ -415,10 +415,10 @@ impl Mean {
         }
     }
 
-    fn value(&self) -> Option<TrainingPoint> {
+    fn value(&self) -> Option<StepReport> {
         let n = f64::from(self.n);
         let last = self.last?;
-        Some(TrainingPoint {
+        Some(StepReport {
             loss: self.loss / n,
             gradient_norm: self.gradient_norm / n,
             learning_rate: self.learning_rate / n,

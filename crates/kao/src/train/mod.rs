@@ -18,6 +18,7 @@ pub mod summary;
 mod validation;
 
 pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};
-pub use run::{Event, Outcome, SAMPLE_COLUMNS, StepReport, train};
+pub use history::StepReport;
+pub use run::{Event, Outcome, SAMPLE_COLUMNS, train};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
 pub use validation::{Validation, ValidationLoss};

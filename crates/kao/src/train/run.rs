@@ -4,7 +4,7 @@ use super::adam::OptimizerState;
 use super::checkpoint::{self, Checkpoint, Position};
 use super::config::TrainConfig;
 use super::events::EventFile;
-use super::history::RangeLoss;
+use super::history::{Look, StepReport};
 use super::objective::{NoisyBatch, StepPart, host_gradients, loss};
 use super::run_dir::RunDir;
 use super::validation::Validation;
@@ -22,7 +22,6 @@ use crate::weights::StoreAs;
 use burn::tensor::Device;
 use kao_kernels::AdamStep;
 use rayon::prelude::*;
-use serde::Serialize;
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -76,23 +75,6 @@ pub enum Event {
     },
     /// Validation or a sample grid goes on. `Break` leaves it for when the run is resumed.
     Looking,
-}
-
-/// One step of the optimizer.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct StepReport {
-    /// Steps done, this one included.
-    pub step: u64,
-    /// Pictures seen.
-    pub images: u64,
-    /// The training loss of the step.
-    pub loss: f64,
-    /// Norm of the gradient before it was scaled.
-    pub gradient_norm: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Pictures per second in this step.
-    pub images_per_second: f64,
 }
 
 /// How a run ended.
@@ -215,13 +197,13 @@ impl<'a> Run<'a> {
         let order = LoaderConfig { seed: config.seed, horizontal_flip: config.horizontal_flip };
         let loader = Loader::new(folder, split.train, order)?;
 
-        let fresh = UNet::init(&config.model, config.seed, &device)?;
         let first_step = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps + 1);
         let (unet, optimizer, position) = match resume {
             None => {
                 let unet = match &config.initial_model {
-                    Some(path) => fresh.with_values(initial_values(path, config)?),
-                    None => fresh,
+                    Some(path) => UNet::zeros(&config.model, &device)?
+                        .with_values(initial_values(path, config)?),
+                    None => UNet::init(&config.model, config.seed, &device)?,
                 };
                 let optimizer = OptimizerState::new(&unet);
                 (unet, optimizer, None)
@@ -235,7 +217,8 @@ impl<'a> Run<'a> {
                     )
                     .with_hint("put the folder back as it was, or start a new run"));
                 }
-                (fresh.with_values(weights), optimizer, Some(position))
+                let unet = UNet::zeros(&config.model, &device)?.with_values(weights);
+                (unet, optimizer, Some(position))
             }
         };
         Ok(Run {
@@ -417,7 +400,12 @@ impl<'a> Run<'a> {
             if is_best {
                 (self.best_validation_loss, self.best_step) = (Some(loss), Some(n_steps));
             }
-            self.log_validation(loss, raw_loss, &averaged.by_t)?;
+            self.log_look(Look {
+                step: n_steps,
+                validation_loss: loss,
+                validation_by_t: averaged.by_t,
+                raw_validation_loss: Some(raw_loss),
+            })?;
             let _ = observer(Event::Validated { n_steps, loss, raw_loss, is_best });
         }
         if is_best {
@@ -435,22 +423,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn log_validation(&mut self, loss: f64, raw_loss: f64, by_t: &[RangeLoss]) -> Result<()> {
-        self.run_dir.log(&json!({
-            "step": self.n_steps,
-            "validation_loss": loss,
-            "raw_validation_loss": raw_loss,
-            "validation_by_t": by_t,
-        }))?;
-        let mut values = vec![
-            ("loss/validation".to_owned(), loss),
-            ("loss/validation_raw".to_owned(), raw_loss),
-        ];
-        values.extend(by_t.iter().map(|&RangeLoss { from, to, loss }| {
-            (format!("validation_by_t/{from:04}-{:04}", to - 1), loss)
-        }));
+    fn log_look(&mut self, look: Look) -> Result<()> {
+        self.run_dir.log(&json!(look))?;
+        let raw = look.raw_validation_loss.map(|loss| ("loss/validation_raw".to_owned(), loss));
+        let by_t = look.validation_by_t.iter().map(|range| {
+            (format!("validation_by_t/{:04}-{:04}", range.from, range.to - 1), range.loss)
+        });
+        let values: Vec<_> = [("loss/validation".to_owned(), look.validation_loss)]
+            .into_iter()
+            .chain(raw)
+            .chain(by_t)
+            .collect();
         let values: Vec<_> = values.iter().map(|(tag, value)| (tag.as_str(), *value)).collect();
-        self.events.scalars(self.n_steps, &values)
+        self.events.scalars(look.step, &values)
     }
 
     /// The averaged weights as a model.
@@ -463,7 +448,7 @@ impl<'a> Run<'a> {
     /// A model of these values of the parameters.
     fn model_of(&self, values: Vec<Vec<f32>>) -> Result<Model> {
         let device = self.device.clone().inner();
-        let unet = UNet::init(&self.config.model, self.config.seed, &device)?.with_values(values);
+        let unet = UNet::zeros(&self.config.model, &device)?.with_values(values);
         Model::new(self.config.model_config(), unet, device)
     }
 
@@ -551,30 +536,19 @@ impl<'a> Run<'a> {
 fn initial_values(path: &Path, config: &TrainConfig) -> Result<Vec<Vec<f32>>> {
     let model = Model::load(path, &Device::flex())?;
     let (found, expected) = (&model.config, config.model_config());
-    let refuse = |what: &str, found: String, expected: String| {
-        Err(Error::malformed(path, format!("its {what} is {found}; the run has {expected}"))
-            .with_hint(
-                "give neither --preset nor --config: then the run takes them from the model",
-            ))
-    };
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
-    if unet != expected.unet {
-        return refuse("architecture", format!("{unet:?}"), format!("{:?}", expected.unet));
-    }
-    if found.schedule != expected.schedule {
-        return refuse(
-            "schedule",
-            format!("{:?}", found.schedule),
-            format!("{:?}", expected.schedule),
-        );
-    }
-    if found.prediction != expected.prediction {
-        return refuse(
-            "prediction",
-            format!("{:?}", found.prediction),
-            format!("{:?}", expected.prediction),
-        );
+    for (what, found, expected) in [
+        ("architecture", format!("{unet:?}"), format!("{:?}", expected.unet)),
+        ("schedule", format!("{:?}", found.schedule), format!("{:?}", expected.schedule)),
+        ("prediction", format!("{:?}", found.prediction), format!("{:?}", expected.prediction)),
+    ] {
+        if found != expected {
+            let problem = format!("its {what} is {found}; the run has {expected}");
+            return Err(Error::malformed(path, problem).with_hint(
+                "give neither --preset nor --config: then the run takes them from the model",
+            ));
+        }
     }
     Ok(model.network.unet().values())
 }

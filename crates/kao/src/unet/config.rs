@@ -199,9 +199,8 @@ impl UNetConfig {
     /// Multiplications and additions of one forward pass for one image, as a direct computation of
     /// its convolutions, linear layers and attention has them.
     pub fn forward_flop(&self) -> u64 {
-        let plan = self.plan();
         let [c, h, w] = self.patched_size();
-        let mut pixels = h * w;
+        let pixels = h * w;
         let mut flop = 2 * (self.ch + self.time_width()) * self.time_width();
         flop += 2 * 9 * pixels * c * (self.ch + self.width(0));
         let block = |pixels: usize, c_in: usize, c_out: usize, attention: bool| {
@@ -211,18 +210,11 @@ impl UNetConfig {
             let attended = if attention { 4 * c_out * c_out + 2 * pixels * c_out } else { 0 };
             2 * (pixels * (per_pixel + attended) + self.time_width() * c_out)
         };
-        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
-            for &layer in path {
-                match layer {
-                    Layer::Block { c_in, c_out, attention } => {
-                        flop += block(pixels, c_in, c_out, attention);
-                    }
-                    Layer::Resample { c_in, c_out } => {
-                        pixels = if grows { pixels * 4 } else { pixels / 4 };
-                        flop += 2 * 9 * pixels * c_in * c_out;
-                    }
-                }
-            }
+        for (layer, pixels) in self.layers() {
+            flop += match layer {
+                Layer::Block { c_in, c_out, attention } => block(pixels, c_in, c_out, attention),
+                Layer::Resample { c_in, c_out } => 2 * 9 * pixels * c_in * c_out,
+            };
         }
         flop as u64
     }
@@ -232,29 +224,39 @@ impl UNetConfig {
     ///
     /// With `checkpointing` a block keeps what went in and comes out, no more.
     pub fn training_values(&self, checkpointing: bool) -> usize {
-        let plan = self.plan();
         let [c, h, w] = self.patched_size();
-        let mut pixels = h * w;
-        let mut kept = pixels * (2 * c + 2 * self.ch + self.width(0));
+        let mut kept = h * w * (2 * c + 2 * self.ch + self.width(0));
         let mut widest = 0;
-        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
-            for &layer in path {
-                let (c_in, c_out, within) = match layer {
-                    Layer::Block { c_in, c_out, attention } => {
-                        (c_in, c_out, if attention { 6 * c_out } else { c_out })
-                    }
-                    Layer::Resample { c_in, c_out } => {
-                        pixels = if grows { pixels * 4 } else { pixels / 4 };
-                        (c_in, c_out, 0)
-                    }
-                };
-                // The input is the output of the block before, but for the skips put beside it.
-                kept += pixels * (c_out + if checkpointing { 0 } else { within });
-                widest = widest.max(pixels * (c_in + c_out + within));
-            }
+        for (layer, pixels) in self.layers() {
+            let (c_in, c_out, within) = match layer {
+                Layer::Block { c_in, c_out, attention: true } => (c_in, c_out, 6 * c_out),
+                Layer::Block { c_in, c_out, attention: false } => (c_in, c_out, c_out),
+                Layer::Resample { c_in, c_out } => (c_in, c_out, 0),
+            };
+            // The input is the output of the block before, but for the skips put beside it.
+            kept += pixels * (c_out + if checkpointing { 0 } else { within });
+            widest = widest.max(pixels * (c_in + c_out + within));
         }
         // While a block goes back, there are its gradients and what its kernels work with.
         kept + 3 * widest
+    }
+
+    /// The layers in the order in which an image goes through them, each with the pixels of what
+    /// comes out of it.
+    fn layers(&self) -> Vec<(Layer, usize)> {
+        let plan = self.plan();
+        let [_, h, w] = self.patched_size();
+        let mut pixels = h * w;
+        let mut layers = Vec::new();
+        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
+            for &layer in path {
+                if let Layer::Resample { .. } = layer {
+                    pixels = if grows { pixels * 4 } else { pixels / 4 };
+                }
+                layers.push((layer, pixels));
+            }
+        }
+        layers
     }
 
     /// The blocks of the three paths, with their widths.

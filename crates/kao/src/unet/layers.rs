@@ -12,17 +12,19 @@ use std::sync::Arc;
 /// Draws initial values: PyTorch's default for convolutions and linear layers, uniform within
 /// ±1/√(fan in), weights and biases alike; each parameter from a stream of its own.
 pub(super) struct Initializer<'a> {
-    pub(super) seed: u64,
+    /// Without one, what would be random is zero.
+    pub(super) seed: Option<u64>,
     pub(super) device: &'a Device,
     pub(super) n_drawn: u64,
 }
 
 impl Initializer<'_> {
     fn uniform<const D: usize>(&mut self, shape: [usize; D], fan_in: usize) -> Param<Tensor<D>> {
-        let mut stream = Stream::new(self.seed, Purpose::Initialization, self.n_drawn, 0);
+        let n = shape.iter().product();
+        let Some(seed) = self.seed else { return self.parameter(vec![0.0; n], shape) };
+        let mut stream = Stream::new(seed, Purpose::Initialization, self.n_drawn, 0);
         self.n_drawn += 1;
         let bound = 1.0 / (fan_in as f64).sqrt();
-        let n = shape.iter().product();
         let values: Vec<f32> =
             (0..n).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
         self.parameter(values, shape)

@@ -61,6 +61,19 @@ impl UNet {
     /// # Errors
     /// When the configuration is impossible; nothing is allocated then.
     pub fn init(config: &UNetConfig, seed: u64, device: &Device) -> Result<Self> {
+        Self::build(config, Some(seed), device)
+    }
+
+    /// A network that waits for its weights, to be given by [`with_values`](Self::with_values) or
+    /// [`with_tensors`](Self::with_tensors): nothing is drawn that would be thrown away.
+    ///
+    /// # Errors
+    /// When the configuration is impossible; nothing is allocated then.
+    pub fn zeros(config: &UNetConfig, device: &Device) -> Result<Self> {
+        Self::build(config, None, device)
+    }
+
+    fn build(config: &UNetConfig, seed: Option<u64>, device: &Device) -> Result<Self> {
         config.validate()?;
         let init = &mut Initializer { seed, device, n_drawn: 0 };
         let plan = config.plan();
