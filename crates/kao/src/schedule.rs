@@ -21,6 +21,18 @@ pub enum ScheduleKind {
     /// ᾱ follows a squared cosine, β at most 0.999 (Nichol & Dhariwal 2021, equation 17). The two
     /// ends of β are not used.
     SquaredCosine,
+    /// The noise level σ = √((1 − ᾱ) / ᾱ) rises from 0.02 to 80, evenly in σ^(1/7) (Karras et al.
+    /// 2022, equation 5). Evenly spaced steps then lose contrast at all scales alike, where under
+    /// the squared cosine the first of few steps passes over the levels at which the colours of
+    /// large areas are settled. The two ends of β are not used.
+    Karras,
+}
+
+impl ScheduleKind {
+    /// Whether the ends of β say anything.
+    fn has_ends(self) -> bool {
+        matches!(self, ScheduleKind::Linear | ScheduleKind::ScaledLinear)
+    }
 }
 
 /// What a schedule is made from; stored in model files.
@@ -71,7 +83,7 @@ impl NoiseSchedule {
             ));
         }
         let ends_are_ordered = 0.0 < beta_start && beta_start <= beta_end && beta_end < 1.0;
-        if kind != ScheduleKind::SquaredCosine && !ends_are_ordered {
+        if kind.has_ends() && !ends_are_ordered {
             return Err(Error::invalid(
                 "schedule: beta_start, beta_end",
                 format!(
@@ -85,6 +97,7 @@ impl NoiseSchedule {
                 linspace(beta_start.sqrt(), beta_end.sqrt(), n_timesteps).map(|b| b * b).collect()
             }
             ScheduleKind::SquaredCosine => squared_cosine_betas(n_timesteps),
+            ScheduleKind::Karras => karras_betas(n_timesteps),
         };
         let alpha_bars = betas
             .iter()
@@ -135,6 +148,12 @@ impl NoiseSchedule {
         &self.alpha_bars
     }
 
+    /// The least noisy timestep at which no more than the share `alpha_bar` of the variance is the
+    /// image's; the last one if there is none.
+    pub fn timestep_at(&self, alpha_bar: f64) -> usize {
+        self.alpha_bars.partition_point(|&own| own > alpha_bar).min(self.n_timesteps() - 1)
+    }
+
     /// Signal-to-noise ratio ᾱ / (1 − ᾱ) of `timestep`.
     ///
     /// # Panics
@@ -175,9 +194,32 @@ fn squared_cosine_betas(n_timesteps: usize) -> Vec<f64> {
     (0..n_timesteps).map(|i| (1.0 - f(i + 1) / f(i)).min(MAX_BETA)).collect()
 }
 
+/// Karras et al. 2022, equation 5, with ρ = 7. The least σ is that of the last step of a walk of
+/// some hundred: at 8 bits a value, less noise is hardly seen.
+fn karras_betas(n_timesteps: usize) -> Vec<f64> {
+    const RHO: f64 = 7.0;
+    const SIGMA_MIN: f64 = 0.02;
+    const SIGMA_MAX: f64 = 80.0;
+    let (start, end) = (libm::pow(SIGMA_MIN, 1.0 / RHO), libm::pow(SIGMA_MAX, 1.0 / RHO));
+    linspace(start, end, n_timesteps)
+        .scan(1.0, |alpha_bar_prev, root| {
+            let sigma = libm::pow(root, RHO);
+            let alpha_bar = 1.0 / (1.0 + sigma * sigma);
+            Some(1.0 - alpha_bar / std::mem::replace(alpha_bar_prev, alpha_bar))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KINDS: [ScheduleKind; 4] = [
+        ScheduleKind::Linear,
+        ScheduleKind::ScaledLinear,
+        ScheduleKind::SquaredCosine,
+        ScheduleKind::Karras,
+    ];
 
     fn schedule(kind: ScheduleKind, n_timesteps: usize) -> NoiseSchedule {
         NoiseSchedule::new(ScheduleConfig { kind, n_timesteps, ..Default::default() }).unwrap()
@@ -198,12 +240,26 @@ mod tests {
         close(cosine.alpha_bar(0), 0.999958715775178);
         close(cosine.alpha_bar(500), 0.49228517244880304);
         close(cosine.alpha_bar(999), 2.4287669070348567e-09);
+        let karras = schedule(ScheduleKind::Karras, 1000);
+        close(karras.alpha_bar(0), 0.9996001599360256);
+        close(karras.alpha_bar(500), 0.05717674564410918);
+        close(karras.alpha_bar(999), 0.0001562255897516013);
+    }
+
+    #[test]
+    fn a_timestep_is_found_by_its_share() {
+        for kind in KINDS {
+            let schedule = schedule(kind, 50);
+            for t in 0..50 {
+                assert_eq!(schedule.timestep_at(schedule.alpha_bar(t)), t, "{kind:?}");
+            }
+            assert_eq!((schedule.timestep_at(1.0), schedule.timestep_at(0.0)), (0, 49));
+        }
     }
 
     #[test]
     fn alpha_bar_falls_and_stays_within_bounds() {
-        for kind in [ScheduleKind::Linear, ScheduleKind::ScaledLinear, ScheduleKind::SquaredCosine]
-        {
+        for kind in KINDS {
             for n in [1, 2, 3, 10, 1000] {
                 let schedule = schedule(kind, n);
                 let mut previous = 1.0;

@@ -80,7 +80,7 @@ pub struct Arguments {
     /// What the network predicts [epsilon, x0, v]
     #[arg(long, value_name = "WHAT", value_parser = named::<Prediction>)]
     prediction: Option<Prediction>,
-    /// How timesteps are drawn [uniform, stratified]
+    /// How timesteps are drawn [uniform, stratified, cosine]
     #[arg(long, value_name = "HOW", value_parser = named::<TimestepSampling>)]
     timestep_sampling: Option<TimestepSampling>,
     /// Gamma of min-SNR weights, such as 5; 0 weighs all timesteps alike

@@ -109,6 +109,10 @@ pub enum TimestepSampling {
     Uniform,
     /// Each from its own equal share of the schedule: the gradient varies less.
     Stratified,
+    /// Noise levels as often as the squared cosine has them, whatever the schedule (a logistic
+    /// density of the log SNR; Kingma & Gao 2023), each from its own equal share of them. A
+    /// schedule made for walks of few steps visits much noise often, where there is little to learn.
+    Cosine,
 }
 
 /// Named configurations.

@@ -102,12 +102,18 @@ impl NoisyBatch {
             .map(|(k, epsilon)| {
                 let number = position.first_image + k as u64;
                 let mut stream = Stream::new(config.seed, Purpose::Training, number, 0);
+                let mut share = || {
+                    let share = (position.offset + k) as f64 + stream.uniform();
+                    share / config.batch_size as f64
+                };
                 let timestep = match config.timestep_sampling {
                     TimestepSampling::Uniform => stream.below(n_timesteps),
                     TimestepSampling::Stratified => {
-                        let share = (position.offset + k) as f64 + stream.uniform();
-                        let t = share / config.batch_size as f64 * n_timesteps as f64;
-                        (t as usize).min(n_timesteps - 1)
+                        ((share() * n_timesteps as f64) as usize).min(n_timesteps - 1)
+                    }
+                    TimestepSampling::Cosine => {
+                        let cosine = libm::cos(share() * std::f64::consts::FRAC_PI_2);
+                        schedule.timestep_at(cosine * cosine)
                     }
                 };
                 stream.fill_normal(epsilon);
@@ -201,7 +207,7 @@ impl ModuleVisitor for Collected<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::ScheduleConfig;
+    use crate::schedule::{ScheduleConfig, ScheduleKind};
     use crate::train::Preset;
     use proptest::prelude::*;
 
@@ -228,6 +234,26 @@ mod tests {
         let part = drawn(&config, &images.slice(40..64), 168, 40);
         assert_eq!(part.timesteps, step.timesteps[40..]);
         assert_eq!(part.x_t, step.x_t.slice(40..64));
+    }
+
+    #[test]
+    fn noise_levels_of_the_cosine_come_on_any_schedule() {
+        let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
+        let config = TrainConfig {
+            batch_size: 64,
+            timestep_sampling: TimestepSampling::Cosine,
+            schedule,
+            ..Preset::Tiny.config()
+        };
+        let step = drawn(&config, &Images::zeros(SHAPE), 128, 0);
+        let schedule = NoiseSchedule::new(schedule).unwrap();
+        for (k, &t) in step.timesteps.iter().enumerate() {
+            let level = |share: f64| (share * std::f64::consts::FRAC_PI_2).cos().powi(2);
+            let (least, most) = (level((k + 1) as f64 / 64.0), level(k as f64 / 64.0));
+            // The table's next entry at or below, or its last.
+            assert!(schedule.alpha_bar(t) <= most, "picture {k}: {t}");
+            assert!(t == 0 || schedule.alpha_bar(t - 1) > least, "picture {k}: {t}");
+        }
     }
 
     #[test]

@@ -23,9 +23,14 @@ def f(t):
 
 cosine = [min(1 - f((i + 1) / T) / f(i / T), 0.999) for i in range(T)]
 
+low, high = 0.02 ** (1 / 7), 80 ** (1 / 7)
+sigmas = [(low + (high - low) * i / (T - 1)) ** 7 for i in range(T)]
+
 print("linear beta 500", repr(linear[500]))
 for t in (0, 99, 999):
     print("linear", t, repr(alpha_bars(linear)[t]))
 print("scaled 500", repr(alpha_bars(scaled)[500]))
 for t in (0, 500, 999):
     print("cosine", t, repr(alpha_bars(cosine)[t]))
+for t in (0, 500, 999):
+    print("karras", t, repr(1 / (1 + sigmas[t] ** 2)))
