@@ -9,28 +9,23 @@ use kao_kernels::*;
 use std::time::Instant;
 
 /// Level of the network: side and the channels of its convolutions, with how many there are.
-const CONVOLUTIONS: [(usize, usize, usize, usize); 21] = [
+const CONVOLUTIONS: [(usize, usize, usize, usize); 16] = [
     (64, 3, 64, 1),
     (64, 64, 64, 7),
     (64, 128, 64, 2),
     (64, 192, 64, 1),
-    (64, 128, 128, 1),
     (64, 64, 3, 1),
     (32, 64, 128, 1),
     (32, 128, 128, 6),
     (32, 192, 128, 1),
     (32, 256, 128, 1),
     (32, 384, 128, 1),
-    (32, 256, 256, 1),
     (16, 128, 256, 1),
     (16, 256, 256, 6),
     (16, 384, 256, 1),
     (16, 512, 256, 2),
-    (16, 256, 256, 1),
     (8, 256, 256, 11),
     (8, 512, 256, 3),
-    (16, 1, 1, 0),
-    (16, 1, 1, 0),
 ];
 
 struct Bench {
@@ -83,9 +78,10 @@ fn main() {
     let (level, threads) = (simd_level().name(), rayon::current_num_threads());
     println!("{level}, {threads} threads, batch size {n}, peak {:.0} GFLOP/s", peak_gflops());
     for (side, c_in, c_out, count) in CONVOLUTIONS {
-        if count > 0 {
-            convolution(&mut bench, n, side, c_in, c_out, count);
-        }
+        convolution(&mut bench, n, side, c_in, c_out, count);
+    }
+    for (side, c) in [(64, 128), (32, 256), (16, 256)] {
+        upsampled(&mut bench, n, side, c);
     }
     for (side, c) in [(64, 64), (32, 128), (16, 256)] {
         stride2(&mut bench, n, side, c);
@@ -145,6 +141,28 @@ fn convolution(bench: &mut Bench, n: usize, side: usize, c_in: usize, c_out: usi
     });
     bench.run(&format!("conv3x3-weight-grad {shape}"), gflop, count, || {
         conv3x3_weight_grad(pixels, &source, &dy, c_out, &mut dw);
+    });
+}
+
+fn upsampled(bench: &mut Bench, n: usize, side: usize, c: usize) {
+    let pixels = Pixels::new(n, side, side);
+    let (dy, w, bias) = (values(pixels.total() * c), values(9 * c * c), values(c));
+    let x = values(dy.len() / 4);
+    let (mut out, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+    let prepared = PreparedConv3x3::for_upsampled(&w, c, c);
+    let gflop = 18e-9 * (pixels.total() * c * c) as f64;
+    let (source, epilogue) = (Source::new(&x, c).upsampled(), Epilogue::bias(&bias));
+    bench.run(&format!("upsampled-prepared {side:3} {c:4}"), gflop, 1, || {
+        conv3x3(pixels, &source, Weights::Prepared(&prepared), c, &epilogue, &mut out);
+    });
+    bench.run(&format!("upsampled-plain {side:3} {c:4}"), gflop, 1, || {
+        conv3x3(pixels, &source, Weights::Plain(&w), c, &epilogue, &mut out);
+    });
+    bench.run(&format!("upsampled-data-grad {side:3} {c:4}"), gflop, 1, || {
+        conv3x3_data_grad(pixels, &dy, c, &w, Sink::new(&mut dx, c).upsampled());
+    });
+    bench.run(&format!("upsampled-weight-grad {side:3} {c:4}"), gflop, 1, || {
+        conv3x3_weight_grad(pixels, &source, &dy, c, &mut dw);
     });
 }
 

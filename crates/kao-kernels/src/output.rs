@@ -13,8 +13,6 @@ pub(crate) struct Output<'a> {
     c_second: usize,
     accumulate: bool,
     epilogue: Epilogue<'a>,
-    /// Results come for twice the sides and are summed by four; the user of this does that.
-    pub(crate) upsampled: bool,
 }
 
 // SAFETY: it is a set of addresses; the unsafe `write` answers for the aliasing.
@@ -31,7 +29,6 @@ impl<'a> Output<'a> {
             c_second: 0,
             accumulate: false,
             epilogue: *epilogue,
-            upsampled: false,
         }
     }
 
@@ -180,7 +177,6 @@ impl<'a> From<Sink<'a>> for Output<'a> {
             c_second: sink.c_second,
             accumulate: sink.accumulate,
             epilogue: Epilogue::default(),
-            upsampled: sink.upsampled,
         }
     }
 }

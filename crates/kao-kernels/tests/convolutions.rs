@@ -155,10 +155,10 @@ impl Case {
             (self.c_in(), self.c_out, self.source(), self.epilogue());
         let mut out = vec![f32::NAN; self.kind.output(self.pixels).total() * c_out];
         macro_rules! call {
-            ($kernel:ident, $prepare:ident) => {{
+            ($kernel:ident, $prepare:expr) => {{
                 let plain = Weights::Plain(&self.weights);
                 if prepared {
-                    let prepared = $prepare::new(&self.weights, c_in, c_out);
+                    let prepared = $prepare(&self.weights, c_in, c_out);
                     let weights = Weights::Prepared(&prepared);
                     $kernel(self.pixels, &source, weights, c_out, &epilogue, &mut out);
                 } else {
@@ -167,9 +167,10 @@ impl Case {
             }};
         }
         match self.kind {
-            Kind::Conv3x3 => call!(conv3x3, PreparedConv3x3),
-            Kind::Stride2 => call!(conv3x3_stride2, PreparedConv3x3Stride2),
-            Kind::Conv1x1 => call!(conv1x1, PreparedConv1x1),
+            Kind::Conv3x3 if self.upsampled => call!(conv3x3, PreparedConv3x3::for_upsampled),
+            Kind::Conv3x3 => call!(conv3x3, PreparedConv3x3::new),
+            Kind::Stride2 => call!(conv3x3_stride2, PreparedConv3x3Stride2::new),
+            Kind::Conv1x1 => call!(conv1x1, PreparedConv1x1::new),
         }
         out
     }
@@ -295,6 +296,16 @@ fn network_shapes_agree_with_the_twin() {
             Case::with(Random(i as u64), kind, pixels, c_in, c_out, false, prologue).check();
         }
     }
+    let upsampled = [
+        (Pixels::new(1, 16, 64), (64, 0), 64),
+        (Pixels::new(3, 16, 16), (100, 28), 192),
+        // Inputs of all phases fill no block.
+        (Pixels::new(2, 66, 34), (33, 0), 7),
+    ];
+    for (i, (pixels, c_in, c_out)) in upsampled.into_iter().enumerate() {
+        let random = Random(100 + i as u64);
+        Case::with(random, Kind::Conv3x3, pixels, c_in, c_out, true, None).check();
+    }
 }
 
 /// An image's bytes are those it has alone; and one thread gives what four give.
@@ -358,21 +369,30 @@ fn batch_and_threads_leave_no_trace() {
 #[cfg(not(miri))] // too large
 #[test]
 fn schedules_give_the_same_bytes() {
-    for (pixels, c_in, c_out) in
-        [(Pixels::new(3, 48, 48), 192, 160), (Pixels::new(3, 16, 16), 128, 256)]
-    {
-        let x = Random(1).values(pixels.total() * c_in, 1.0);
+    for (pixels, c_in, c_out, upsampled) in [
+        (Pixels::new(3, 48, 48), 192, 160, false),
+        (Pixels::new(3, 16, 16), 128, 256, false),
+        (Pixels::new(3, 96, 96), 80, 72, true),
+        (Pixels::new(3, 32, 32), 70, 130, true),
+    ] {
+        let (prepare, shrunk): (fn(&[f32], usize, usize) -> PreparedConv3x3, usize) =
+            match upsampled {
+                true => (PreparedConv3x3::for_upsampled, 4),
+                false => (PreparedConv3x3::new, 1),
+            };
+        let x = Random(1).values(pixels.total() / shrunk * c_in, 1.0);
         let weights = Random(2).values(9 * c_in * c_out, 1.0);
-        let prepared = PreparedConv3x3::new(&weights, c_in, c_out);
+        let prepared = prepare(&weights, c_in, c_out);
         let run = |pixels: Pixels, x: &[f32], weights| {
             let mut out = vec![f32::NAN; pixels.total() * c_out];
             let source = Source::new(x, c_in);
+            let source = if upsampled { source.upsampled() } else { source };
             conv3x3(pixels, &source, weights, c_out, &Epilogue::default(), &mut out);
             out
         };
         let alone = Pixels { n: 1, ..pixels };
         let one_by_one: Vec<f32> = x
-            .chunks_exact(alone.total() * c_in)
+            .chunks_exact(alone.total() / shrunk * c_in)
             .flat_map(|x| run(alone, x, Weights::Plain(&weights)))
             .collect();
         for threads in [1, 2, 5] {

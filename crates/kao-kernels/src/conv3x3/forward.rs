@@ -10,7 +10,9 @@ use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
-use super::weights::{Direction, Layout, PLANES, Taps, transform_part, transform_weights};
+use super::weights::{
+    Direction, Layout, PLANES, Phase, Phases, Taps, transform_part, transform_weights,
+};
 use crate::gemm::{BLOCK, PANEL, multiply};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
@@ -38,7 +40,7 @@ const ROWS_AT_ONCE: usize = 64;
 
 /// Whether the transformed weights do not fit the cache beside a task of the local schedule.
 fn is_large(layout: Layout) -> bool {
-    PLANES * layout.c_from * layout.c_to > LOCAL_WEIGHTS
+    PLANES * layout.rows() * layout.panels() * PANEL > LOCAL_WEIGHTS
 }
 
 /// The number of tasks of the local schedule, if it suits.
@@ -86,7 +88,7 @@ pub(super) unsafe fn convolve(
         for_each_task(tasks, |task| {
             let first_row = task * tiling.rows() / tasks;
             let n_rows = (task + 1) * tiling.rows() / tasks - first_row;
-            let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
+            let group = Group { tiles: n_rows * tiling.wide, channels: group_channels(layout) };
             // Inputs that do not fit the cache either are read less often with several panels.
             let panels_at_once =
                 if is_large(layout) { (PRODUCTS / (group.tiles * PANEL)).max(1) } else { 1 };
@@ -95,19 +97,8 @@ pub(super) unsafe fn convolve(
             let rows = (first_row, n_rows);
             // SAFETY: the caller's promise; the memory is of the lengths asked for.
             unsafe {
-                dispatch(
-                    level,
-                    TransformInput {
-                        tiling,
-                        source,
-                        rows,
-                        first_channel: 0,
-                        group,
-                        to: inputs.as_mut_ptr(),
-                        first_tile: 0,
-                        strip: strip.as_mut_ptr(),
-                    },
-                );
+                let (to, strip_to) = (inputs.as_mut_ptr(), strip.as_mut_ptr());
+                transform_inputs(level, tiling, source, layout, rows, group, to, 0, strip_to);
                 drop(strip);
                 multiply_and_transform(
                     level,
@@ -129,29 +120,23 @@ pub(super) unsafe fn convolve(
         return;
     }
 
-    let per_row = PLANES * tiling.wide * layout.c_from;
+    let per_row = PLANES * tiling.wide * group_channels(layout);
     let n_groups = (per_row * tiling.rows()).div_ceil(SHARED_INPUTS).clamp(1, tiling.rows().max(1));
     let mut ready = None;
     let mut first_row = 0;
     for i in 0..n_groups {
         let n_rows = (tiling.rows() - first_row).div_ceil(n_groups - i);
-        let group = Group { tiles: n_rows * tiling.wide, channels: layout.c_from };
+        let group = Group { tiles: n_rows * tiling.wide, channels: group_channels(layout) };
         let mut inputs = Scratch::new(group.len());
         let inputs = Shared::new(inputs.as_mut_ptr());
         for_each_task(n_rows, |row| {
             let mut strip = Scratch::new(strip_len(tiling, layout.c_from));
-            let kernel = TransformInput {
-                tiling,
-                source,
-                rows: (first_row + row, 1),
-                first_channel: 0,
-                group,
-                to: inputs.get(),
-                first_tile: row * tiling.wide,
-                strip: strip.as_mut_ptr(),
-            };
+            let (rows, first_tile) = ((first_row + row, 1), row * tiling.wide);
+            let (to, strip) = (inputs.get(), strip.as_mut_ptr());
             // SAFETY: the caller's promise; the memory is of the lengths asked for.
-            unsafe { dispatch(level, kernel) };
+            unsafe {
+                transform_inputs(level, tiling, source, layout, rows, group, to, first_tile, strip);
+            }
         });
         let n_tile_parts = tile_parts(group.tiles, layout);
         let panels_at_once = panels_at_once(group.tiles.div_ceil(n_tile_parts), layout);
@@ -187,6 +172,49 @@ pub(super) unsafe fn convolve(
             unsafe { multiply_and_transform(level, tiling, part, weights, layout, output) };
         });
         first_row += n_rows;
+    }
+}
+
+/// Channels of a group: those of every phase begin a block.
+fn group_channels(layout: Layout) -> usize {
+    match layout.phases_from() {
+        1 => layout.c_from,
+        phases => phases * layout.c_from.next_multiple_of(BLOCK),
+    }
+}
+
+/// Transforms the inputs of some rows of tiles, in every phase of the source.
+///
+/// # Safety
+/// As [`convolve`]; `to` has room for the group and `strip` for [`strip_len`].
+#[allow(clippy::too_many_arguments)]
+unsafe fn transform_inputs(
+    level: SimdLevel,
+    tiling: Tiling,
+    source: &Source<'_>,
+    layout: Layout,
+    rows: (usize, usize),
+    group: Group,
+    to: *mut f32,
+    first_tile: usize,
+    strip: *mut f32,
+) {
+    for phase in 0..layout.phases_from() {
+        let block = phase * layout.c_from.div_ceil(BLOCK);
+        let kernel = TransformInput {
+            tiling,
+            source,
+            rows,
+            first_channel: 0,
+            channels: layout.c_from,
+            group,
+            to: to.wrapping_add(block * group.block_stride()),
+            first_tile,
+            strip,
+            phase: (layout.phases == Phases::Inputs).then(|| Phase::new(phase)),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { dispatch(level, kernel) };
     }
 }
 
@@ -247,36 +275,56 @@ unsafe fn multiply_and_transform(
     let end = part.panels.0 + part.panels.1;
     for first in (part.panels.0..end).step_by(part.panels_at_once) {
         let panels = (first, part.panels_at_once.min(end - first));
-        let multiply = |rows: (usize, usize), weights: *const f32, layout: Layout| {
-            let kernel = Multiply { tiling, output, part, panels, rows, weights, layout, to };
+        let multiply = |phase_from, rows: (usize, usize), weights: *const f32, strides: Layout| {
+            let kernel = Multiply {
+                tiling,
+                output,
+                part,
+                panels,
+                phase_from,
+                rows,
+                weights,
+                layout,
+                panel_stride: strides.panel_stride(),
+                plane_stride: strides.plane_stride(),
+                to,
+            };
             // SAFETY: the caller's promise; there is room for the products.
             unsafe { dispatch(level, kernel) };
         };
-        match weights {
-            TaskWeights::Ready(weights) => {
-                let weights = weights.get().wrapping_add(first * layout.panel_stride());
-                multiply((0, layout.c_from), weights, layout);
-            }
-            TaskWeights::Plain(weights, direction) => {
-                for first_row in (0..layout.c_from).step_by(ROWS_AT_ONCE) {
-                    let rows = (first_row, ROWS_AT_ONCE.min(layout.c_from - first_row));
-                    let some = Layout { c_from: rows.1, c_to: panels.1 * PANEL };
-                    let mut transformed = Scratch::new(some.len());
-                    let to = transformed.as_mut_ptr();
-                    // SAFETY: the caller's promise; there is room for these rows and panels.
-                    unsafe {
-                        transform_part(level, weights, layout, direction, panels, rows, to);
+        for phase_from in 0..layout.phases_from() {
+            match weights {
+                TaskWeights::Ready(weights) => {
+                    let place = first * layout.panel_stride() + phase_from * layout.c_from * PANEL;
+                    let weights = weights.get().wrapping_add(place);
+                    multiply(phase_from, (0, layout.c_from), weights, layout);
+                }
+                TaskWeights::Plain(weights, direction) => {
+                    for row in (0..layout.c_from).step_by(ROWS_AT_ONCE) {
+                        let rows = (row, ROWS_AT_ONCE.min(layout.c_from - row));
+                        let c_to = panels.1 * PANEL;
+                        let some = Layout { c_from: rows.1, c_to, phases: Phases::None };
+                        let mut transformed = Scratch::new(some.len());
+                        let to = transformed.as_mut_ptr();
+                        // SAFETY: the caller's promise; there is room for these rows and panels.
+                        unsafe {
+                            transform_part(
+                                level, weights, layout, direction, panels, phase_from, rows, to,
+                            );
+                        }
+                        multiply(phase_from, rows, to, some);
                     }
-                    multiply(rows, to, some);
                 }
             }
         }
         for i in 0..panels.1 {
+            let (phase, first_channel) = layout.place(first + i);
             let kernel = TransformOutput {
                 tiling,
                 output,
                 tiles: (part.first_of_group + part.tiles.0, part.tiles.1),
-                first_channel: (first + i) * PANEL,
+                first_channel,
+                phase,
                 from: to.wrapping_add(i * products_len),
             };
             // SAFETY: the caller's promise; the products are there.
@@ -286,18 +334,24 @@ unsafe fn multiply_and_transform(
 }
 
 /// The matrix products of all planes of a part for some panels, over some rows of the weights
-/// (input channels).
+/// (input channels of one phase).
 struct Multiply<'a> {
     tiling: Tiling,
     output: &'a Output<'a>,
     part: Part,
     /// First and number.
     panels: (usize, usize),
-    /// First and number; the products of rows before the first are there already.
+    phase_from: usize,
+    /// First and number; the products of rows before the first, and of phases before this one, are
+    /// there already.
     rows: (usize, usize),
     /// Those of these panels and rows.
     weights: *const f32,
+    /// Of all weights.
     layout: Layout,
+    /// Of the weights at hand.
+    panel_stride: usize,
+    plane_stride: usize,
     /// `[panel][plane][tile][PANEL]`.
     to: *mut f32,
 }
@@ -306,39 +360,54 @@ impl Kernel for Multiply<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Part { inputs, group, tiles, .. } = self.part;
-        let first_channel = self.panels.0 * PANEL;
-        let width = (self.output.channels() - first_channel).min(self.panels.1 * PANEL);
+        let layout = self.layout;
         let first_tile = self.part.first_of_group + tiles.0;
         let plane_len = product_plane_stride(tiles.1);
-        let last = self.rows.0 + self.rows.1 == group.channels;
+        let first_block = self.phase_from * layout.c_from.div_ceil(BLOCK) + self.rows.0 / BLOCK;
+        let is_first = self.phase_from == 0 && self.rows.0 == 0;
+        let is_last = self.phase_from + 1 == layout.phases_from()
+            && self.rows.0 + self.rows.1 == layout.c_from;
+        // Of the output: phase, first channel, number of channels.
+        let place = |panel: usize| {
+            let (phase, first_channel) = layout.place(self.panels.0 + panel);
+            (phase, first_channel, (layout.c_to - first_channel).min(PANEL))
+        };
         for plane in 0..PLANES {
             // SAFETY: plane, rows, panels and tiles exist in inputs, weights and products.
             unsafe {
                 // Meanwhile the places of the results come into the cache, some with every plane.
-                if !self.output.upsampled && last {
+                if is_last {
                     for i in tiles.1 * plane / PLANES..tiles.1 * (plane + 1) / PLANES {
-                        let (tile, output) = (first_tile + i, self.output);
-                        prefetch_tile::<S>(self.tiling, output, tile, first_channel, width);
+                        for panel in 0..self.panels.1 {
+                            let (tile, output) = (first_tile + i, self.output);
+                            let (phase, channel, width) = place(panel);
+                            prefetch_tile::<S>(self.tiling, output, tile, phase, channel, width);
+                        }
                     }
                 }
                 let inputs = inputs.add(
                     plane * group.plane_stride()
-                        + self.rows.0 / BLOCK * group.block_stride()
+                        + first_block * group.block_stride()
                         + tiles.0 * BLOCK,
                 );
                 for panel in 0..self.panels.1 {
-                    let weights =
-                        panel * self.layout.panel_stride() + plane * self.layout.plane_stride();
+                    let to = self.to.add((panel * PLANES + plane) * plane_len);
+                    if layout.is_zero(self.phase_from, self.panels.0 + panel, plane) {
+                        if is_first {
+                            to.write_bytes(0, tiles.1 * PANEL);
+                        }
+                        continue;
+                    }
                     multiply::<S>(
                         tiles.1,
                         self.rows.1,
-                        (width - panel * PANEL).min(PANEL),
+                        place(panel).2,
                         inputs,
                         group.block_stride(),
-                        self.weights.add(weights),
-                        self.to.add((panel * PLANES + plane) * plane_len),
+                        self.weights.add(panel * self.panel_stride + plane * self.plane_stride),
+                        to,
                         PANEL,
-                        self.rows.0 > 0,
+                        !is_first,
                     );
                 }
             }

@@ -12,7 +12,7 @@ use crate::profile::Timed;
 use crate::scratch::Aligned;
 use crate::simd::simd_level;
 use crate::{Epilogue, Pixels, Sink, Source, Weights};
-use weights::{Direction, Layout, Taps, transform_weights};
+use weights::{Direction, Layout, Phases, Taps, transform_weights};
 
 /// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3`].
 ///
@@ -32,8 +32,19 @@ impl PreparedConv3x3 {
     /// # Panics
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
-        assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
-        let layout = Layout { c_from: c_in, c_to: c_out };
+        Self::with(weights, Layout { c_from: c_in, c_to: c_out, phases: Phases::None })
+    }
+
+    /// The same for a source that is [`Source::upsampled`]. These take four times the memory again.
+    ///
+    /// # Panics
+    /// If the length is wrong.
+    pub fn for_upsampled(weights: &[f32], c_in: usize, c_out: usize) -> Self {
+        Self::with(weights, Layout { c_from: c_in, c_to: c_out, phases: Phases::Outputs })
+    }
+
+    fn with(weights: &[f32], layout: Layout) -> Self {
+        assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to, "length of the weights");
         let mut transformed = Aligned::zeros(layout.len());
         // SAFETY: the level is available and the lengths are right.
         unsafe {
@@ -68,7 +79,14 @@ pub fn conv3x3(
     if out.is_empty() {
         return;
     }
-    let layout = Layout { c_from: source.channels(), c_to: c_out };
+    // Behind an upsampling, the pixels before it are convolved, once for each of the four that
+    // become of one.
+    let (phases, pixels) = match source.upsampled {
+        true => (Phases::Outputs, Pixels::new(pixels.n, pixels.h / 2, pixels.w / 2)),
+        false => (Phases::None, pixels),
+    };
+    let source = &Source { upsampled: false, ..*source };
+    let layout = Layout { c_from: source.channels(), c_to: c_out, phases };
     let output = Output::new(out, c_out, epilogue);
     let taps = match weights {
         Weights::Plain(weights) => {
@@ -76,7 +94,10 @@ pub fn conv3x3(
             Taps::Plain(weights, Direction::Forward)
         }
         Weights::Prepared(prepared) => {
-            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
+            assert_eq!(
+                prepared.layout, layout,
+                "channels, and upsampling, of the prepared weights"
+            );
             Taps::Transformed(&prepared.transformed)
         }
     };
@@ -107,7 +128,11 @@ pub fn conv3x3_data_grad(
     if pixels.total() * sink.channels() == 0 {
         return;
     }
-    let layout = Layout { c_from: c_out, c_to: sink.channels() };
+    let (phases, pixels) = match sink.upsampled {
+        true => (Phases::Inputs, Pixels::new(pixels.n, pixels.h / 2, pixels.w / 2)),
+        false => (Phases::None, pixels),
+    };
+    let layout = Layout { c_from: c_out, c_to: sink.channels(), phases };
     let (source, output) = (Source::new(dy, c_out), Output::from(sink));
     let taps = Taps::Plain(weights, Direction::Backward);
     // SAFETY: the level is available and all lengths have been checked.

@@ -4,7 +4,7 @@
 //! tiles of a group lie in 36 planes, each in the blocked layout of [`crate::gemm`].
 
 use super::transform;
-use super::weights::PLANES;
+use super::weights::{PLANES, Phase};
 use crate::activation::{Pointwise, for_activation};
 use crate::gemm::pack::{Rows, copy_source};
 use crate::gemm::{BLOCK, PANEL};
@@ -32,10 +32,34 @@ impl Tiling {
         self.pixels.n * self.high
     }
 
+    /// The pixels of a tile; those of a phase of an image of twice the sides, where there is one.
+    fn pixels_of(self, tile: usize, phase: Option<Phase>) -> TilePixels {
+        let Pixels { h, w, .. } = self.pixels;
+        let (image, top) = self.place(tile / self.wide);
+        let left = tile % self.wide * 4;
+        match phase {
+            None => TilePixels { first: (image * h + top) * w + left, right: 1, down: w },
+            Some(Phase { row, column }) => {
+                let (top, left) = (2 * top + row, 2 * left + column);
+                TilePixels { first: (image * 2 * h + top) * 2 * w + left, right: 2, down: 4 * w }
+            }
+        }
+    }
+
     /// Image and first line of a row of tiles.
     fn place(self, row: usize) -> (usize, usize) {
         (row / self.high, row % self.high * 4)
     }
+}
+
+/// Where the pixels of a tile are.
+#[derive(Clone, Copy)]
+struct TilePixels {
+    /// Its first pixel in the batch.
+    first: usize,
+    /// From one to the next in a line, and to the one below.
+    right: usize,
+    down: usize,
 }
 
 /// Room for the tiles of a group in the Winograd domain.
@@ -76,15 +100,18 @@ pub(super) struct TransformInput<'a> {
     pub(super) source: &'a Source<'a>,
     /// First row of tiles and number of rows.
     pub(super) rows: (usize, usize),
-    /// Of the source; there are as many as the group has.
+    /// Of the source.
     pub(super) first_channel: usize,
+    pub(super) channels: usize,
     /// Of the group that the rows belong to.
     pub(super) group: Group,
-    /// The group's memory.
+    /// The group's memory, from the block on that these channels begin.
     pub(super) to: *mut f32,
     /// The place of the first tile in the group.
     pub(super) first_tile: usize,
     pub(super) strip: *mut f32,
+    /// Where the source has twice the sides: the pixels that are wanted.
+    pub(super) phase: Option<Phase>,
 }
 
 impl Kernel for TransformInput<'_> {
@@ -100,8 +127,7 @@ impl Kernel for TransformInput<'_> {
 impl TransformInput<'_> {
     #[inline(always)]
     unsafe fn run_with<S: Simd, P: Pointwise>(self) {
-        let channels = self.group.channels;
-        let pixel_stride = channels.next_multiple_of(BLOCK);
+        let pixel_stride = self.channels.next_multiple_of(BLOCK);
         let line_stride = (self.tiling.wide * 4 + 2) * pixel_stride;
         // SAFETY: the strip has room for six lines, `to` for the group.
         unsafe {
@@ -153,13 +179,16 @@ impl TransformInput<'_> {
             line.add((w + 1) * pixel_stride).write_bytes(0, (n_pixels - w - 1) * pixel_stride);
             let to =
                 Rows { to: line.add(pixel_stride), row_stride: pixel_stride, block_stride: BLOCK };
-            let (pixel, n_stored, repeat) = if source.upsampled {
-                ((image * (h / 2) + (y - 1) / 2) * (w / 2), w / 2, 2)
-            } else {
-                ((image * h + y - 1) * w, w, 1)
+            let y = y - 1;
+            let (pixel, step, n_stored, repeat) = match self.phase {
+                Some(Phase { row, column }) => {
+                    ((image * 2 * h + 2 * y + row) * 2 * w + column, 2, w, 1)
+                }
+                None if source.upsampled => ((image * (h / 2) + y / 2) * (w / 2), 1, w / 2, 2),
+                None => ((image * h + y) * w, 1, w, 1),
             };
-            let channels = (self.first_channel, self.group.channels);
-            copy_source::<S, P>(source, channels, image, pixel, n_stored, repeat, to);
+            let channels = (self.first_channel, self.channels);
+            copy_source::<S, P>(source, channels, image, pixel, step, n_stored, repeat, to);
         }
     }
 
@@ -210,6 +239,8 @@ pub(super) struct TransformOutput<'a> {
     /// First tile in the batch, and number of tiles.
     pub(super) tiles: (usize, usize),
     pub(super) first_channel: usize,
+    /// Where the output has twice the sides: the pixels that these are.
+    pub(super) phase: Option<Phase>,
     pub(super) from: *const f32,
 }
 
@@ -229,6 +260,7 @@ impl Kernel for TransformOutput<'_> {
             let (image, top) = self.tiling.place(tile / self.tiling.wide);
             let left = tile % self.tiling.wide * 4;
             let (height, breadth) = ((h - top).min(4), (w - left).min(4));
+            let pixels = self.tiling.pixels_of(tile, self.phase);
             let mut column = 0;
             while column < width {
                 let lanes = (width - column).min(S::LANES);
@@ -253,46 +285,34 @@ impl Kernel for TransformOutput<'_> {
                         }
                         *line = transform::output::<S>(m);
                     }
-                    if self.output.upsampled {
-                        // Sides are even, so a square of four is wholly inside or outside.
-                        for y in 0..height / 2 {
-                            for x in 0..breadth / 2 {
-                                let above = S::add(lines[2 * y][2 * x], lines[2 * y][2 * x + 1]);
-                                let below =
-                                    S::add(lines[2 * y + 1][2 * x], lines[2 * y + 1][2 * x + 1]);
-                                let pixel =
-                                    (image * (h / 2) + top / 2 + y) * (w / 2) + left / 2 + x;
-                                self.output.write::<S>(pixel, channel, lanes, S::add(above, below));
-                            }
-                        }
-                    } else if let (4, 4, Some((to, stride, residual))) = (
-                        height,
-                        breadth,
-                        self.output.place((image * h + top) * w + left, channel, S::LANES),
-                    ) && lanes == S::LANES
+                    if let (4, 4, Some((to, stride, residual))) =
+                        (height, breadth, self.output.place(pixels.first, channel, S::LANES))
+                        && lanes == S::LANES
                         && !self.output.accumulates()
                     {
                         // The usual case, without a decision for every pixel.
                         for (y, line) in lines.iter().enumerate() {
-                            let to = to.add(y * w * stride);
+                            let to = to.add(y * pixels.down * stride);
                             let residual = residual.map(|residual| {
-                                residual.wrapping_add(y * w * self.output.channels())
+                                residual.wrapping_add(y * pixels.down * self.output.channels())
                             });
                             for (x, &value) in line.iter().enumerate() {
                                 let mut value = S::add(value, bias);
                                 if let Some(residual) = residual {
-                                    let residual = residual.add(x * self.output.channels());
+                                    let right = x * pixels.right * self.output.channels();
+                                    let residual = residual.add(right);
                                     value = S::add(value, S::load(residual));
                                 }
-                                S::store(to.add(x * stride), value);
+                                S::store(to.add(x * pixels.right * stride), value);
                             }
                         }
                     } else {
                         for (y, line) in lines.iter().enumerate().take(height) {
-                            let pixel = (image * h + top + y) * w + left;
+                            let pixel = pixels.first + y * pixels.down;
                             for (x, &value) in line.iter().enumerate().take(breadth) {
-                                let value = S::add(value, bias);
-                                self.output.write::<S>(pixel + x, channel, lanes, value);
+                                let (value, pixel) =
+                                    (S::add(value, bias), pixel + x * pixels.right);
+                                self.output.write::<S>(pixel, channel, lanes, value);
                             }
                         }
                     }
@@ -312,17 +332,20 @@ pub(super) unsafe fn prefetch_tile<S: Simd>(
     tiling: Tiling,
     output: &Output<'_>,
     tile: usize,
+    phase: Option<Phase>,
     first_channel: usize,
     width: usize,
 ) {
     let Pixels { h, w, .. } = tiling.pixels;
-    let (image, top) = tiling.place(tile / tiling.wide);
+    let (_, top) = tiling.place(tile / tiling.wide);
     let left = tile % tiling.wide * 4;
-    for y in top..h.min(top + 4) {
-        for x in left..w.min(left + 4) {
+    let pixels = tiling.pixels_of(tile, phase);
+    for y in 0..(h - top).min(4) {
+        for x in 0..(w - left).min(4) {
+            let pixel = pixels.first + y * pixels.down + x * pixels.right;
             for column in (0..width).step_by(BLOCK) {
                 // SAFETY: S is available.
-                unsafe { output.prefetch::<S>((image * h + y) * w + x, first_channel + column) };
+                unsafe { output.prefetch::<S>(pixel, first_channel + column) };
             }
         }
     }

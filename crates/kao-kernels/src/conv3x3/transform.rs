@@ -6,6 +6,7 @@
 //! y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A. Each function here is one dimension; two dimensions are one pass
 //! along the rows and one along the columns.
 
+use super::weights::Phase;
 use crate::simd::Simd;
 
 /// √½
@@ -98,6 +99,29 @@ pub(crate) unsafe fn weights<S: Simd>(w: [S::V; 3]) -> [S::V; 6] {
             S::fma(S::splat(-B / 6.0), w[1], even_b),
             w[2],
         ]
+    }
+}
+
+/// The taps that pixels of one phase behind an upsampling have on the pixels before it.
+///
+/// # Safety
+/// S is available.
+#[inline(always)]
+pub(crate) unsafe fn phase<S: Simd>(phase: Phase, w: [[S::V; 3]; 3]) -> [[S::V; 3]; 3] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let fold = |phase: usize, [a, b, c]: [S::V; 3]| match phase {
+            0 => [a, S::add(b, c), S::splat(0.0)],
+            _ => [S::splat(0.0), S::add(a, b), c],
+        };
+        let mut taps = [[S::splat(0.0); 3]; 3];
+        for kx in 0..3 {
+            let column = fold(phase.row, [w[0][kx], w[1][kx], w[2][kx]]);
+            for (taps, value) in taps.iter_mut().zip(column) {
+                taps[kx] = value;
+            }
+        }
+        taps.map(|taps| fold(phase.column, taps))
     }
 }
 

@@ -156,10 +156,12 @@ impl Operands<'_> {
                     source,
                     rows,
                     first_channel: channels_in.0,
+                    channels: channels_in.1,
                     group: inputs_group,
                     to: inputs.as_mut_ptr(),
                     first_tile: 0,
                     strip: strip.as_mut_ptr(),
+                    phase: None,
                 };
                 let gradient = TransformOutputGradient {
                     tiling,
@@ -216,10 +218,12 @@ impl Operands<'_> {
                     source,
                     rows,
                     first_channel: 0,
+                    channels: sums.c_in,
                     group: inputs_group,
                     to: inputs.get(),
                     first_tile,
                     strip: strip.as_mut_ptr(),
+                    phase: None,
                 };
                 let gradient = TransformOutputGradient {
                     tiling,

@@ -32,8 +32,8 @@ impl Rows {
 /// activation is P), each pixel `repeat` times, and clears the rest of the last block.
 ///
 /// # Safety
-/// S is available; the source holds `rows` pixels of `image` from `pixel` on, and the channels;
-/// `to` has room for `rows · repeat` rows of so many channels.
+/// S is available; the source holds `rows` pixels of `image` from `pixel` on, `step` apart, and the
+/// channels; `to` has room for `rows · repeat` rows of so many channels.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
@@ -41,6 +41,7 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
     channels: (usize, usize),
     image: usize,
     pixel: usize,
+    step: usize,
     rows: usize,
     repeat: usize,
     to: Rows,
@@ -66,7 +67,8 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
             };
             let from = part.as_ptr().add(pixel * c_part + first - first_of_part);
             let to_channel = first - channels.0;
-            copy_rows::<S, P>(to, to_channel, from, c_part, rows, n, repeat, scale, shift);
+            let stride = step * c_part;
+            copy_rows::<S, P>(to, to_channel, from, stride, rows, n, repeat, scale, shift);
         }
         clear_padding(to, rows * repeat, channels.1);
     }

@@ -54,7 +54,7 @@ pub struct Conv3x3 {
 /// Weights of a [`Conv3x3`] that were prepared for what it is used for.
 #[derive(Clone, Debug)]
 pub(super) enum PreparedConv {
-    /// Stride 1.
+    /// Stride 1, behind an upsampling or not.
     Keeping(Arc<PreparedConv3x3>),
     /// Stride 2.
     Halving(Arc<PreparedConv3x3Stride2>),
@@ -86,6 +86,15 @@ impl Conv3x3 {
             let [_, _, c_in, c_out] = self.weight.dims();
             let weight = host_values(&self.weight);
             PreparedConv::Keeping(Arc::new(PreparedConv3x3::new(&weight, c_in, c_out)))
+        });
+    }
+
+    /// For use behind an upsampling.
+    pub(super) fn prepare_doubling(&mut self, preparation: Preparation) {
+        self.prepared = (preparation == Preparation::Make).then(|| {
+            let [_, _, c_in, c_out] = self.weight.dims();
+            let weight = host_values(&self.weight);
+            PreparedConv::Keeping(Arc::new(PreparedConv3x3::for_upsampled(&weight, c_in, c_out)))
         });
     }
 

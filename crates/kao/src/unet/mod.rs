@@ -180,7 +180,7 @@ impl UNet {
         for stage in &mut self.up {
             match stage {
                 Stage::Block(block) => block.prepare(preparation),
-                Stage::Resample(conv) => conv.prepare(preparation),
+                Stage::Resample(conv) => conv.prepare_doubling(preparation),
             }
         }
         self.tail.prepare(preparation);
