@@ -177,8 +177,7 @@ impl Preset {
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),
         };
-        let squared_cosine =
-            ScheduleConfig { kind: ScheduleKind::SquaredCosine, ..ScheduleConfig::default() };
+        let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };
         match self {
             Preset::Anime64 => anime64,
             Preset::Small64 => TrainConfig {
@@ -194,8 +193,8 @@ impl Preset {
                 save_every: 250,
                 validation_images: 256,
                 prediction: Prediction::V,
-                timestep_sampling: TimestepSampling::Stratified,
-                schedule: squared_cosine,
+                timestep_sampling: TimestepSampling::Cosine,
+                schedule: karras,
                 model: UNetConfig {
                     patch_size: 2,
                     ch: 32,
@@ -218,10 +217,12 @@ impl Preset {
                 ema_halflife_images: 20_000.0,
                 save_every: 250,
                 validation_images: 128,
-                // v and the cosine keep the first steps of a walk well-conditioned: faces appear
-                // after some thousand pictures, where ε and the linear schedule need many times that.
+                // v, and noise levels as the cosine has them, keep the first steps of a walk
+                // well-conditioned: faces appear after some thousand pictures, where ε and the
+                // linear schedule need many times that.
                 prediction: Prediction::V,
-                schedule: squared_cosine,
+                timestep_sampling: TimestepSampling::Cosine,
+                schedule: karras,
                 model: UNetConfig {
                     image_size: [3, 32, 32],
                     ch: 32,
