@@ -1,6 +1,7 @@
 //! Activations, alone; inside other kernels they come as [`crate::Prologue`] or with
 //! [`crate::group_norm()`].
 
+use crate::Destination;
 use crate::parallel::{Shared, for_each_task};
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 
@@ -133,8 +134,13 @@ const CHUNK: usize = 1 << 15;
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn activation(activation: Activation, x: &[f32], y: &mut [f32]) {
+pub fn activation<'a>(activation: Activation, x: &[f32], y: impl Into<Destination<'a>>) {
+    let y = y.into();
     assert_eq!(x.len(), y.len(), "lengths of x and y");
+    forward(activation, x, y);
+}
+
+fn forward(activation: Activation, x: &[f32], mut y: Destination<'_>) {
     let to = Shared::new(y.as_mut_ptr());
     let level = simd_level();
     for_each_task(x.len().div_ceil(CHUNK), |task| {
@@ -144,15 +150,27 @@ pub fn activation(activation: Activation, x: &[f32], y: &mut [f32]) {
             dispatch(level, Forward { activation, x, y: to.get().add(task * CHUNK) });
         }
     });
+    // SAFETY: the tasks have written all of it.
+    unsafe { y.mark_written() };
 }
 
 /// `dx = dy · act'(x)`, any shape. Hardswish has the derivative 0 at −3 and 1 at 3.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn activation_backward(activation: Activation, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub fn activation_backward<'a>(
+    activation: Activation,
+    x: &[f32],
+    dy: &[f32],
+    dx: impl Into<Destination<'a>>,
+) {
+    let dx = dx.into();
     assert_eq!(x.len(), dy.len(), "lengths of x and dy");
     assert_eq!(x.len(), dx.len(), "lengths of x and dx");
+    backward(activation, x, dy, dx);
+}
+
+fn backward(activation: Activation, x: &[f32], dy: &[f32], mut dx: Destination<'_>) {
     let to = Shared::new(dx.as_mut_ptr());
     let level = simd_level();
     for_each_task(x.len().div_ceil(CHUNK), |task| {
@@ -163,6 +181,8 @@ pub fn activation_backward(activation: Activation, x: &[f32], dy: &[f32], dx: &m
             dispatch(level, Backward { activation, x, dy, dx: to.get().add(task * CHUNK) });
         }
     });
+    // SAFETY: the tasks have written all of it.
+    unsafe { dx.mark_written() };
 }
 
 struct Forward<'a> {

@@ -13,7 +13,7 @@ use crate::parallel::{Shared, for_each_task};
 use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
-use crate::{Epilogue, Sink};
+use crate::{Destination, Epilogue};
 
 /// Queries of a task.
 const QUERIES: usize = 56;
@@ -84,15 +84,26 @@ impl AttentionShape {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
+pub fn attention<'a>(
+    shape: AttentionShape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: impl Into<Destination<'a>>,
+) {
+    let out = out.into();
     let _timed = Timed::start("attention", shape.resolution());
     assert_eq!(q.len(), shape.elements(), "length of q");
     assert_eq!(k.len(), shape.elements(), "length of k");
     assert_eq!(v.len(), shape.elements(), "length of v");
     assert_eq!(out.len(), shape.elements(), "length of the output");
-    if out.is_empty() {
-        return;
+    if !out.is_empty() {
+        attend(shape, q, k, v, out);
     }
+}
+
+/// [`attention`], of which there is something.
+fn attend(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], mut out: Destination<'_>) {
     let level = simd_level();
     let panels_len = shape.panels_len();
     let mut keys = Scratch::new(shape.n * panels_len);
@@ -107,7 +118,7 @@ pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &m
             dispatch(level, Pack { shape, from: v, image, to: values });
         }
     });
-    let output = Output::new(out, shape.channels, &Epilogue::default());
+    let output = Output::new(&mut out, shape.channels, &Epilogue::default());
     let blocks = shape.query_blocks();
     for_each_task(shape.n * blocks, |task| {
         let (image, block) = (task / blocks, task % blocks);
@@ -134,6 +145,8 @@ pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &m
             dispatch(level, kernel);
         }
     });
+    // SAFETY: the tasks have written all queries.
+    unsafe { out.mark_written() };
 }
 
 /// The gradients of [`attention`]; the softmax is computed again.
@@ -144,16 +157,17 @@ pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &m
 /// # Panics
 /// If a length does not fit.
 #[allow(clippy::too_many_arguments)]
-pub fn attention_backward(
+pub fn attention_backward<'a>(
     shape: AttentionShape,
     q: &[f32],
     k: &[f32],
     v: &[f32],
     dout: &[f32],
-    dq: &mut [f32],
-    dk: &mut [f32],
-    dv: &mut [f32],
+    dq: impl Into<Destination<'a>>,
+    dk: impl Into<Destination<'a>>,
+    dv: impl Into<Destination<'a>>,
 ) {
+    let (dq, dk, dv) = (dq.into(), dk.into(), dv.into());
     let _timed = Timed::start("attention_backward", shape.resolution());
     assert_eq!(q.len(), shape.elements(), "length of q");
     assert_eq!(k.len(), shape.elements(), "length of k");
@@ -162,9 +176,20 @@ pub fn attention_backward(
     assert_eq!(dq.len(), shape.elements(), "length of dq");
     assert_eq!(dk.len(), shape.elements(), "length of dk");
     assert_eq!(dv.len(), shape.elements(), "length of dv");
-    if dq.is_empty() {
-        return;
+    if !dq.is_empty() {
+        backward(shape, q, k, v, dout, [dq, dk, dv]);
     }
+}
+
+/// [`attention_backward`], of which there is something.
+fn backward(
+    shape: AttentionShape,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    dout: &[f32],
+    mut gradients: [Destination<'_>; 3],
+) {
     let level = simd_level();
     let weights_len = shape.pixels * shape.padded_pixels();
     let at_once = (KEPT_WEIGHTS / weights_len).clamp(1, shape.n);
@@ -174,9 +199,8 @@ pub fn attention_backward(
     let image_len = 3 * panels_len + 2 * blocked_len + 2 * weights_len;
     let mut memory = Scratch::new(at_once * image_len);
     let memory = Shared::new(memory.as_mut_ptr());
-    let output_q = Output::from(Sink::new(dq, shape.channels));
-    let output_k = Output::from(Sink::new(dk, shape.channels));
-    let output_v = Output::from(Sink::new(dv, shape.channels));
+    let [output_q, output_k, output_v] =
+        gradients.each_mut().map(|d| Output::new(d, shape.channels, &Epilogue::default()));
     for first_image in (0..shape.n).step_by(at_once) {
         let n_images = at_once.min(shape.n - first_image);
         // SAFETY: there is room for this many images.
@@ -240,6 +264,10 @@ pub fn attention_backward(
             // SAFETY: the level is available, the lengths were checked, each task has its own keys.
             unsafe { dispatch(level, kernel) };
         });
+    }
+    for gradient in gradients {
+        // SAFETY: the tasks have written all queries and all keys.
+        unsafe { gradient.mark_written() };
     }
 }
 

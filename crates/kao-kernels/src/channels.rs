@@ -3,11 +3,11 @@
 //! Most callers need no concatenation: [`crate::Source::pair`] reads two parts, and
 //! [`crate::Sink::pair`] writes them.
 
-use crate::Pixels;
 use crate::parallel::{Shared, for_each_task};
 use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
+use crate::{Destination, Pixels};
 
 /// Pixels that are summed in f32; their sums are added in f64, in order.
 const PIXELS_PER_TASK: usize = 256;
@@ -23,10 +23,20 @@ const ROWS_PER_TASK: usize = 512;
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32]) {
+pub fn sum_pixels<'a>(
+    pixels: Pixels,
+    dy: &[f32],
+    channels: usize,
+    sums: impl Into<Destination<'a>>,
+) {
+    let sums = sums.into();
     let _timed = Timed::pixels("sum_pixels", pixels);
     assert_eq!(dy.len(), pixels.total() * channels, "length of dy");
     assert_eq!(sums.len(), pixels.n * channels, "length of the sums");
+    sum(pixels, dy, channels, sums);
+}
+
+fn sum(pixels: Pixels, dy: &[f32], channels: usize, sums: Destination<'_>) {
     let runs = pixels.per_image().div_ceil(PIXELS_PER_TASK);
     let mut memory = Scratch::new(pixels.n * runs * channels);
     let (level, partial) = (simd_level(), Shared::new(memory.as_mut_ptr()));
@@ -41,7 +51,7 @@ pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32])
             dispatch(level, SumRows { rows: dy, channels, to });
         }
     });
-    for (image, sums) in sums.chunks_exact_mut(channels.max(1)).enumerate() {
+    for (image, sums) in sums.into_slice().chunks_exact_mut(channels.max(1)).enumerate() {
         for (channel, sum) in sums.iter_mut().enumerate() {
             let mut total = 0.0;
             for run in 0..runs {
@@ -62,21 +72,36 @@ pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32])
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn concat_channels(rows: usize, a: &[f32], c_a: usize, b: &[f32], c_b: usize, out: &mut [f32]) {
+pub fn concat_channels<'a>(
+    rows: usize,
+    a: &[f32],
+    c_a: usize,
+    b: &[f32],
+    c_b: usize,
+    out: impl Into<Destination<'a>>,
+) {
+    let out = out.into();
     assert_eq!(a.len(), rows * c_a, "length of a");
     assert_eq!(b.len(), rows * c_b, "length of b");
     assert_eq!(out.len(), rows * (c_a + c_b), "length of the output");
+    concat(rows, a, c_a, b, c_b, out);
+}
+
+fn concat(rows: usize, a: &[f32], c_a: usize, b: &[f32], c_b: usize, mut out: Destination<'_>) {
     let to = Shared::new(out.as_mut_ptr());
     for_each_task(rows.div_ceil(ROWS_PER_TASK), |task| {
         for row in task * ROWS_PER_TASK..rows.min((task + 1) * ROWS_PER_TASK) {
+            let (a, b) = (&a[row * c_a..][..c_a], &b[row * c_b..][..c_b]);
             // SAFETY: the output has this row, and each task rows of its own.
-            let out = unsafe {
-                std::slice::from_raw_parts_mut(to.get().add(row * (c_a + c_b)), c_a + c_b)
-            };
-            out[..c_a].copy_from_slice(&a[row * c_a..][..c_a]);
-            out[c_a..].copy_from_slice(&b[row * c_b..][..c_b]);
+            unsafe {
+                let to = to.get().add(row * (c_a + c_b));
+                to.copy_from_nonoverlapping(a.as_ptr(), c_a);
+                to.add(c_a).copy_from_nonoverlapping(b.as_ptr(), c_b);
+            }
         }
     });
+    // SAFETY: the tasks have written all rows.
+    unsafe { out.mark_written() };
 }
 
 /// The inverse of [`concat_channels`], and its gradient.
@@ -86,30 +111,45 @@ pub fn concat_channels(rows: usize, a: &[f32], c_a: usize, b: &[f32], c_b: usize
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn split_channels(
+pub fn split_channels<'a>(
     rows: usize,
     x: &[f32],
-    a: &mut [f32],
+    a: impl Into<Destination<'a>>,
     c_a: usize,
-    b: &mut [f32],
+    b: impl Into<Destination<'a>>,
     c_b: usize,
 ) {
+    let (a, b) = (a.into(), b.into());
     assert_eq!(x.len(), rows * (c_a + c_b), "length of the input");
     assert_eq!(a.len(), rows * c_a, "length of a");
     assert_eq!(b.len(), rows * c_b, "length of b");
+    split(rows, x, a, c_a, b, c_b);
+}
+
+fn split(
+    rows: usize,
+    x: &[f32],
+    mut a: Destination<'_>,
+    c_a: usize,
+    mut b: Destination<'_>,
+    c_b: usize,
+) {
     let (to_a, to_b) = (Shared::new(a.as_mut_ptr()), Shared::new(b.as_mut_ptr()));
     for_each_task(rows.div_ceil(ROWS_PER_TASK), |task| {
         for row in task * ROWS_PER_TASK..rows.min((task + 1) * ROWS_PER_TASK) {
             let x = &x[row * (c_a + c_b)..][..c_a + c_b];
             // SAFETY: both outputs have this row, and each task rows of its own.
             unsafe {
-                std::slice::from_raw_parts_mut(to_a.get().add(row * c_a), c_a)
-                    .copy_from_slice(&x[..c_a]);
-                std::slice::from_raw_parts_mut(to_b.get().add(row * c_b), c_b)
-                    .copy_from_slice(&x[c_a..]);
+                to_a.get().add(row * c_a).copy_from_nonoverlapping(x.as_ptr(), c_a);
+                to_b.get().add(row * c_b).copy_from_nonoverlapping(x[c_a..].as_ptr(), c_b);
             }
         }
     });
+    // SAFETY: the tasks have written all rows.
+    unsafe {
+        a.mark_written();
+        b.mark_written();
+    }
 }
 
 struct SumRows<'a> {

@@ -6,7 +6,7 @@ use crate::profile::Timed;
 use crate::scratch::{Aligned, Scratch};
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
-use crate::{Epilogue, Pixels, Sink, Source, Weights};
+use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
 
 /// Weights of a 1×1 convolution, packed once for many calls of [`conv1x1`].
 #[derive(Clone, Debug)]
@@ -39,14 +39,15 @@ impl PreparedConv1x1 {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv1x1(
+pub fn conv1x1<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     weights: Weights<'_, PreparedConv1x1>,
     c_out: usize,
     epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    out: impl Into<Destination<'a>>,
 ) {
+    let mut out = out.into();
     let _timed = Timed::pixels("conv1x1", pixels);
     source.check(pixels);
     epilogue.check(pixels, c_out);
@@ -55,7 +56,7 @@ pub fn conv1x1(
         return;
     }
     let layout = PackedLayout { taps: 1, c_from: source.channels(), c_to: c_out };
-    let output = Output::new(out, c_out, epilogue);
+    let output = Output::new(&mut out, c_out, epilogue);
     let level = simd_level();
     let window = Window::Pointwise(pixels);
     match weights {
@@ -75,6 +76,8 @@ pub fn conv1x1(
             unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
         }
     }
+    // SAFETY: all pixels and channels have been written.
+    unsafe { out.mark_written() };
 }
 
 /// The gradient of [`conv1x1`] with respect to its input (after the prologue, before the epilogue).
@@ -91,7 +94,7 @@ pub fn conv1x1_data_grad(
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
-    sink: Sink<'_>,
+    mut sink: Sink<'_>,
 ) {
     let _timed = Timed::pixels("conv1x1_data_grad", pixels);
     sink.check(pixels);
@@ -106,7 +109,7 @@ pub fn conv1x1_data_grad(
         });
     }
     let layout = PackedLayout { taps: 1, c_from: c_out, c_to: sink.channels() };
-    let (output, source) = (Output::from(sink), Source::new(dy, c_out));
+    let (output, source) = (Output::from(&mut sink), Source::new(dy, c_out));
     let level = simd_level();
     let mut packed = Scratch::new(layout.len());
     // SAFETY: the level is available and all lengths have been checked.
@@ -114,6 +117,7 @@ pub fn conv1x1_data_grad(
         pack_weights(level, weights, layout, true, packed.as_mut_ptr());
         let (window, weights) = (Window::Pointwise(pixels), packed.as_mut_ptr());
         multiply_gathered(level, window, &source, weights, layout, &output);
+        sink.mark_written();
     }
 }
 
@@ -126,13 +130,14 @@ pub fn conv1x1_data_grad(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv1x1_weight_grad(
+pub fn conv1x1_weight_grad<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    dw: impl Into<Destination<'a>>,
 ) {
+    let dw = dw.into();
     let _timed = Timed::pixels("conv1x1_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
@@ -150,14 +155,14 @@ pub fn conv1x1_weight_grad(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn linear(
+pub fn linear<'a>(
     rows: usize,
     x: &[f32],
     c_in: usize,
     weights: &[f32],
     c_out: usize,
     bias: Option<&[f32]>,
-    out: &mut [f32],
+    out: impl Into<Destination<'a>>,
 ) {
     let epilogue = Epilogue { bias, ..Epilogue::default() };
     let source = Source::new(x, c_in);
@@ -168,13 +173,13 @@ pub fn linear(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn linear_data_grad(
+pub fn linear_data_grad<'a>(
     rows: usize,
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
     c_in: usize,
-    dx: &mut [f32],
+    dx: impl Into<Destination<'a>>,
 ) {
     conv1x1_data_grad(Pixels::rows(rows), dy, c_out, weights, Sink::new(dx, c_in));
 }
@@ -184,13 +189,13 @@ pub fn linear_data_grad(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn linear_weight_grad(
+pub fn linear_weight_grad<'a>(
     rows: usize,
     x: &[f32],
     c_in: usize,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    dw: impl Into<Destination<'a>>,
 ) {
     conv1x1_weight_grad(Pixels::rows(rows), &Source::new(x, c_in), dy, c_out, dw);
 }

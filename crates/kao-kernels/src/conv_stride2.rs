@@ -6,7 +6,7 @@ use crate::profile::Timed;
 use crate::scratch::{Aligned, Scratch};
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
-use crate::{Epilogue, Pixels, Sink, Source, Weights};
+use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
 
 /// Weights of a 3×3 convolution, packed once for many calls of [`conv3x3_stride2`].
 #[derive(Clone, Debug)]
@@ -39,14 +39,15 @@ impl PreparedConv3x3Stride2 {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv3x3_stride2(
+pub fn conv3x3_stride2<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     weights: Weights<'_, PreparedConv3x3Stride2>,
     c_out: usize,
     epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    out: impl Into<Destination<'a>>,
 ) {
+    let mut out = out.into();
     let _timed = Timed::pixels("conv3x3_stride2", pixels);
     source.check(pixels);
     epilogue.check(pixels.halved(), c_out);
@@ -55,7 +56,7 @@ pub fn conv3x3_stride2(
         return;
     }
     let layout = PackedLayout { taps: 9, c_from: source.channels(), c_to: c_out };
-    let output = Output::new(out, c_out, epilogue);
+    let output = Output::new(&mut out, c_out, epilogue);
     let level = simd_level();
     let window = Window::Stride2(pixels);
     match weights {
@@ -75,6 +76,8 @@ pub fn conv3x3_stride2(
             unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
         }
     }
+    // SAFETY: all pixels and channels have been written.
+    unsafe { out.mark_written() };
 }
 
 /// The gradient of [`conv3x3_stride2`] with respect to its input (after the prologue, before the epilogue).
@@ -91,7 +94,7 @@ pub fn conv3x3_stride2_data_grad(
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
-    sink: Sink<'_>,
+    mut sink: Sink<'_>,
 ) {
     let _timed = Timed::pixels("conv3x3_stride2_data_grad", pixels);
     sink.check(pixels);
@@ -106,7 +109,7 @@ pub fn conv3x3_stride2_data_grad(
         });
     }
     let layout = PackedLayout { taps: 9, c_from: c_out, c_to: sink.channels() };
-    let (output, source) = (Output::from(sink), Source::new(dy, c_out));
+    let (output, source) = (Output::from(&mut sink), Source::new(dy, c_out));
     let level = simd_level();
     let mut packed = Scratch::new(layout.len());
     // SAFETY: the level is available and all lengths have been checked.
@@ -116,6 +119,7 @@ pub fn conv3x3_stride2_data_grad(
             let window = Window::Stride2Transposed(pixels, odd_y, odd_x);
             multiply_gathered(level, window, &source, packed.as_mut_ptr(), layout, &output);
         }
+        sink.mark_written();
     }
 }
 
@@ -128,13 +132,14 @@ pub fn conv3x3_stride2_data_grad(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv3x3_stride2_weight_grad(
+pub fn conv3x3_stride2_weight_grad<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    dw: impl Into<Destination<'a>>,
 ) {
+    let dw = dw.into();
     let _timed = Timed::pixels("conv3x3_stride2_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");

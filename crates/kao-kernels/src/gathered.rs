@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
-use crate::{Pixels, Source};
+use crate::{Destination, Pixels, Source};
 
 /// Which input pixels an output pixel sees.
 #[derive(Clone, Copy)]
@@ -399,10 +399,10 @@ pub(crate) unsafe fn weight_gradient(
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    mut dw: Destination<'_>,
 ) {
     if window.rows() == 0 || dw.is_empty() {
-        dw.fill(0.0);
+        dw.into_slice().fill(0.0);
         return;
     }
     let products = Products { level, window, source, dy, c_out };
@@ -410,10 +410,11 @@ pub(crate) unsafe fn weight_gradient(
     // SAFETY: the caller's promise.
     unsafe {
         if stretches > 1 && products.sums_len() <= STRETCH_SUMS {
-            products.sum_locally(stretches, dw);
+            products.sum_locally(stretches, &mut dw);
         } else {
-            products.sum_shared(dw);
+            products.sum_shared(&mut dw);
         }
+        dw.mark_written();
     }
 }
 
@@ -447,7 +448,7 @@ impl Products<'_> {
 
     /// # Safety
     /// As [`weight_gradient`].
-    unsafe fn sum_locally(&self, stretches: usize, dw: &mut [f32]) {
+    unsafe fn sum_locally(&self, stretches: usize, dw: &mut Destination<'_>) {
         let (n_rows, padded_in) = (self.window.rows(), self.padded_in());
         let mut sums = Scratch::new(stretches * self.sums_len());
         let sums = Shared::new(sums.as_mut_ptr());
@@ -487,7 +488,12 @@ impl Products<'_> {
     ///
     /// # Safety
     /// The sums have been written.
-    unsafe fn add_stretches(&self, sums: Shared<*mut f32>, stretches: usize, dw: &mut [f32]) {
+    unsafe fn add_stretches(
+        &self,
+        sums: Shared<*mut f32>,
+        stretches: usize,
+        dw: &mut Destination<'_>,
+    ) {
         let (c_in, c_out) = (self.source.channels(), self.c_out);
         let to = Shared::new(dw.as_mut_ptr());
         for_each_task((self.window.taps() * c_in).div_ceil(GATHER_ROWS), |task| {
@@ -500,8 +506,9 @@ impl Products<'_> {
                         let from = sums.get().add(stretch * self.sums_len() + place);
                         std::slice::from_raw_parts(from, c_out)
                     };
-                    let to = std::slice::from_raw_parts_mut(to.get().add(i * c_out), c_out);
-                    to.copy_from_slice(row(0));
+                    let to = to.get().add(i * c_out);
+                    to.copy_from_nonoverlapping(row(0).as_ptr(), c_out);
+                    let to = std::slice::from_raw_parts_mut(to, c_out);
                     for stretch in 1..stretches {
                         for (to, more) in to.iter_mut().zip(row(stretch)) {
                             *to += more;
@@ -514,7 +521,7 @@ impl Products<'_> {
 
     /// # Safety
     /// As [`weight_gradient`].
-    unsafe fn sum_shared(&self, dw: &mut [f32]) {
+    unsafe fn sum_shared(&self, dw: &mut Destination<'_>) {
         let (n_rows, taps) = (self.window.rows(), self.window.taps());
         let (padded_in, padded_out) = (self.padded_in(), self.padded_out());
         // Whole blocks need no memory beside dw.

@@ -9,7 +9,7 @@ use crate::parallel::{Shared, for_each_task};
 use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch, simd_level};
-use crate::{Activation, Pixels, Sink, Source};
+use crate::{Activation, Destination, Pixels, Sink, Source};
 use std::sync::OnceLock;
 
 /// Pixels that a task takes.
@@ -159,26 +159,19 @@ pub fn group_norm_stats(
 ///
 /// # Panics
 /// As [`group_norm_stats`], or if the dropout rate is outside [0, 1).
-pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: &mut [f32]) {
+pub fn group_norm<'a>(
+    pixels: Pixels,
+    source: &Source<'_>,
+    norm: &GroupNorm<'_>,
+    y: impl Into<Destination<'a>>,
+) {
+    let y = y.into();
     let _timed = Timed::pixels("group_norm", pixels);
     source.check(pixels);
     check_bare(source);
     norm.check(pixels, source.channels());
     assert_eq!(y.len(), pixels.total() * source.channels(), "length of y");
-    let (scale, shift) = norm.scale_shift();
-    let (level, to) = (simd_level(), Shared::new(y.as_mut_ptr()));
-    for_each_run(pixels, |image, first, n_pixels| {
-        let kernel = Apply {
-            source,
-            norm,
-            scale: &scale[image * source.channels()..],
-            shift: &shift[image * source.channels()..],
-            pixels: (image * pixels.per_image() + first, n_pixels),
-            y: to.get(),
-        };
-        // SAFETY: the level is available, the lengths were checked, each task has its own pixels.
-        unsafe { dispatch(level, kernel) };
-    });
+    apply(simd_level(), pixels, source, norm, y);
 }
 
 /// The gradients of [`group_norm`] (through its statistics too).
@@ -189,15 +182,16 @@ pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: 
 ///
 /// # Panics
 /// As [`group_norm`], or if the sink is upsampled.
-pub fn group_norm_backward(
+pub fn group_norm_backward<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     norm: &GroupNorm<'_>,
     dy: &[f32],
     sink: Sink<'_>,
-    dgamma: &mut [f32],
-    dbeta: &mut [f32],
+    dgamma: impl Into<Destination<'a>>,
+    dbeta: impl Into<Destination<'a>>,
 ) {
+    let (dgamma, dbeta) = (dgamma.into(), dbeta.into());
     let _timed = Timed::pixels("group_norm_backward", pixels);
     source.check(pixels);
     check_bare(source);
@@ -304,6 +298,31 @@ fn stats(
         }
     }
     stats
+}
+
+fn apply(
+    level: SimdLevel,
+    pixels: Pixels,
+    source: &Source<'_>,
+    norm: &GroupNorm<'_>,
+    mut y: Destination<'_>,
+) {
+    let (scale, shift) = norm.scale_shift();
+    let to = Shared::new(y.as_mut_ptr());
+    for_each_run(pixels, |image, first, n_pixels| {
+        let kernel = Apply {
+            source,
+            norm,
+            scale: &scale[image * source.channels()..],
+            shift: &shift[image * source.channels()..],
+            pixels: (image * pixels.per_image() + first, n_pixels),
+            y: to.get(),
+        };
+        // SAFETY: the level is available, the lengths were checked, each task has its own pixels.
+        unsafe { dispatch(level, kernel) };
+    });
+    // SAFETY: the tasks have written all pixels.
+    unsafe { y.mark_written() };
 }
 
 struct SumSquares<'a> {
@@ -456,15 +475,15 @@ fn backward(
     source: &Source<'_>,
     norm: &GroupNorm<'_>,
     dy: &[f32],
-    sink: Sink<'_>,
-    dgamma: &mut [f32],
-    dbeta: &mut [f32],
+    mut sink: Sink<'_>,
+    dgamma: Destination<'_>,
+    dbeta: Destination<'_>,
 ) {
     let (scale, shift) = norm.scale_shift();
     let per_group = source.channels() / norm.groups;
     let mean: Vec<f32> =
         norm.stats.mean.iter().flat_map(|&mean| std::iter::repeat_n(mean, per_group)).collect();
-    let output = Output::from(sink);
+    let output = Output::from(&mut sink);
     let (scale, shift, mean) = (&scale[..], &shift[..], &mean[..]);
     let pass = BackwardPass { level, pixels, source, norm, dy, output, scale, shift, mean };
     let threads = rayon::current_num_threads();
@@ -473,7 +492,10 @@ fn backward(
     } else {
         pass.run_by_run()
     };
-    for (channel, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
+    // SAFETY: all runs of all images have been written.
+    unsafe { sink.mark_written() };
+    let gradients = dgamma.into_slice().iter_mut().zip(dbeta.into_slice());
+    for (channel, (dgamma, dbeta)) in gradients.enumerate() {
         *dgamma = totals.iter().map(|totals| totals.dz_normalized[channel]).sum::<f64>() as f32;
         *dbeta = totals.iter().map(|totals| totals.dz[channel]).sum::<f64>() as f32;
     }

@@ -24,7 +24,8 @@
 //! `[3, 3, C_in, C_out]`, of a 1×1 convolution or a linear layer `[C_in, C_out]`. All shapes are
 //! welcome, odd sides and any number of channels; multiples of 16 channels are fastest. Lengths are
 //! asserted on entry, and the message names the operand. Outputs are overwritten whole, unless
-//! [`Sink::accumulating`] says otherwise.
+//! [`Sink::accumulating`] says otherwise, whatever lay there before: so they may be memory that
+//! nobody has cleared ([`Unwritten`]), which becomes a vector once a kernel has written it.
 //!
 //! # Threads and memory
 //! Kernels run on rayon's current pool, so the caller chooses with `ThreadPool::install`; with one
@@ -58,6 +59,8 @@
 //! # Where what may be touched
 //! This is the only crate with unsafe code; every block says why it is sound. SIMD intrinsics appear in
 //! `simd` only, raw pointers in kernels, and a kernel's public function checks all lengths before.
+//! What a [`Destination`] holds is read by nobody before a kernel has promised, after its last task,
+//! that all of it is written; a kernel that panics promises nothing.
 #![warn(missing_docs)]
 
 mod activation;
@@ -67,6 +70,7 @@ mod channels;
 mod conv1x1;
 mod conv3x3;
 mod conv_stride2;
+mod destination;
 mod gathered;
 mod gemm;
 mod group_norm;
@@ -93,6 +97,7 @@ pub use conv1x1::{
     linear_weight_grad,
 };
 pub use conv3x3::{PreparedConv3x3, conv3x3, conv3x3_data_grad, conv3x3_weight_grad};
+pub use destination::{Destination, Unwritten};
 pub use group_norm::{
     Dropout, GroupNorm, GroupNormStats, group_norm, group_norm_backward, group_norm_stats,
 };

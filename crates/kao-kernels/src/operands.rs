@@ -1,7 +1,7 @@
 //! What the kernels are called with: shapes, inputs, outputs, weights. Borrowed slices and counts,
 //! nothing computed here.
 
-use crate::Activation;
+use crate::{Activation, Destination};
 
 /// The pixels of a batch: `n` images of `h` × `w`.
 ///
@@ -140,9 +140,9 @@ impl<'a> Source<'a> {
 /// gradient is that of the normalization).
 #[derive(Debug)]
 pub struct Sink<'a> {
-    pub(crate) first: &'a mut [f32],
+    pub(crate) first: Destination<'a>,
     pub(crate) c_first: usize,
-    pub(crate) second: &'a mut [f32],
+    pub(crate) second: Destination<'a>,
     pub(crate) c_second: usize,
     pub(crate) upsampled: bool,
     pub(crate) accumulate: bool,
@@ -150,25 +150,19 @@ pub struct Sink<'a> {
 
 impl<'a> Sink<'a> {
     /// One slice `[N, H, W, channels]`, overwritten.
-    pub fn new(dx: &'a mut [f32], channels: usize) -> Self {
-        Self {
-            first: dx,
-            c_first: channels,
-            second: &mut [],
-            c_second: 0,
-            upsampled: false,
-            accumulate: false,
-        }
+    pub fn new(dx: impl Into<Destination<'a>>, channels: usize) -> Self {
+        Self::pair(dx, channels, &mut [], 0)
     }
 
     /// Two slices `[N, H, W, c_first]` and `[N, H, W, c_second]`, overwritten: the split that is
     /// the gradient of a concatenation.
     pub fn pair(
-        first: &'a mut [f32],
+        first: impl Into<Destination<'a>>,
         c_first: usize,
-        second: &'a mut [f32],
+        second: impl Into<Destination<'a>>,
         c_second: usize,
     ) -> Self {
+        let (first, second) = (first.into(), second.into());
         Self { first, c_first, second, c_second, upsampled: false, accumulate: false }
     }
 
@@ -180,9 +174,30 @@ impl<'a> Sink<'a> {
     }
 
     /// Adds to what the slices hold, where they would be overwritten.
+    ///
+    /// # Panics
+    /// If one of them is an [`crate::Unwritten`] that no kernel has written yet.
+    #[track_caller]
     pub fn accumulating(mut self) -> Self {
+        assert!(self.first.is_written(), "the gradient is added to before it is written");
+        assert!(
+            self.second.is_written(),
+            "the gradient's second part is added to before it is written"
+        );
         self.accumulate = true;
         self
+    }
+
+    /// Notes that all parts hold values now.
+    ///
+    /// # Safety
+    /// All of them have been written.
+    pub(crate) unsafe fn mark_written(self) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.first.mark_written();
+            self.second.mark_written();
+        }
     }
 
     /// Channels of all parts together.

@@ -1,7 +1,7 @@
 //! Where the results of a matrix product or a convolution go.
 
 use crate::simd::Simd;
-use crate::{Epilogue, Sink};
+use crate::{Destination, Epilogue, Sink};
 
 /// An output of one or two parts, `[pixels, c_first]` and `[pixels, c_second]`, with what is added
 /// on the way. Tasks share it; each writes places of its own.
@@ -21,7 +21,11 @@ unsafe impl Send for Output<'_> {}
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(out: &'a mut [f32], channels: usize, epilogue: &Epilogue<'a>) -> Self {
+    pub(crate) fn new(
+        out: &'a mut Destination<'_>,
+        channels: usize,
+        epilogue: &Epilogue<'a>,
+    ) -> Self {
         Self {
             first: out.as_mut_ptr(),
             c_first: channels,
@@ -168,8 +172,8 @@ impl<'a> Output<'a> {
     }
 }
 
-impl<'a> From<Sink<'a>> for Output<'a> {
-    fn from(sink: Sink<'a>) -> Self {
+impl<'a> From<&'a mut Sink<'_>> for Output<'a> {
+    fn from(sink: &'a mut Sink<'_>) -> Self {
         Self {
             first: sink.first.as_mut_ptr(),
             c_first: sink.c_first,

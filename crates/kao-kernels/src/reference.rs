@@ -92,6 +92,7 @@ fn deliver(pixels: Pixels, gradient: &[f64], sink: Sink<'_>) {
     sink.check(pixels);
     let (h, w, c) = (pixels.h, pixels.w, sink.channels());
     let step = if sink.upsampled { 2 } else { 1 };
+    let (first, second) = (sink.first.into_slice(), sink.second.into_slice());
     let mut stored_pixel = 0;
     for n in 0..pixels.n {
         for y in (0..h).step_by(step) {
@@ -104,9 +105,9 @@ fn deliver(pixels: Pixels, gradient: &[f64], sink: Sink<'_>) {
                         }
                     }
                     let place = if channel < sink.c_first {
-                        &mut sink.first[stored_pixel * sink.c_first + channel]
+                        &mut first[stored_pixel * sink.c_first + channel]
                     } else {
-                        &mut sink.second[stored_pixel * sink.c_second + channel - sink.c_first]
+                        &mut second[stored_pixel * sink.c_second + channel - sink.c_first]
                     };
                     let before = if sink.accumulate { f64::from(*place) } else { 0.0 };
                     *place = (before + value) as f32;

@@ -3,7 +3,7 @@
 
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
-use crate::{Pixels, Sink};
+use crate::{Destination, Pixels, Sink};
 
 /// Repeats every pixel twice along both sides.
 ///
@@ -12,24 +12,36 @@ use crate::{Pixels, Sink};
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32]) {
+pub fn upsample_nearest<'a>(
+    pixels: Pixels,
+    channels: usize,
+    x: &[f32],
+    y: impl Into<Destination<'a>>,
+) {
+    let y = y.into();
     assert_eq!(x.len(), pixels.total() * channels, "length of x");
     assert_eq!(y.len(), 4 * pixels.total() * channels, "length of y");
+    repeat_pixels(pixels, channels, x, y);
+}
+
+fn repeat_pixels(pixels: Pixels, channels: usize, x: &[f32], mut y: Destination<'_>) {
     let line = pixels.w * channels;
     let to = Shared::new(y.as_mut_ptr());
     for_each_task(pixels.n * pixels.h, |row| {
         let x = &x[row * line..][..line];
-        // SAFETY: y has two lines of twice the length for each line of x.
-        let y = unsafe { std::slice::from_raw_parts_mut(to.get().add(row * 4 * line), 4 * line) };
-        let (above, below) = y.split_at_mut(2 * line);
-        for (x, y) in
-            x.chunks_exact(channels.max(1)).zip(above.chunks_exact_mut(2 * channels.max(1)))
-        {
-            y[..channels].copy_from_slice(x);
-            y[channels..].copy_from_slice(x);
+        // SAFETY: y has two lines of twice the length for each line of x; each task has its own.
+        unsafe {
+            let above = to.get().add(row * 4 * line);
+            for (i, pixel) in x.chunks_exact(channels.max(1)).enumerate() {
+                let to = above.add(2 * i * channels);
+                to.copy_from_nonoverlapping(pixel.as_ptr(), channels);
+                to.add(channels).copy_from_nonoverlapping(pixel.as_ptr(), channels);
+            }
+            above.add(2 * line).copy_from_nonoverlapping(above, 2 * line);
         }
-        below.copy_from_slice(above);
     });
+    // SAFETY: the tasks have written all lines.
+    unsafe { y.mark_written() };
 }
 
 /// The gradient of [`upsample_nearest`]: sums of four pixels.
@@ -39,7 +51,13 @@ pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn upsample_nearest_backward(pixels: Pixels, channels: usize, dy: &[f32], dx: &mut [f32]) {
+pub fn upsample_nearest_backward<'a>(
+    pixels: Pixels,
+    channels: usize,
+    dy: &[f32],
+    dx: impl Into<Destination<'a>>,
+) {
+    let dx = dx.into();
     assert_eq!(dx.len(), pixels.total() * channels, "length of dx");
     assert_eq!(dy.len(), 4 * pixels.total() * channels, "length of dy");
     let upsampled = Pixels::new(pixels.n, 2 * pixels.h, 2 * pixels.w);
@@ -54,12 +72,12 @@ pub(crate) fn sum_by_four(pixels: Pixels, sink: Sink<'_>, gradient: impl FnOnce(
     let mut full = Scratch::new(len);
     // SAFETY: the buffer is at least as long.
     let full = unsafe { std::slice::from_raw_parts_mut(full.as_mut_ptr(), len) };
-    gradient(Sink::new(full, channels));
+    gradient(Sink::new(&mut *full, channels));
     add_fours(pixels, full, sink);
 }
 
 /// Sums the pixels of `full` `[N, H, W, C]` by four.
-fn add_fours(pixels: Pixels, full: &[f32], sink: Sink<'_>) {
+fn add_fours(pixels: Pixels, full: &[f32], mut sink: Sink<'_>) {
     let (c, c_first, c_second) = (sink.channels(), sink.c_first, sink.c_second);
     let (width, accumulate) = (pixels.w / 2, sink.accumulate);
     let (first, second) =
@@ -67,30 +85,24 @@ fn add_fours(pixels: Pixels, full: &[f32], sink: Sink<'_>) {
     for_each_task(pixels.n * pixels.h / 2, |row| {
         let lines = &full[row * 2 * pixels.w * c..][..2 * pixels.w * c];
         let (above, below) = lines.split_at(pixels.w * c);
-        // SAFETY: the slices hold half the lines at half the length; each task has its own.
-        let (first, second) = unsafe {
-            (
-                std::slice::from_raw_parts_mut(
-                    first.get().add(row * width * c_first),
-                    width * c_first,
-                ),
-                std::slice::from_raw_parts_mut(
-                    second.get().add(row * width * c_second),
-                    width * c_second,
-                ),
-            )
-        };
         for x in 0..width {
             for (part, first_channel, channels) in
-                [(&mut *first, 0, c_first), (&mut *second, c_first, c_second)]
+                [(first, 0, c_first), (second, c_first, c_second)]
             {
                 let from = 2 * x * c + first_channel;
-                for (i, to) in part[x * channels..][..channels].iter_mut().enumerate() {
+                for i in 0..channels {
                     let sum = (above[from + i] + above[from + c + i])
                         + (below[from + i] + below[from + c + i]);
-                    *to = if accumulate { *to + sum } else { sum };
+                    // SAFETY: the parts hold half the lines at half the length, and values where
+                    // they are added to; each task has lines of its own.
+                    unsafe {
+                        let to = part.get().add((row * width + x) * channels + i);
+                        *to = if accumulate { *to + sum } else { sum };
+                    }
                 }
             }
         }
     });
+    // SAFETY: the tasks have written all lines.
+    unsafe { sink.mark_written() };
 }

@@ -200,15 +200,19 @@ impl Case {
 
     fn weight_grad(&self, twin: bool) -> Vec<f32> {
         let mut dw = vec![f32::NAN; self.weights.len()];
-        let kernel = match (self.kind, twin) {
-            (Kind::Conv3x3, false) => conv3x3_weight_grad,
-            (Kind::Stride2, false) => conv3x3_stride2_weight_grad,
-            (Kind::Conv1x1, false) => conv1x1_weight_grad,
-            (Kind::Conv3x3, true) => reference::conv3x3_weight_grad,
-            (Kind::Stride2, true) => reference::conv3x3_stride2_weight_grad,
-            (Kind::Conv1x1, true) => reference::conv1x1_weight_grad,
-        };
-        kernel(self.pixels, &self.source(), &self.dy, self.c_out, &mut dw);
+        macro_rules! call {
+            ($kernel:path) => {
+                $kernel(self.pixels, &self.source(), &self.dy, self.c_out, &mut dw)
+            };
+        }
+        match (self.kind, twin) {
+            (Kind::Conv3x3, false) => call!(conv3x3_weight_grad),
+            (Kind::Stride2, false) => call!(conv3x3_stride2_weight_grad),
+            (Kind::Conv1x1, false) => call!(conv1x1_weight_grad),
+            (Kind::Conv3x3, true) => call!(reference::conv3x3_weight_grad),
+            (Kind::Stride2, true) => call!(reference::conv3x3_stride2_weight_grad),
+            (Kind::Conv1x1, true) => call!(reference::conv1x1_weight_grad),
+        }
         dw
     }
 
@@ -404,6 +408,21 @@ fn schedules_give_the_same_bytes() {
             assert!(prepared == one_by_one, "{pixels:?} prepared, on {threads} threads");
         }
     }
+}
+
+/// With several threads, and few tiles, they once were whatever had been left in working memory.
+#[test]
+fn without_input_channels_the_outputs_are_the_bias() {
+    let (pixels, x, weights) = (Pixels::new(1, 3, 4), [1.0; 12], [1.0; 18]);
+    let bias = [2.0, 3.0];
+    with_threads(2, || {
+        let mut out = [f32::NAN; 24];
+        for (x, weights, c_in) in [(&x[..], &weights[..], 1), (&[], &[], 0)] {
+            let (source, weights) = (Source::new(x, c_in), Weights::Plain(weights));
+            conv3x3(pixels, &source, weights, 2, &Epilogue::bias(&bias), &mut out);
+        }
+        assert_eq!(out.as_chunks().0, [bias; 12]);
+    });
 }
 
 #[test]

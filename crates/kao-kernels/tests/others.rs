@@ -94,8 +94,12 @@ impl Norm {
 
     fn forward(&self, twin: bool) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.dy.len()];
-        let kernel = if twin { reference::group_norm } else { group_norm };
-        kernel(self.pixels, &self.source(), &self.parameters(), &mut y);
+        let (source, norm) = (self.source(), self.parameters());
+        if twin {
+            reference::group_norm(self.pixels, &source, &norm, &mut y);
+        } else {
+            group_norm(self.pixels, &source, &norm, &mut y);
+        }
         y
     }
 
@@ -110,9 +114,13 @@ impl Norm {
         if self.accumulate {
             sink = sink.accumulating();
         }
-        let kernel = if twin { reference::group_norm_backward } else { group_norm_backward };
-        let (source, norm) = (self.source(), self.parameters());
-        kernel(self.pixels, &source, &norm, &self.dy, sink, &mut dgamma, &mut dbeta);
+        let (source, norm, dy) = (self.source(), self.parameters(), &self.dy);
+        let (pixels, dgamma_to, dbeta_to) = (self.pixels, &mut dgamma, &mut dbeta);
+        if twin {
+            reference::group_norm_backward(pixels, &source, &norm, dy, sink, dgamma_to, dbeta_to);
+        } else {
+            group_norm_backward(pixels, &source, &norm, dy, sink, dgamma_to, dbeta_to);
+        }
         [first, second, dgamma, dbeta]
     }
 

@@ -5,6 +5,7 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The largest number of timesteps that is accepted: far above any published model, small enough
 /// that a hostile file cannot take memory with it.
@@ -58,6 +59,13 @@ impl Default for ScheduleConfig {
             beta_start: 1e-4,
             beta_end: 2e-2,
         }
+    }
+}
+
+impl fmt::Display for ScheduleConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = self;
+        write!(f, "{kind:?}, {n_timesteps} timesteps, beta {beta_start} to {beta_end}")
     }
 }
 

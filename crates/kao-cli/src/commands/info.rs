@@ -267,13 +267,7 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
             unet.ch, unet.ch_mult, unet.attn, unet.num_res_blocks, unet.dropout, unet.activation
         ),
     )?;
-    row(
-        "schedule",
-        format_args!(
-            "{:?}, {} timesteps, beta {} to {}",
-            schedule.kind, schedule.n_timesteps, schedule.beta_start, schedule.beta_end
-        ),
-    )?;
+    row("schedule", schedule)?;
     row("prediction", format_args!("{prediction:?}"))?;
     for (key, value) in training {
         // A text without the quotes of JSON.

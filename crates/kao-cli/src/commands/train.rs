@@ -74,7 +74,7 @@ pub struct Arguments {
     #[arg(long)]
     gradient_checkpointing: bool,
     /// Begin with the weights of this model; it also says architecture, schedule and prediction
-    /// where no preset or configuration is given
+    /// where no preset or configuration is given. One that is given may differ in the schedule alone
     #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
     from: Option<PathBuf>,
     /// What the network predicts [epsilon, x0, v]
@@ -436,6 +436,7 @@ fn go(
                 total_steps,
                 n_parameters,
                 n_pictures: [train, held, test],
+                other_schedule,
             } => {
                 progress.say(&format!(
                     "{:.2} M parameters; {} to train on, {held} to validate, {test} to test; \
@@ -444,6 +445,13 @@ fn go(
                     counted(train as u64, "picture"),
                     total_steps.saturating_sub(n_steps)
                 ));
+                if let Some(found) = other_schedule {
+                    progress.say(&format!(
+                        "the model it begins with has another schedule ({found}) than the run \
+                         ({}): it takes some hundred steps to adapt",
+                        config.schedule
+                    ));
+                }
                 if held == 0 {
                     progress.say("warning: too few pictures for a validation set: no loss on it");
                 }

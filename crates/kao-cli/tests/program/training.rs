@@ -151,7 +151,8 @@ fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
                      --optimizer adamw --weight-decay 0.01 --learning-rate-decay linear \
                      --min-snr-gamma 5 --timestep-sampling stratified --sample-count 0 \
                      --validation-images 4 --learning-rate 1e-9 --warmup-steps 0";
-    kao(folder, arguments).ok();
+    let ran = kao(folder, arguments).ok();
+    assert!(!ran.err.contains("another schedule"), "{ran:?}");
     let config = std::fs::read_to_string(folder.join("second/config.toml")).unwrap();
     for entry in ["initial_model = \"first\"", "optimizer = \"adamw\"", "min_snr_gamma = 5.0"] {
         assert!(config.contains(entry), "{entry}: {config}");
@@ -168,6 +169,18 @@ fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
 
     let ran = kao(folder, "train --data faces --from first --out third --preset tiny");
     assert!(ran.error().contains("its architecture is"), "{ran:?}");
+
+    // Another schedule is said, and no more; another prediction is refused.
+    let schedule = config.split("[schedule]").nth(1).expect("a schedule");
+    let kind = schedule.lines().find(|line| line.starts_with("kind")).expect("its kind");
+    let karras = config.replace(kind, "kind = \"karras\"");
+    std::fs::write(folder.join("karras.toml"), karras).unwrap();
+    let arguments = "train --config karras.toml --from first --out";
+    let ran = kao(folder, &format!("{arguments} other")).ok();
+    let said = ran.err.lines().filter(|line| line.contains("has another schedule (")).count();
+    assert!(said == 1 && ran.err.contains("than the run (Karras, "), "{ran:?}");
+    let ran = kao(folder, &format!("{arguments} third --prediction x0"));
+    assert!(ran.error().contains("its prediction is"), "{ran:?}");
 
     let sample = "sample --count 2 --steps 2 --model first/checkpoints/step-00000004.safetensors";
     kao(folder, &format!("{sample} --out average.png")).ok();

@@ -142,7 +142,10 @@ pub(super) unsafe fn convolve(
         let panels_at_once = panels_at_once(group.tiles.div_ceil(n_tile_parts), layout);
         let n_panel_parts = layout.panels().div_ceil(panels_at_once);
         let in_task = match weights {
-            Taps::Plain(weights, direction) if n_groups * n_tile_parts == 1 => {
+            // Without input channels no task would ever write its products.
+            Taps::Plain(weights, direction)
+                if n_groups * n_tile_parts == 1 && layout.c_from > 0 =>
+            {
                 Some(TaskWeights::Plain(weights, direction))
             }
             _ => None,

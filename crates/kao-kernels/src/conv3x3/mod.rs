@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::profile::Timed;
 use crate::scratch::Aligned;
 use crate::simd::simd_level;
-use crate::{Epilogue, Pixels, Sink, Source, Weights};
+use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
 use weights::{Direction, Layout, Phases, Taps, transform_weights};
 
 /// Weights of a 3×3 convolution, transformed once for many calls of [`conv3x3`].
@@ -64,14 +64,15 @@ impl PreparedConv3x3 {
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv3x3(
+pub fn conv3x3<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     weights: Weights<'_, PreparedConv3x3>,
     c_out: usize,
     epilogue: &Epilogue<'_>,
-    out: &mut [f32],
+    out: impl Into<Destination<'a>>,
 ) {
+    let mut out = out.into();
     let _timed = Timed::pixels("conv3x3", pixels);
     source.check(pixels);
     epilogue.check(pixels, c_out);
@@ -87,7 +88,7 @@ pub fn conv3x3(
     };
     let source = &Source { upsampled: false, ..*source };
     let layout = Layout { c_from: source.channels(), c_to: c_out, phases };
-    let output = Output::new(out, c_out, epilogue);
+    let output = Output::new(&mut out, c_out, epilogue);
     let taps = match weights {
         Weights::Plain(weights) => {
             assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
@@ -102,7 +103,10 @@ pub fn conv3x3(
         }
     };
     // SAFETY: the level is available and all lengths have been checked.
-    unsafe { forward::convolve(simd_level(), pixels, source, taps, layout, &output) };
+    unsafe {
+        forward::convolve(simd_level(), pixels, source, taps, layout, &output);
+        out.mark_written();
+    }
 }
 
 /// The gradient of [`conv3x3`] with respect to its input (after the prologue, before the epilogue).
@@ -119,7 +123,7 @@ pub fn conv3x3_data_grad(
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
-    sink: Sink<'_>,
+    mut sink: Sink<'_>,
 ) {
     let _timed = Timed::pixels("conv3x3_data_grad", pixels);
     sink.check(pixels);
@@ -133,10 +137,13 @@ pub fn conv3x3_data_grad(
         false => (Phases::None, pixels),
     };
     let layout = Layout { c_from: c_out, c_to: sink.channels(), phases };
-    let (source, output) = (Source::new(dy, c_out), Output::from(sink));
+    let (source, output) = (Source::new(dy, c_out), Output::from(&mut sink));
     let taps = Taps::Plain(weights, Direction::Backward);
     // SAFETY: the level is available and all lengths have been checked.
-    unsafe { forward::convolve(simd_level(), pixels, &source, taps, layout, &output) };
+    unsafe {
+        forward::convolve(simd_level(), pixels, &source, taps, layout, &output);
+        sink.mark_written();
+    }
 }
 
 /// The gradient of [`conv3x3`] with respect to its weights; a prologue is recomputed.
@@ -148,13 +155,14 @@ pub fn conv3x3_data_grad(
 ///
 /// # Panics
 /// If a length does not fit.
-pub fn conv3x3_weight_grad(
+pub fn conv3x3_weight_grad<'a>(
     pixels: Pixels,
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    dw: impl Into<Destination<'a>>,
 ) {
+    let dw = dw.into();
     let _timed = Timed::pixels("conv3x3_weight_grad", pixels);
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");

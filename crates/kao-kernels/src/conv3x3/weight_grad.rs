@@ -17,7 +17,7 @@ use crate::gemm::{BLOCK, multiply_transposed};
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
-use crate::{Pixels, Source};
+use crate::{Destination, Pixels, Source};
 
 /// The most transformed inputs and gradients of a group of the shared schedule, in f32.
 const GROUP_LEN: usize = 3_000_000;
@@ -53,11 +53,11 @@ pub(super) unsafe fn weight_gradient(
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
-    dw: &mut [f32],
+    mut dw: Destination<'_>,
 ) {
     let c_in = source.channels();
     if pixels.total() == 0 || dw.is_empty() {
-        dw.fill(0.0);
+        dw.into_slice().fill(0.0);
         return;
     }
     let tiling = Tiling::new(pixels);
@@ -87,6 +87,8 @@ pub(super) unsafe fn weight_gradient(
         // SAFETY: each task has input channels of its own.
         unsafe { dispatch(level, TransformBack { sums, from: from.get(), rows, to: to.get() }) };
     });
+    // SAFETY: the tasks have written all input channels.
+    unsafe { dw.mark_written() };
 }
 
 /// Sums over tiles in the Winograd domain: `[stretch][plane][C_in][C_out]`, channels rounded up to

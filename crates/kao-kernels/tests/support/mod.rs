@@ -1,5 +1,7 @@
 //! What the tests of all kernels share: random operands, and the comparison with the twins.
 
+#![allow(dead_code, reason = "each file of tests uses some of it")]
+
 use kao_kernels::SimdLevel;
 
 /// A reproducible stream of numbers (SplitMix64), so that a failing case is named by its seed.
@@ -57,7 +59,6 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32
 }
 
 /// Runs `body` on a pool of so many threads.
-#[cfg_attr(miri, allow(dead_code))]
 pub fn with_threads<R: Send>(threads: usize, body: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(body)
 }

@@ -15,7 +15,7 @@ use crate::model::{Model, ModelConfig};
 use crate::noise::{Purpose, Stream};
 use crate::render::{self, Layout};
 use crate::sampler::{Method, SamplerConfig, Start, generate};
-use crate::schedule::NoiseSchedule;
+use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::timesteps::{End, Spacing, walk};
 use crate::unet::{UNet, UNetConfig};
 use crate::weights::StoreAs;
@@ -50,6 +50,9 @@ pub enum Event {
         n_parameters: usize,
         /// Pictures in the training, validation and test sets.
         n_pictures: [usize; 3],
+        /// The schedule of the model that the run begins with, where the run has another: its
+        /// network has to learn anew which timestep means how much noise.
+        other_schedule: Option<ScheduleConfig>,
     },
     /// A step was made.
     Step(StepReport),
@@ -112,6 +115,7 @@ pub fn train(
         total_steps: config.steps,
         n_parameters: config.model.parameter_count(),
         n_pictures: run.n_pictures,
+        other_schedule: run.other_schedule,
     });
     let mut stopped_early = false;
     if !run.looked {
@@ -151,6 +155,7 @@ struct Run<'a> {
     n_steps: u64,
     n_images: u64,
     n_pictures: [usize; 3],
+    other_schedule: Option<ScheduleConfig>,
     best_validation_loss: Option<f64>,
     best_step: Option<u64>,
     events: EventFile,
@@ -198,11 +203,15 @@ impl<'a> Run<'a> {
         let loader = Loader::new(folder, split.train, order)?;
 
         let first_step = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps + 1);
+        let mut other_schedule = None;
         let (unet, optimizer, position) = match resume {
             None => {
                 let unet = match &config.initial_model {
-                    Some(path) => UNet::zeros(&config.model, &device)?
-                        .with_values(initial_values(path, config)?),
+                    Some(path) => {
+                        let (values, found) = initial_values(path, config)?;
+                        other_schedule = (found != config.schedule).then_some(found);
+                        UNet::zeros(&config.model, &device)?.with_values(values)
+                    }
                     None => UNet::init(&config.model, config.seed, &device)?,
                 };
                 let optimizer = OptimizerState::new(&unet);
@@ -233,6 +242,7 @@ impl<'a> Run<'a> {
             n_steps: position.as_ref().map_or(0, |position| position.n_steps),
             n_images: position.as_ref().map_or(0, |position| position.n_images),
             n_pictures,
+            other_schedule,
             looked: position.as_ref().is_none_or(|position| position.looked),
             best_step: position.as_ref().and_then(|position| position.best_step),
             events: EventFile::new(run_dir.logs(), first_step),
@@ -533,14 +543,13 @@ impl<'a> Run<'a> {
 }
 
 /// The weights of the model at `path`, which must be one that a run of `config` could have trained.
-fn initial_values(path: &Path, config: &TrainConfig) -> Result<Vec<Vec<f32>>> {
+fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, ScheduleConfig)> {
     let model = Model::load(path, &Device::flex())?;
     let (found, expected) = (&model.config, config.model_config());
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
     for (what, found, expected) in [
         ("architecture", format!("{unet:?}"), format!("{:?}", expected.unet)),
-        ("schedule", format!("{:?}", found.schedule), format!("{:?}", expected.schedule)),
         ("prediction", format!("{:?}", found.prediction), format!("{:?}", expected.prediction)),
     ] {
         if found != expected {
@@ -550,7 +559,7 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<Vec<Vec<f32>>> {
             ));
         }
     }
-    Ok(model.network.unet().values())
+    Ok((model.network.unet().values(), found.schedule))
 }
 
 /// The Euclidean norm of all gradients together, summed in an order that no thread changes.

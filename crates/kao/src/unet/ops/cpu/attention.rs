@@ -6,7 +6,7 @@ use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::PreparedMatrix;
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, AttentionShape, Epilogue, GroupNormStats, Pixels};
-use kao_kernels::{Sink, Source, Weights, conv1x1};
+use kao_kernels::{Sink, Source, Unwritten, Weights, conv1x1};
 
 /// Operands: x `[N, H, W, C]`; gamma and beta `[C]`; then weight `[C, C]` and bias `[C]` of the
 /// projections to q, k and v, and of the one after the attention.
@@ -51,9 +51,9 @@ impl Attention {
             None => Weights::Plain(values(weight)),
         };
         let epilogue = Epilogue { bias: Some(values(bias)), image_bias: None, residual };
-        let mut y = vec![0.0; pixels.total() * c];
+        let mut y = Unwritten::new(pixels.total() * c);
         conv1x1(pixels, &Source::new(x, c), weights, c, &epilogue, &mut y);
-        y
+        y.into_vec()
     }
 }
 
@@ -68,12 +68,14 @@ impl Operation<OPERANDS> for Attention {
         let stats = kernels::group_norm_stats(pixels, &source, NORM_GROUPS, NORM_EPSILON);
         let (gamma, beta) = (given(operands, 1), given(operands, 2));
         let norm = normalization::of(gamma, beta, &stats, Activation::Identity, None);
-        let mut normalized = vec![0.0; pixels.total() * c];
+        let mut normalized = Unwritten::new(pixels.total() * c);
         kernels::group_norm(pixels, &source, &norm, &mut normalized);
+        let normalized = normalized.into_vec();
         let [q, k, v] = [0, 1, 2].map(|i| self.project(operands, i, pixels, &normalized, None));
-        let mut attended = vec![0.0; pixels.total() * c];
+        let mut attended = Unwritten::new(pixels.total() * c);
         let attention = AttentionShape::new(n, pixels.per_image(), c);
         kernels::attention(attention, &q, &k, &v, &mut attended);
+        let attended = attended.into_vec();
         let y = self.project(operands, 3, pixels, &attended, Some(values(x)));
         let kept = keeps.then(|| {
             let [normalized, q, k, v, attended] =
@@ -97,20 +99,21 @@ impl Operation<OPERANDS> for Attention {
         let Kept { stats, normalized, q, k, v, attended } = kept;
         // Gradients of weight and bias of a projection.
         let parameters = |x: &FlexTensor, dy: &[f32]| {
-            let (mut dweight, mut dbias) = (vec![0.0; c * c], vec![0.0; c]);
+            let (mut dweight, mut dbias) = (Unwritten::new(c * c), Unwritten::new(c));
             let source = Source::new(values(x), c);
             kernels::conv1x1_weight_grad(pixels, &source, dy, c, &mut dweight);
             kernels::sum_pixels(Pixels::new(1, pixels.total(), 1), dy, c, &mut dbias);
-            [Some(tensor(dweight, [c, c])), Some(tensor(dbias, [c]))]
+            [Some(tensor(dweight.into_vec(), [c, c])), Some(tensor(dbias.into_vec(), [c]))]
         };
         let weight = |i: usize| values(given(&operands, 3 + 2 * i));
 
         let [dweight, dbias] = parameters(&attended, values(&dy));
-        let mut dattended = vec![0.0; len];
+        let mut dattended = Unwritten::new(len);
         let sink = Sink::new(&mut dattended, c);
         kernels::conv1x1_data_grad(pixels, values(&dy), c, weight(3), sink);
+        let dattended = dattended.into_vec();
         drop(attended);
-        let [mut dq, mut dk, mut dv] = [(); 3].map(|()| vec![0.0; len]);
+        let [mut dq, mut dk, mut dv] = [(); 3].map(|()| Unwritten::new(len));
         kernels::attention_backward(
             AttentionShape::new(n, pixels.per_image(), c),
             values(&q),
@@ -126,6 +129,7 @@ impl Operation<OPERANDS> for Attention {
         let mut dnormalized = dattended;
         let [[dweight_q, dbias_q], [dweight_k, dbias_k], [dweight_v, dbias_v]] =
             [(0, dq), (1, dk), (2, dv)].map(|(i, d)| {
+                let d = d.into_vec();
                 let sink = Sink::new(&mut dnormalized, c);
                 let sink = if i == 0 { sink } else { sink.accumulating() };
                 kernels::conv1x1_data_grad(pixels, &d, c, weight(i), sink);
@@ -134,7 +138,7 @@ impl Operation<OPERANDS> for Attention {
 
         let (gamma, beta) = (given(&operands, 1), given(&operands, 2));
         let norm = normalization::of(gamma, beta, &stats, Activation::Identity, None);
-        let (mut dgamma, mut dbeta) = (vec![0.0; c], vec![0.0; c]);
+        let (mut dgamma, mut dbeta) = (Unwritten::new(c), Unwritten::new(c));
         // The gradient of the way around is dy itself.
         let mut dx = dy;
         kernels::group_norm_backward(
@@ -148,8 +152,8 @@ impl Operation<OPERANDS> for Attention {
         );
         [
             Some(dx),
-            Some(tensor(dgamma, [c])),
-            Some(tensor(dbeta, [c])),
+            Some(tensor(dgamma.into_vec(), [c])),
+            Some(tensor(dbeta.into_vec(), [c])),
             dweight_q,
             dbias_q,
             dweight_k,

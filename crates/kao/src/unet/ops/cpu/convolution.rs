@@ -6,7 +6,7 @@ use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::PreparedConv;
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, Epilogue, GroupNormStats, Pixels, Sink, Source};
-use kao_kernels::{Weights, conv3x3, conv3x3_stride2};
+use kao_kernels::{Unwritten, Weights, conv3x3, conv3x3_stride2};
 
 /// What becomes of the resolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +73,7 @@ impl Operation<5> for Convolution {
                 activation: self.activation,
             });
         }
-        let mut y = vec![0.0; output.total() * c_out];
+        let mut y = Unwritten::new(output.total() * c_out);
         let epilogue = Epilogue::bias(values(bias));
         match (self.resolution, &self.prepared) {
             (Resolution::Halved, Some(PreparedConv::Halving(prepared))) => {
@@ -93,7 +93,7 @@ impl Operation<5> for Convolution {
                 conv3x3(pixels, &source, weights, c_out, &epilogue, &mut y);
             }
         }
-        (tensor(y, [output.n, output.h, output.w, c_out]), keeps.then_some(stats))
+        (tensor(y.into_vec(), [output.n, output.h, output.w, c_out]), keeps.then_some(stats))
     }
 
     fn backward(
@@ -123,19 +123,19 @@ impl Operation<5> for Convolution {
             }
             _ => None,
         };
-        let mut dweight = vec![0.0; 9 * c_in * c_out];
+        let mut dweight = Unwritten::new(9 * c_in * c_out);
         if self.resolution == Resolution::Halved {
             kernels::conv3x3_stride2_weight_grad(pixels, &source, dy, c_out, &mut dweight);
         } else {
             kernels::conv3x3_weight_grad(pixels, &source, dy, c_out, &mut dweight);
         }
-        let mut dbias = vec![0.0; c_out];
+        let mut dbias = Unwritten::new(c_out);
         let rows = Pixels::new(1, self.output_pixels(&x).total(), 1);
         kernels::sum_pixels(rows, dy, c_out, &mut dbias);
 
         let mut gradients = [None, None, None, None, None];
         if wanted[0] || norm.is_some() {
-            let mut dx = vec![0.0; values(&x).len()];
+            let mut dx = Unwritten::new(values(&x).len());
             let sink = Sink::new(&mut dx, c_in);
             let weight = values(&weight);
             match self.resolution {
@@ -150,8 +150,9 @@ impl Operation<5> for Convolution {
                 }
             }
             if let Some(norm) = norm {
-                let (mut dgamma, mut dbeta) = (vec![0.0; c_in], vec![0.0; c_in]);
-                let dnormalized = std::mem::replace(&mut dx, vec![0.0; values(&x).len()]);
+                let (mut dgamma, mut dbeta) = (Unwritten::new(c_in), Unwritten::new(c_in));
+                let dnormalized = dx.into_vec();
+                dx = Unwritten::new(dnormalized.len());
                 kernels::group_norm_backward(
                     pixels,
                     &self.source(&x),
@@ -161,13 +162,13 @@ impl Operation<5> for Convolution {
                     &mut dgamma,
                     &mut dbeta,
                 );
-                gradients[3] = Some(tensor(dgamma, [c_in]));
-                gradients[4] = Some(tensor(dbeta, [c_in]));
+                gradients[3] = Some(tensor(dgamma.into_vec(), [c_in]));
+                gradients[4] = Some(tensor(dbeta.into_vec(), [c_in]));
             }
-            gradients[0] = Some(tensor(dx, shape::<4>(&x)));
+            gradients[0] = Some(tensor(dx.into_vec(), shape::<4>(&x)));
         }
-        gradients[1] = Some(tensor(dweight, [3, 3, c_in, c_out]));
-        gradients[2] = Some(tensor(dbias, [c_out]));
+        gradients[1] = Some(tensor(dweight.into_vec(), [3, 3, c_in, c_out]));
+        gradients[2] = Some(tensor(dbias.into_vec(), [c_out]));
         gradients
     }
 }

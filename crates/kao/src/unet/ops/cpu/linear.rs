@@ -3,7 +3,7 @@
 use super::bridge::{Operands, Operation, shape, tensor, values};
 use crate::unet::layers::PreparedMatrix;
 use burn::backend::flex::FlexTensor;
-use kao_kernels::{self as kernels, Activation, Epilogue, Pixels, Source, Weights};
+use kao_kernels::{self as kernels, Activation, Epilogue, Pixels, Source, Unwritten, Weights};
 
 /// Operands: x `[rows, C_in]`, weight `[C_in, C_out]`, bias `[C_out]`.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ impl Operation<3> for Linear {
         };
         let [c_in, c_out] = shape(weight);
         let [rows, _] = shape(x);
-        let mut y = vec![0.0; rows * c_out];
+        let mut y = Unwritten::new(rows * c_out);
         kernels::conv1x1(
             Pixels::rows(rows),
             &Source::new(values(x), c_in),
@@ -32,7 +32,7 @@ impl Operation<3> for Linear {
             &Epilogue::bias(values(bias)),
             &mut y,
         );
-        (tensor(y, [rows, c_out]), Some(()))
+        (tensor(y.into_vec(), [rows, c_out]), Some(()))
     }
 
     fn backward(
@@ -49,15 +49,16 @@ impl Operation<3> for Linear {
         let [rows, _] = shape(&x);
         let dy = values(&dy);
         let dx = wanted[0].then(|| {
-            let mut dx = vec![0.0; rows * c_in];
+            let mut dx = Unwritten::new(rows * c_in);
             kernels::linear_data_grad(rows, dy, c_out, values(&weight), c_in, &mut dx);
-            tensor(dx, [rows, c_in])
+            tensor(dx.into_vec(), [rows, c_in])
         });
-        let mut dweight = vec![0.0; c_in * c_out];
+        let mut dweight = Unwritten::new(c_in * c_out);
         kernels::linear_weight_grad(rows, values(&x), c_in, dy, c_out, &mut dweight);
-        let mut dbias = vec![0.0; c_out];
+        let mut dbias = Unwritten::new(c_out);
         kernels::sum_pixels(Pixels::new(1, rows, 1), dy, c_out, &mut dbias);
-        [dx, Some(tensor(dweight, [c_in, c_out])), Some(tensor(dbias, [c_out]))]
+        let dweight = tensor(dweight.into_vec(), [c_in, c_out]);
+        [dx, Some(dweight), Some(tensor(dbias.into_vec(), [c_out]))]
     }
 }
 
@@ -70,9 +71,9 @@ impl Operation<1> for Pointwise {
 
     fn forward(&self, operands: &Operands<1>, _keeps: bool) -> (FlexTensor, Option<()>) {
         let [Some(x)] = operands else { panic!("an activation has x") };
-        let mut y = vec![0.0; values(x).len()];
+        let mut y = Unwritten::new(values(x).len());
         kernels::activation(self.0, values(x), &mut y);
-        (tensor(y, shape::<2>(x)), Some(()))
+        (tensor(y.into_vec(), shape::<2>(x)), Some(()))
     }
 
     fn backward(
@@ -83,8 +84,8 @@ impl Operation<1> for Pointwise {
         _wanted: [bool; 1],
     ) -> Operands<1> {
         let [Some(x)] = operands else { panic!("an activation has x") };
-        let mut dx = vec![0.0; values(&x).len()];
+        let mut dx = Unwritten::new(values(&x).len());
         kernels::activation_backward(self.0, values(&x), values(&dy), &mut dx);
-        [Some(tensor(dx, shape::<2>(&x)))]
+        [Some(tensor(dx.into_vec(), shape::<2>(&x)))]
     }
 }

@@ -7,7 +7,7 @@ use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::{PreparedConv, PreparedMatrix};
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, Dropout, Epilogue, GroupNormStats, Pixels};
-use kao_kernels::{PreparedConv3x3, Sink, Source, Weights, conv3x3};
+use kao_kernels::{PreparedConv3x3, Sink, Source, Unwritten, Weights, conv3x3};
 
 /// Operands, in the order of [`Named`].
 #[derive(Clone, Debug)]
@@ -114,21 +114,23 @@ impl Operation<OPERANDS> for ResidualBlock {
             image_bias: Some(values(named.image_bias)),
             residual: None,
         };
-        let mut h = vec![0.0; len];
+        let mut h = Unwritten::new(len);
         let weights = weights(&self.prepared[0], named.weight1);
         conv3x3(pixels, &source.with_prologue(prologue), weights, c_out, &epilogue, &mut h);
+        let h = h.into_vec();
 
-        let mut projected;
+        let projected;
         let residual = match named.shortcut {
             None => values(named.x),
             Some((weight, bias)) => {
-                projected = vec![0.0; len];
+                let mut to = Unwritten::new(len);
                 let weights = match &self.prepared_shortcut {
                     Some(prepared) => Weights::Prepared(&**prepared),
                     None => Weights::Plain(values(weight)),
                 };
                 let epilogue = Epilogue::bias(values(bias));
-                kernels::conv1x1(pixels, &source, weights, c_out, &epilogue, &mut projected);
+                kernels::conv1x1(pixels, &source, weights, c_out, &epilogue, &mut to);
+                projected = to.into_vec();
                 &projected
             }
         };
@@ -143,11 +145,12 @@ impl Operation<OPERANDS> for ResidualBlock {
             residual: Some(residual),
         };
         let weights = self::weights(&self.prepared[1], named.weight2);
-        let mut y = vec![0.0; len];
+        let mut y = Unwritten::new(len);
         let dropped = match self.dropout {
             Some(_) => {
-                let mut dropped = vec![0.0; len];
+                let mut dropped = Unwritten::new(len);
                 kernels::group_norm(pixels, &between, &norm2, &mut dropped);
+                let dropped = dropped.into_vec();
                 let source = Source::new(&dropped, c_out);
                 conv3x3(pixels, &source, weights, c_out, &epilogue, &mut y);
                 Some(dropped)
@@ -168,7 +171,7 @@ impl Operation<OPERANDS> for ResidualBlock {
             stats2,
             dropped: dropped.map(|dropped| tensor(dropped, shape)),
         });
-        (tensor(y, shape), kept)
+        (tensor(y.into_vec(), shape), kept)
     }
 
     fn backward(
@@ -188,7 +191,7 @@ impl Operation<OPERANDS> for ResidualBlock {
         let norm2 =
             normalization::of(named.gamma2, named.beta2, &stats2, self.activation, self.dropout);
         let between = Source::new(values(&h), c_out);
-        let mut dweight2 = vec![0.0; 9 * c_out * c_out];
+        let mut dweight2 = Unwritten::new(9 * c_out * c_out);
         match &dropped {
             Some(dropped) => {
                 let source = Source::new(values(dropped), c_out);
@@ -203,13 +206,15 @@ impl Operation<OPERANDS> for ResidualBlock {
             }
         }
         drop(dropped);
-        let mut dbias2 = vec![0.0; c_out];
+        let mut dbias2 = Unwritten::new(c_out);
         kernels::sum_pixels(all, values(&dy), c_out, &mut dbias2);
-        let mut dnormalized = vec![0.0; pixels.total() * c_out];
+        let dbias2 = dbias2.into_vec();
+        let mut dnormalized = Unwritten::new(pixels.total() * c_out);
         let sink = Sink::new(&mut dnormalized, c_out);
         kernels::conv3x3_data_grad(pixels, values(&dy), c_out, values(named.weight2), sink);
-        let mut dh = vec![0.0; pixels.total() * c_out];
-        let (mut dgamma2, mut dbeta2) = (vec![0.0; c_out], vec![0.0; c_out]);
+        let dnormalized = dnormalized.into_vec();
+        let mut dh = Unwritten::new(pixels.total() * c_out);
+        let (mut dgamma2, mut dbeta2) = (Unwritten::new(c_out), Unwritten::new(c_out));
         let sink = Sink::new(&mut dh, c_out);
         kernels::group_norm_backward(
             pixels,
@@ -220,47 +225,48 @@ impl Operation<OPERANDS> for ResidualBlock {
             &mut dgamma2,
             &mut dbeta2,
         );
+        let dh = dh.into_vec();
         drop((dnormalized, h));
 
         // The first convolution.
-        let mut dimage_bias = vec![0.0; pixels.n * c_out];
+        let mut dimage_bias = Unwritten::new(pixels.n * c_out);
         kernels::sum_pixels(pixels, &dh, c_out, &mut dimage_bias);
-        let mut dbias1 = vec![0.0; c_out];
+        let dimage_bias = dimage_bias.into_vec();
+        let mut dbias1 = Unwritten::new(c_out);
         kernels::sum_pixels(Pixels::new(1, pixels.n, 1), &dimage_bias, c_out, &mut dbias1);
         let norm1 = normalization::of(named.gamma1, named.beta1, &stats1, self.activation, None);
         let (scale, shift) = norm1.scale_shift();
         let prologue =
             kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
-        let mut dweight1 = vec![0.0; 9 * c_in * c_out];
+        let mut dweight1 = Unwritten::new(9 * c_in * c_out);
         let normalized = source.with_prologue(prologue);
         kernels::conv3x3_weight_grad(pixels, &normalized, &dh, c_out, &mut dweight1);
-        let mut dnormalized = vec![0.0; pixels.total() * c_in];
+        let mut dnormalized = Unwritten::new(pixels.total() * c_in);
         let sink = Sink::new(&mut dnormalized, c_in);
         kernels::conv3x3_data_grad(pixels, &dh, c_out, values(named.weight1), sink);
+        let dnormalized = dnormalized.into_vec();
         drop(dh);
 
         // The way around, whose gradient that of the first normalization is added to.
         let [c_first, c_second] = named.c_parts();
         let (mut dx, mut dskip) = match named.shortcut {
             Some((weight, _)) => {
-                let mut dx = tensor(
-                    vec![0.0; pixels.total() * c_first],
-                    [pixels.n, pixels.h, pixels.w, c_first],
-                );
-                let mut dskip = vec![0.0; pixels.total() * c_second];
-                let sink = Sink::pair(dx.storage_mut::<f32>(), c_first, &mut dskip, c_second);
+                let [mut dx, mut dskip] =
+                    [c_first, c_second].map(|c| Unwritten::new(pixels.total() * c));
+                let sink = Sink::pair(&mut dx, c_first, &mut dskip, c_second);
                 kernels::conv1x1_data_grad(pixels, values(&dy), c_out, values(weight), sink);
-                (dx, dskip)
+                let dx = tensor(dx.into_vec(), [pixels.n, pixels.h, pixels.w, c_first]);
+                (dx, dskip.into_vec())
             }
             None => (dy.clone(), Vec::new()),
         };
         let shortcut = named.shortcut.map(|_| {
-            let mut dweight = vec![0.0; c_in * c_out];
+            let mut dweight = Unwritten::new(c_in * c_out);
             kernels::conv1x1_weight_grad(pixels, &source, values(&dy), c_out, &mut dweight);
-            (tensor(dweight, [c_in, c_out]), tensor(dbias2.clone(), [c_out]))
+            (tensor(dweight.into_vec(), [c_in, c_out]), tensor(dbias2.clone(), [c_out]))
         });
         drop(dy);
-        let (mut dgamma1, mut dbeta1) = (vec![0.0; c_in], vec![0.0; c_in]);
+        let (mut dgamma1, mut dbeta1) = (Unwritten::new(c_in), Unwritten::new(c_in));
         let sink = Sink::pair(dx.storage_mut::<f32>(), c_first, &mut dskip, c_second);
         kernels::group_norm_backward(
             pixels,
@@ -277,13 +283,13 @@ impl Operation<OPERANDS> for ResidualBlock {
             Some(dx),
             named.skip.map(|skip| tensor(dskip, shape::<4>(skip))),
             Some(tensor(dimage_bias, [pixels.n, c_out])),
-            Some(tensor(dgamma1, [c_in])),
-            Some(tensor(dbeta1, [c_in])),
-            Some(tensor(dweight1, [3, 3, c_in, c_out])),
-            Some(tensor(dbias1, [c_out])),
-            Some(tensor(dgamma2, [c_out])),
-            Some(tensor(dbeta2, [c_out])),
-            Some(tensor(dweight2, [3, 3, c_out, c_out])),
+            Some(tensor(dgamma1.into_vec(), [c_in])),
+            Some(tensor(dbeta1.into_vec(), [c_in])),
+            Some(tensor(dweight1.into_vec(), [3, 3, c_in, c_out])),
+            Some(tensor(dbias1.into_vec(), [c_out])),
+            Some(tensor(dgamma2.into_vec(), [c_out])),
+            Some(tensor(dbeta2.into_vec(), [c_out])),
+            Some(tensor(dweight2.into_vec(), [3, 3, c_out, c_out])),
             Some(tensor(dbias2, [c_out])),
             dweight_shortcut,
             dbias_shortcut,
