@@ -182,13 +182,13 @@ fn from_hyper_parameters(path: &Path, value: &serde_json::Value) -> Result<Model
     let unet = UNetConfig {
         image_size,
         num_steps,
-        patch_size: 1,
         ch,
         ch_mult,
         attn,
         num_res_blocks,
         dropout,
         activation,
+        ..UNetConfig::default()
     };
     let schedule = ScheduleConfig { n_timesteps: num_steps, ..ScheduleConfig::default() };
     Ok(ModelConfig::new(unet, schedule, Prediction::Epsilon))

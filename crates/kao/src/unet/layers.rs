@@ -15,6 +15,7 @@ pub(super) struct Initializer<'a> {
     /// Without one, what would be random is zero.
     pub(super) seed: Option<u64>,
     pub(super) device: &'a Device,
+    pub(super) norm_groups: usize,
     pub(super) n_drawn: u64,
 }
 
@@ -144,11 +145,15 @@ pub struct GroupNorm {
     pub gamma: Param<Tensor<1>>,
     /// `[C]`.
     pub beta: Param<Tensor<1>>,
+    /// Divides C.
+    #[module(skip)]
+    pub groups: usize,
 }
 
 impl GroupNorm {
     pub(super) fn init(width: usize, init: &mut Initializer<'_>) -> Self {
-        GroupNorm { gamma: init.filled(1.0, width), beta: init.filled(0.0, width) }
+        let (gamma, beta) = (init.filled(1.0, width), init.filled(0.0, width));
+        GroupNorm { gamma, beta, groups: init.norm_groups }
     }
 }
 

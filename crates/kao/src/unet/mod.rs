@@ -14,7 +14,7 @@ pub mod parameters;
 mod residual_block;
 mod time_embedding;
 
-pub use config::{Activation, NORM_GROUPS, UNetConfig};
+pub use config::{Activation, UNetConfig};
 pub use layout::Layout;
 pub use network::Network;
 pub(crate) use network::to_device;
@@ -75,7 +75,7 @@ impl UNet {
 
     fn build(config: &UNetConfig, seed: Option<u64>, device: &Device) -> Result<Self> {
         config.validate()?;
-        let init = &mut Initializer { seed, device, n_drawn: 0 };
+        let init = &mut Initializer { seed, device, norm_groups: config.norm_groups, n_drawn: 0 };
         let plan = config.plan();
         let stages = |layers: &[Layer], init: &mut Initializer<'_>| {
             layers.iter().map(|&layer| stage(layer, config, init)).collect()

@@ -1,7 +1,7 @@
 //! The operations in stock Burn, for every device: the meaning of the fast ones.
 
 use super::{AttentionLayers, Dropout, Features, Prologue, ResidualLayers};
-use crate::unet::config::{Activation, NORM_GROUPS};
+use crate::unet::config::Activation;
 use crate::unet::layers::{Conv3x3, GroupNorm, Linear};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -69,16 +69,15 @@ fn conv1x1(x: Tensor<4>, conv: &Linear) -> Tensor<4> {
 }
 
 fn group_norm(x: Tensor<4>, norm: &GroupNorm) -> Tensor<4> {
-    let GroupNorm { gamma, beta } = norm;
+    let GroupNorm { gamma, beta, groups } = norm;
+    let groups = *groups;
     let [n, h, w, c] = x.dims();
     // Sums over pixels first: they run along memory, and what is left is small.
     let pixels = x.clone().reshape([n, h * w, c]);
-    let count = (h * w * c / NORM_GROUPS) as f64;
-    let per_group = |sums: Tensor<3>| {
-        sums.reshape([n, NORM_GROUPS, c / NORM_GROUPS]).sum_dim(2).div_scalar(count)
-    };
-    let spread =
-        |groups: Tensor<3>| groups.expand([n, NORM_GROUPS, c / NORM_GROUPS]).reshape([n, 1, c]);
+    let count = (h * w * c / groups) as f64;
+    let per_group =
+        |sums: Tensor<3>| sums.reshape([n, groups, c / groups]).sum_dim(2).div_scalar(count);
+    let spread = |values: Tensor<3>| values.expand([n, groups, c / groups]).reshape([n, 1, c]);
     let mean = spread(per_group(pixels.clone().sum_dim(1)));
     let centred = pixels - mean;
     let variance = per_group((centred.clone() * centred.clone()).sum_dim(1));

@@ -2,7 +2,6 @@
 
 use super::bridge::{Operands, Operation, shape, tensor, values};
 use super::normalization::{self, NORM_EPSILON};
-use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::PreparedMatrix;
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, AttentionShape, Epilogue, GroupNormStats, Pixels};
@@ -12,6 +11,8 @@ use kao_kernels::{Sink, Source, Unwritten, Weights, conv1x1};
 /// projections to q, k and v, and of the one after the attention.
 #[derive(Clone, Debug)]
 pub(super) struct Attention {
+    /// Of the normalization.
+    pub(super) norm_groups: usize,
     /// Of q, k, v and the last projection.
     pub(super) prepared: [Option<PreparedMatrix>; 4],
 }
@@ -65,9 +66,10 @@ impl Operation<OPERANDS> for Attention {
         let [n, h, w, c] = shape(x);
         let pixels = Pixels::new(n, h, w);
         let source = Source::new(values(x), c);
-        let stats = kernels::group_norm_stats(pixels, &source, NORM_GROUPS, NORM_EPSILON);
+        let stats = kernels::group_norm_stats(pixels, &source, self.norm_groups, NORM_EPSILON);
         let (gamma, beta) = (given(operands, 1), given(operands, 2));
-        let norm = normalization::of(gamma, beta, &stats, Activation::Identity, None);
+        let norm =
+            normalization::of(self.norm_groups, gamma, beta, &stats, Activation::Identity, None);
         let mut normalized = Unwritten::new(pixels.total() * c);
         kernels::group_norm(pixels, &source, &norm, &mut normalized);
         let normalized = normalized.into_vec();
@@ -137,7 +139,8 @@ impl Operation<OPERANDS> for Attention {
             });
 
         let (gamma, beta) = (given(&operands, 1), given(&operands, 2));
-        let norm = normalization::of(gamma, beta, &stats, Activation::Identity, None);
+        let norm =
+            normalization::of(self.norm_groups, gamma, beta, &stats, Activation::Identity, None);
         let (mut dgamma, mut dbeta) = (Unwritten::new(c), Unwritten::new(c));
         // The gradient of the way around is dy itself.
         let mut dx = dy;

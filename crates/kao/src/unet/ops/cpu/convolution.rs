@@ -2,7 +2,6 @@
 
 use super::bridge::{Operands, Operation, shape, tensor, values};
 use super::normalization::{self, NORM_EPSILON};
-use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::PreparedConv;
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, Epilogue, GroupNormStats, Pixels, Sink, Source};
@@ -23,6 +22,8 @@ pub(super) enum Resolution {
 #[derive(Clone, Debug)]
 pub(super) struct Convolution {
     pub(super) resolution: Resolution,
+    /// Of the normalization.
+    pub(super) norm_groups: usize,
     /// After the normalization.
     pub(super) activation: Activation,
     pub(super) prepared: Option<PreparedConv>,
@@ -64,8 +65,9 @@ impl Operation<5> for Convolution {
         let mut stats = GroupNormStats::default();
         let (scale, shift);
         if let (Some(gamma), Some(beta)) = (gamma, beta) {
-            stats = kernels::group_norm_stats(pixels, &source, NORM_GROUPS, NORM_EPSILON);
-            let norm = normalization::of(gamma, beta, &stats, self.activation, None);
+            stats = kernels::group_norm_stats(pixels, &source, self.norm_groups, NORM_EPSILON);
+            let norm =
+                normalization::of(self.norm_groups, gamma, beta, &stats, self.activation, None);
             (scale, shift) = norm.scale_shift();
             source = source.with_prologue(kernels::Prologue {
                 scale: &scale,
@@ -112,7 +114,8 @@ impl Operation<5> for Convolution {
         let (scale, shift);
         let norm = match (&gamma, &beta) {
             (Some(gamma), Some(beta)) => {
-                let norm = normalization::of(gamma, beta, &stats, self.activation, None);
+                let norm =
+                    normalization::of(self.norm_groups, gamma, beta, &stats, self.activation, None);
                 (scale, shift) = norm.scale_shift();
                 source = source.with_prologue(kernels::Prologue {
                     scale: &scale,

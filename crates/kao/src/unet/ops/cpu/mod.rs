@@ -20,12 +20,13 @@ use burn::tensor::Tensor;
 use convolution::{Convolution, Resolution};
 
 pub(super) fn conv3x3(x: Tensor<4>, prologue: Option<Prologue<'_>>, conv: &Conv3x3) -> Tensor<4> {
+    let norm = prologue.map(|prologue| prologue.norm);
     let operation = Convolution {
         resolution: Resolution::Same,
+        norm_groups: norm.map_or(1, |norm| norm.groups),
         activation: kernel_activation(prologue.map(|prologue| prologue.activation)),
         prepared: conv.prepared.clone(),
     };
-    let norm = prologue.map(|prologue| prologue.norm);
     let gamma = norm.and_then(|norm| parameter(&norm.gamma));
     let beta = norm.and_then(|norm| parameter(&norm.beta));
     let [weight, bias] = conv3x3_parameters(conv);
@@ -42,7 +43,8 @@ pub(super) fn upsample(x: Tensor<4>, conv: &Conv3x3) -> Tensor<4> {
 
 fn resample(x: Tensor<4>, conv: &Conv3x3, resolution: Resolution) -> Tensor<4> {
     let activation = kernel_activation(None);
-    let operation = Convolution { resolution, activation, prepared: conv.prepared.clone() };
+    let prepared = conv.prepared.clone();
+    let operation = Convolution { resolution, norm_groups: 1, activation, prepared };
     let [weight, bias] = conv3x3_parameters(conv);
     run(operation, [Some(x.into_dispatch()), weight, bias, None, None])
 }
@@ -55,6 +57,7 @@ pub(super) fn residual_block(
 ) -> Tensor<4> {
     let ResidualLayers { norm1, conv1, norm2, conv2, shortcut, activation } = layers;
     let operation = residual_block::ResidualBlock {
+        norm_groups: norm1.groups,
         activation: kernel_activation(Some(activation)),
         dropout,
         prepared: [conv1.prepared.clone(), conv2.prepared.clone()],
@@ -87,7 +90,8 @@ pub(super) fn residual_block(
 
 pub(super) fn attention(x: Tensor<4>, layers: AttentionLayers<'_>) -> Tensor<4> {
     let AttentionLayers { norm, q, k, v, proj } = layers;
-    let operation = attention::Attention { prepared: [q, k, v, proj].map(|l| l.prepared.clone()) };
+    let prepared = [q, k, v, proj].map(|layer| layer.prepared.clone());
+    let operation = attention::Attention { norm_groups: norm.groups, prepared };
     let [[weight_q, bias_q], [weight_k, bias_k], [weight_v, bias_v], [weight, bias]] =
         [q, k, v, proj].map(matrix_parameters);
     let operands = [

@@ -1,7 +1,6 @@
 //! Group normalization as the kernels take it.
 
 use super::bridge::values;
-use crate::unet::config::NORM_GROUPS;
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{Activation, Dropout, GroupNorm, GroupNormStats};
 
@@ -9,6 +8,7 @@ pub(super) const NORM_EPSILON: f32 = 1e-5;
 
 /// The normalization with these parameters and statistics.
 pub(super) fn of<'a>(
+    groups: usize,
     gamma: &'a FlexTensor,
     beta: &'a FlexTensor,
     stats: &'a GroupNormStats,
@@ -16,5 +16,5 @@ pub(super) fn of<'a>(
     dropout: Option<Dropout>,
 ) -> GroupNorm<'a> {
     let (gamma, beta) = (values(gamma), values(beta));
-    GroupNorm { groups: NORM_GROUPS, gamma, beta, stats, activation, dropout }
+    GroupNorm { groups, gamma, beta, stats, activation, dropout }
 }

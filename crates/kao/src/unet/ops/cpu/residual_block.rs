@@ -3,7 +3,6 @@
 
 use super::bridge::{Operands, Operation, shape, tensor, values};
 use super::normalization::{self, NORM_EPSILON};
-use crate::unet::config::NORM_GROUPS;
 use crate::unet::layers::{PreparedConv, PreparedMatrix};
 use burn::backend::flex::FlexTensor;
 use kao_kernels::{self as kernels, Activation, Dropout, Epilogue, GroupNormStats, Pixels};
@@ -12,6 +11,8 @@ use kao_kernels::{PreparedConv3x3, Sink, Source, Unwritten, Weights, conv3x3};
 /// Operands, in the order of [`Named`].
 #[derive(Clone, Debug)]
 pub(super) struct ResidualBlock {
+    /// Of both normalizations.
+    pub(super) norm_groups: usize,
     pub(super) activation: Activation,
     /// Before the second convolution.
     pub(super) dropout: Option<Dropout>,
@@ -104,8 +105,15 @@ impl Operation<OPERANDS> for ResidualBlock {
         let (pixels, c_out, source) = (named.pixels(), named.c_out(), named.source());
         let len = pixels.total() * c_out;
 
-        let stats1 = kernels::group_norm_stats(pixels, &source, NORM_GROUPS, NORM_EPSILON);
-        let norm1 = normalization::of(named.gamma1, named.beta1, &stats1, self.activation, None);
+        let stats1 = kernels::group_norm_stats(pixels, &source, self.norm_groups, NORM_EPSILON);
+        let norm1 = normalization::of(
+            self.norm_groups,
+            named.gamma1,
+            named.beta1,
+            &stats1,
+            self.activation,
+            None,
+        );
         let (scale, shift) = norm1.scale_shift();
         let prologue =
             kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
@@ -136,9 +144,15 @@ impl Operation<OPERANDS> for ResidualBlock {
         };
 
         let between = Source::new(&h, c_out);
-        let stats2 = kernels::group_norm_stats(pixels, &between, NORM_GROUPS, NORM_EPSILON);
-        let norm2 =
-            normalization::of(named.gamma2, named.beta2, &stats2, self.activation, self.dropout);
+        let stats2 = kernels::group_norm_stats(pixels, &between, self.norm_groups, NORM_EPSILON);
+        let norm2 = normalization::of(
+            self.norm_groups,
+            named.gamma2,
+            named.beta2,
+            &stats2,
+            self.activation,
+            self.dropout,
+        );
         let epilogue = Epilogue {
             bias: Some(values(named.bias2)),
             image_bias: None,
@@ -188,8 +202,14 @@ impl Operation<OPERANDS> for ResidualBlock {
         let Kept { stats1, h, stats2, dropped } = kept;
 
         // The second convolution, and the normalization before it.
-        let norm2 =
-            normalization::of(named.gamma2, named.beta2, &stats2, self.activation, self.dropout);
+        let norm2 = normalization::of(
+            self.norm_groups,
+            named.gamma2,
+            named.beta2,
+            &stats2,
+            self.activation,
+            self.dropout,
+        );
         let between = Source::new(values(&h), c_out);
         let mut dweight2 = Unwritten::new(9 * c_out * c_out);
         match &dropped {
@@ -234,7 +254,14 @@ impl Operation<OPERANDS> for ResidualBlock {
         let dimage_bias = dimage_bias.into_vec();
         let mut dbias1 = Unwritten::new(c_out);
         kernels::sum_pixels(Pixels::new(1, pixels.n, 1), &dimage_bias, c_out, &mut dbias1);
-        let norm1 = normalization::of(named.gamma1, named.beta1, &stats1, self.activation, None);
+        let norm1 = normalization::of(
+            self.norm_groups,
+            named.gamma1,
+            named.beta1,
+            &stats1,
+            self.activation,
+            None,
+        );
         let (scale, shift) = norm1.scale_shift();
         let prologue =
             kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
