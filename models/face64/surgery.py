@@ -1,0 +1,260 @@
+"""What was done to the weights between the stages of face64's training (see README.md here).
+
+    python surgery.py widen IN OUT           the first level from 32 to 64 channels
+    python surgery.py excise IN OUT FACES    a spot of huge activations removed, 8 groups a normalization
+
+IN and OUT are Kao's model files; FACES is a folder of drawn faces. Both leave a network that is near
+what it was, not equal to it: some hundred steps of training heal the rest. Needs numpy, torch,
+safetensors and pillow.
+"""
+
+import json
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+import unet  # noqa: E402
+
+OLD_WIDTH, WIDTH = 32, 64
+N_TIMESTEPS = 1000
+NORM_GROUPS = 8
+N_FACES = 96
+# Where the spot lay, by the side of the feature map.
+SPOT = {32: (18, 20), 16: (9, 10), 8: (4, 5)}
+TABLE, LINEAR = "time_embedding.time_embedding.0.weight", "time_embedding.time_embedding."
+
+
+def read(path):
+    """Tensors in the file's order, and the metadata."""
+    data = Path(path).read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    metadata = header.pop("__metadata__")
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        values = np.frombuffer(data[8 + length :][begin:end], dtype=np.float32)
+        tensors[name] = values.reshape(entry["shape"]).copy()
+    return tensors, metadata
+
+
+def write(path, tensors, metadata):
+    header, offset = {"__metadata__": metadata}, 0
+    for name, values in tensors.items():
+        end = offset + 4 * values.size
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, end]}
+        offset = end
+    words = json.dumps(header).encode()
+    words += b" " * (-len(words) % 8)
+    body = b"".join(np.ascontiguousarray(v, dtype=np.float32).tobytes() for v in tensors.values())
+    Path(path).write_bytes(struct.pack("<Q", len(words)) + words + body)
+
+
+def replaced(metadata, before, after):
+    assert any(before in text for text in metadata.values()), f"no {before} in the metadata"
+    return {key: text.replace(before, after) for key, text in metadata.items()}
+
+
+def widen(source, target):
+    """Every channel of the first level twice, what reads it splitting its weights at random between
+    the two (Chen et al. 2016, "Net2Net"): the same function, but for the normalizations that see
+    old and doubled channels together, and the time embedding, which is fitted."""
+    tensors, metadata = read(source)
+    new, random = dict(tensors), np.random.default_rng(1)
+
+    def doubled(values, first=0, end=None):
+        return np.concatenate([values[:first], np.repeat(values[first:end], 2), values[end:]] if end else
+                              [values[:first], np.repeat(values[first:], 2, axis=0)])
+
+    def shared(weight, first=0, end=None):
+        end = weight.shape[1] if end is None else end
+        part = weight[:, first:end]
+        share = random.uniform(0.25, 0.75, size=part.shape).astype(np.float32)
+        both = np.repeat(part, 2, axis=1)
+        both[:, 0::2], both[:, 1::2] = part * share, part * (1 - share)
+        return np.concatenate([weight[:, :first], both, weight[:, end:]], axis=1)
+
+    def widen_inputs(block, first, end):
+        for kind in ("weight", "bias"):
+            name = f"{block}.block1.0.{kind}"
+            new[name] = doubled(new[name], first, end)
+        for layer in ("block1.2", "shortcut"):
+            if f"{block}.{layer}.weight" in new:
+                new[f"{block}.{layer}.weight"] = shared(new[f"{block}.{layer}.weight"], first, end)
+
+    def widen_outputs(block):
+        for layer in ("block1.2", "block2.3", "temb_proj.1", "shortcut"):
+            for kind in ("weight", "bias"):
+                if f"{block}.{layer}.{kind}" in new:
+                    new[f"{block}.{layer}.{kind}"] = doubled(new[f"{block}.{layer}.{kind}"])
+        for kind in ("weight", "bias"):
+            new[f"{block}.block2.0.{kind}"] = doubled(new[f"{block}.block2.0.{kind}"])
+        new[f"{block}.block2.3.weight"] = shared(new[f"{block}.block2.3.weight"])
+
+    # The time embedding's table has other frequencies: the first layer is fitted to its outputs.
+    table = unet.sinusoidal_table(N_TIMESTEPS, WIDTH).double().numpy()
+    before = tensors[TABLE].astype(np.float64) @ tensors[LINEAR + "1.weight"].T + tensors[LINEAR + "1.bias"]
+    rows = np.concatenate([table, np.ones((N_TIMESTEPS, 1))], axis=1)
+    fitted = np.linalg.solve(rows.T @ rows + 1e-3 * np.eye(WIDTH + 1), rows.T @ before)
+    new[TABLE] = table.astype(np.float32)
+    new[LINEAR + "1.weight"] = doubled(fitted[:WIDTH].T.astype(np.float32))
+    new[LINEAR + "1.bias"] = doubled(fitted[WIDTH].astype(np.float32))
+    new[LINEAR + "3.weight"] = shared(doubled(new[LINEAR + "3.weight"]))
+    new[LINEAR + "3.bias"] = doubled(new[LINEAR + "3.bias"])
+    for name in tensors:
+        if name.endswith("temb_proj.1.weight"):
+            new[name] = shared(new[name])
+
+    for name in ("head", "downblocks.1.net"):
+        new[f"{name}.weight"] = doubled(new[f"{name}.weight"])
+        new[f"{name}.bias"] = doubled(new[f"{name}.bias"])
+    new["downblocks.1.net.weight"] = shared(new["downblocks.1.net.weight"])
+    widen_outputs("downblocks.0")
+    widen_inputs("downblocks.0", 0, 32)
+    widen_inputs("downblocks.2", 0, 32)
+    # Beside 64 channels from below, those of the skip.
+    widen_inputs("upblocks.4", 64, 96)
+    widen_outputs("upblocks.6")
+    widen_inputs("upblocks.6", 64, 96)
+    widen_outputs("upblocks.7")
+    widen_inputs("upblocks.7", 0, 64)
+    for kind in ("weight", "bias"):
+        new[f"tail.0.{kind}"] = doubled(new[f"tail.0.{kind}"])
+    new["tail.2.weight"] = shared(new["tail.2.weight"])
+    metadata = replaced(metadata, '"ch":32,"ch_mult":[1,2,4]', '"ch":64,"ch_mult":[1,1,2]')
+    write(target, new, metadata)
+
+
+class Found(Exception):
+    """Ends a forward pass at the layer that is looked at."""
+
+
+def excise(source, target, faces):
+    """Layer by layer, on noised faces: a normalization in 8 groups is fitted to what it gave in 32,
+    away from the spot; and a block of the way up that still has the spot loses the directions it
+    lies in."""
+    torch.manual_seed(0)
+    tensors, metadata = read(source)
+    state = {name: torch.from_numpy(values) for name, values in tensors.items()}
+    config = unet.UNetConfig(
+        image_size=(12, 32, 32), ch=WIDTH, ch_mult=(1, 1, 2), attn=(1, 2), num_res_blocks=1,
+        dropout=0.0, activation="silu",
+    )
+    old, new = unet.UNet(config).eval(), unet.UNet(config).eval()
+    old.load_state_dict(state)
+    new.load_state_dict(state)
+    layers = dict(new.named_modules())
+    norms = {name for name, layer in layers.items() if isinstance(layer, torch.nn.GroupNorm)}
+    for name in norms:
+        layers[name].num_groups = NORM_GROUPS
+
+    pictures = [Image.open(path).convert("RGB") for path in sorted(Path(faces).rglob("*.png"))[:N_FACES]]
+    x_0 = torch.tensor(np.stack([np.asarray(p, dtype=np.float32) / 127.5 - 1 for p in pictures]))
+    x_0 = x_0.permute(0, 3, 1, 2)
+    sigma = torch.linspace(0.02 ** (1 / 7), 80 ** (1 / 7), N_TIMESTEPS, dtype=torch.float64) ** 7
+    alpha_bars = (1 / (1 + sigma**2)).float()
+    levels = torch.cos((torch.arange(len(x_0)) + 0.5) / len(x_0) * torch.pi / 2) ** 2
+    t = torch.tensor([min(int((alpha_bars > level).sum()), N_TIMESTEPS - 1) for level in levels])
+    alpha_bar = alpha_bars[t].view(-1, 1, 1, 1)
+    x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * torch.randn_like(x_0)
+    x_t = torch.nn.functional.pixel_unshuffle(x_t, 2)
+
+    order, outputs = [], {}
+    blocks = (unet.ResidualBlock, unet.Upsample)
+
+    def keep(name):
+        def hook(_layer, _inputs, output):
+            outputs[name] = output
+            if name in norms:
+                order.append(name)
+
+        return hook
+
+    for name, layer in old.named_modules():
+        if name in norms or isinstance(layer, blocks):
+            layer.register_forward_hook(keep(name))
+    with torch.no_grad():
+        old(x_t, t)
+
+    def look(name):
+        seen = {}
+
+        def hook(_layer, inputs, output):
+            seen.update(input=inputs[0], output=output)
+            raise Found
+
+        handle = layers[name].register_forward_hook(hook)
+        try:
+            with torch.no_grad():
+                new(x_t, t)
+        except Found:
+            pass
+        handle.remove()
+        return seen
+
+    def elsewhere(side):
+        mask, (y, x), reach = torch.ones(side, side, dtype=torch.bool), SPOT[side], side // 8
+        mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = False
+        return mask
+
+    def calibrate(name):
+        x = look(name)["input"]
+        mask = elsewhere(x.shape[2])
+        flat = lambda values: values[:, :, mask].transpose(0, 1).flatten(1)  # noqa: E731
+        here = flat(torch.nn.functional.group_norm(x, NORM_GROUPS, eps=1e-5))
+        there = flat(outputs[name])
+        mean_here, mean_there = here.mean(1, keepdim=True), there.mean(1, keepdim=True)
+        covariance = ((here - mean_here) * (there - mean_there)).mean(1)
+        gamma = covariance / (here.var(1, unbiased=False) + 1e-4)
+        layers[name].weight.data = gamma
+        layers[name].bias.data = mean_there[:, 0] - gamma * mean_here[:, 0]
+
+    def remove_spot(name):
+        block = layers[name]
+        if isinstance(block, unet.Upsample):
+            writers = [block.net]
+        else:
+            writers = [block.block2[3]]
+            writers += [] if isinstance(block.shortcut, torch.nn.Identity) else [block.shortcut]
+            writers += [] if isinstance(block.attn, torch.nn.Identity) else [block.attn.proj]
+        for _ in range(4):
+            output = look(name)["output"]
+            mask, (y, x) = elsewhere(output.shape[2]), SPOT[output.shape[2]]
+            usual = output[:, :, mask].mean(2)[:, :, None, None]
+            spot = (output - usual)[:, :, y - 2 : y + 3, x - 2 : x + 3].permute(0, 2, 3, 1).flatten(0, 2)
+            energy = spot.pow(2).sum(1)
+            spot = spot[energy > energy.quantile(0.8)]
+            _, strengths, directions = torch.linalg.svd(spot, full_matrices=False)
+            if strengths[0] / len(spot) ** 0.5 < 4.5 * output[:, :, mask].std():
+                return
+            direction = directions[0]
+            project = torch.eye(len(direction)) - torch.outer(direction, direction)
+            for writer in writers:
+                writer.weight.data = torch.einsum("oi,ijkl->ojkl", project, writer.weight.data)
+                writer.bias.data = project @ writer.bias.data
+            # The mean of what is taken away stays.
+            writers[0].bias.data += direction * (outputs[name][:, :, mask].mean((0, 2)) @ direction)
+
+    waiting = [f"upblocks.{i}" for i in range(2, 8)]
+    for name in order:
+        # A block ends where another's normalization begins.
+        while waiting and (name.startswith("tail") or name.startswith("upblocks")
+                           and int(name.split(".")[1]) > int(waiting[0].split(".")[1])):
+            remove_spot(waiting.pop(0))
+        calibrate(name)
+    activation = '"activation":"silu"'
+    metadata = replaced(metadata, activation, f'{activation},"norm_groups":{NORM_GROUPS}')
+    write(target, {name: new.state_dict()[name].numpy() for name in tensors}, metadata)
+
+
+if __name__ == "__main__":
+    commands = {"widen": (widen, 2), "excise": (excise, 3)}
+    command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
+    if command is None or len(sys.argv) != 2 + count:
+        sys.exit(__doc__)
+    command(*sys.argv[2:])
