@@ -379,14 +379,13 @@ fn schedules_give_the_same_bytes() {
         (Pixels::new(3, 96, 96), 80, 72, true),
         (Pixels::new(3, 32, 32), 70, 130, true),
     ] {
-        let (prepare, shrunk): (fn(&[f32], usize, usize) -> PreparedConv3x3, usize) =
-            match upsampled {
-                true => (PreparedConv3x3::for_upsampled, 4),
-                false => (PreparedConv3x3::new, 1),
-            };
+        let shrunk = if upsampled { 4 } else { 1 };
         let x = Random(1).values(pixels.total() / shrunk * c_in, 1.0);
         let weights = Random(2).values(9 * c_in * c_out, 1.0);
-        let prepared = prepare(&weights, c_in, c_out);
+        let prepared = match upsampled {
+            true => PreparedConv3x3::for_upsampled(&weights, c_in, c_out),
+            false => PreparedConv3x3::new(&weights, c_in, c_out),
+        };
         let run = |pixels: Pixels, x: &[f32], weights| {
             let mut out = vec![f32::NAN; pixels.total() * c_out];
             let source = Source::new(x, c_in);

@@ -178,6 +178,7 @@ pub(super) unsafe fn transform_weights(
 ///
 /// # Safety
 /// As [`transform_weights`], with room for the [`Layout`] of these rows and panels alone.
+#[allow(clippy::too_many_arguments)]
 pub(super) unsafe fn transform_part(
     level: SimdLevel,
     weights: &[f32],
