@@ -27,6 +27,11 @@ impl Pixels {
         Self { n: rows, h: 1, w: 1 }
     }
 
+    /// The pixels that these are made of by a nearest ×2 upsampling, if there is one.
+    pub(crate) const fn before_upsampling(self, upsampled: bool) -> Self {
+        if upsampled { Self { n: self.n, h: self.h / 2, w: self.w / 2 } } else { self }
+    }
+
     /// Pixels of one image.
     pub const fn per_image(self) -> usize {
         self.h * self.w

@@ -82,10 +82,8 @@ pub fn conv3x3<'a>(
     }
     // Behind an upsampling, the pixels before it are convolved, once for each of the four that
     // become of one.
-    let (phases, pixels) = match source.upsampled {
-        true => (Phases::Outputs, Pixels::new(pixels.n, pixels.h / 2, pixels.w / 2)),
-        false => (Phases::None, pixels),
-    };
+    let phases = if source.upsampled { Phases::Outputs } else { Phases::None };
+    let pixels = pixels.before_upsampling(source.upsampled);
     let source = &Source { upsampled: false, ..*source };
     let layout = Layout { c_from: source.channels(), c_to: c_out, phases };
     let output = Output::new(&mut out, c_out, epilogue);
@@ -132,10 +130,8 @@ pub fn conv3x3_data_grad(
     if pixels.total() * sink.channels() == 0 {
         return;
     }
-    let (phases, pixels) = match sink.upsampled {
-        true => (Phases::Inputs, Pixels::new(pixels.n, pixels.h / 2, pixels.w / 2)),
-        false => (Phases::None, pixels),
-    };
+    let phases = if sink.upsampled { Phases::Inputs } else { Phases::None };
+    let pixels = pixels.before_upsampling(sink.upsampled);
     let layout = Layout { c_from: c_out, c_to: sink.channels(), phases };
     let (source, output) = (Source::new(dy, c_out), Output::from(&mut sink));
     let taps = Taps::Plain(weights, Direction::Backward);
@@ -167,6 +163,8 @@ pub fn conv3x3_weight_grad<'a>(
     source.check(pixels);
     assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
     assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
+    let (upsampled, pixels) = (source.upsampled, pixels.before_upsampling(source.upsampled));
+    let source = &Source { upsampled: false, ..*source };
     // SAFETY: the level is available and all lengths have been checked.
-    unsafe { weight_grad::weight_gradient(simd_level(), pixels, source, dy, c_out, dw) };
+    unsafe { weight_grad::weight_gradient(simd_level(), pixels, upsampled, source, dy, c_out, dw) };
 }

@@ -180,15 +180,12 @@ impl TransformInput<'_> {
             let to =
                 Rows { to: line.add(pixel_stride), row_stride: pixel_stride, block_stride: BLOCK };
             let y = y - 1;
-            let (pixel, step, n_stored, repeat) = match self.phase {
-                Some(Phase { row, column }) => {
-                    ((image * 2 * h + 2 * y + row) * 2 * w + column, 2, w, 1)
-                }
-                None if source.upsampled => ((image * (h / 2) + y / 2) * (w / 2), 1, w / 2, 2),
-                None => ((image * h + y) * w, 1, w, 1),
+            let (pixel, step) = match self.phase {
+                Some(Phase { row, column }) => ((image * 2 * h + 2 * y + row) * 2 * w + column, 2),
+                None => ((image * h + y) * w, 1),
             };
             let channels = (self.first_channel, self.channels);
-            copy_source::<S, P>(source, channels, image, pixel, step, n_stored, repeat, to);
+            copy_source::<S, P>(source, channels, image, pixel, step, w, 1, to);
         }
     }
 
@@ -354,7 +351,8 @@ pub(super) unsafe fn prefetch_tile<S: Simd>(
 /// A dy Aᵀ for rows of tiles: the gradient of an output on its way to that of the weights.
 ///
 /// # Safety of running it
-/// dy is `[N, H, W, c_out]` of the tiling's pixels; `to` has room for the group.
+/// dy is `[N, H, W, c_out]` of the tiling's pixels, of twice the sides where there is a phase; `to`
+/// has room for the group.
 pub(super) struct TransformOutputGradient<'a> {
     pub(super) tiling: Tiling,
     pub(super) dy: &'a [f32],
@@ -365,6 +363,8 @@ pub(super) struct TransformOutputGradient<'a> {
     pub(super) group: Group,
     pub(super) to: *mut f32,
     pub(super) first_tile: usize,
+    /// Where dy has twice the sides: the pixels that are wanted.
+    pub(super) phase: Option<Phase>,
 }
 
 impl Kernel for TransformOutputGradient<'_> {
@@ -374,8 +374,9 @@ impl Kernel for TransformOutputGradient<'_> {
         let Pixels { h, w, .. } = self.tiling.pixels;
         let channels = self.group.channels;
         for i in 0..self.rows.1 * self.tiling.wide {
-            let (image, top) = self.tiling.place(self.rows.0 + i / self.tiling.wide);
+            let (_, top) = self.tiling.place(self.rows.0 + i / self.tiling.wide);
             let left = i % self.tiling.wide * 4;
+            let pixels = self.tiling.pixels_of(self.rows.0 * self.tiling.wide + i, self.phase);
             let (height, breadth) = ((h - top).min(4), (w - left).min(4));
             let tile = self.first_tile + i;
             let mut channel = 0;
@@ -385,10 +386,11 @@ impl Kernel for TransformOutputGradient<'_> {
                 unsafe {
                     let mut along_x = [[S::splat(0.0); 6]; 4];
                     for (y, along_x) in along_x.iter_mut().enumerate().take(height) {
-                        let pixel = (image * h + top + y) * w + left;
+                        let pixel = pixels.first + y * pixels.down;
                         let mut dy = [S::splat(0.0); 4];
                         for (x, dy) in dy.iter_mut().enumerate().take(breadth) {
-                            let place = (pixel + x) * self.c_out + self.first_channel + channel;
+                            let pixel = pixel + x * pixels.right;
+                            let place = pixel * self.c_out + self.first_channel + channel;
                             let from = self.dy.as_ptr().wrapping_add(place);
                             if lanes == S::LANES {
                                 *dy = S::load(from);

@@ -125,6 +125,25 @@ pub(crate) unsafe fn phase<S: Simd>(phase: Phase, w: [[S::V; 3]; 3]) -> [[S::V; 
     }
 }
 
+/// The transpose of [`phase`]: of the taps on the pixels before an upsampling, what those of the
+/// convolution behind it get in this phase. A tap that is zero there is not looked at.
+///
+/// # Safety
+/// S is available.
+#[inline(always)]
+#[allow(clippy::needless_range_loop)]
+pub(crate) unsafe fn phase_gradient<S: Simd>(phase: Phase, taps: [[S::V; 3]; 3]) -> [[S::V; 3]; 3] {
+    let folded = |phase: usize, k: usize| (k + 1 + phase) / 2;
+    // SAFETY: the caller's promise.
+    let mut w = unsafe { [[S::splat(0.0); 3]; 3] };
+    for ky in 0..3 {
+        for kx in 0..3 {
+            w[ky][kx] = taps[folded(phase.row, ky)][folded(phase.column, kx)];
+        }
+    }
+    w
+}
+
 /// Gᵀ u, the transpose of [`weights`].
 ///
 /// # Safety

@@ -52,7 +52,7 @@ impl Phase {
     }
 
     /// Whether the weights of a plane are zero.
-    fn is_zero(self, plane: usize) -> bool {
+    pub(super) fn is_zero(self, plane: usize) -> bool {
         // The plane of the point 0 sees the first tap alone, that of ∞ the last.
         let zero = |phase| if phase == 0 { 5 } else { 0 };
         plane / 6 == zero(self.row) || plane % 6 == zero(self.column)

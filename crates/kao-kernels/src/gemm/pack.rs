@@ -5,7 +5,7 @@ use crate::Source;
 use crate::activation::Pointwise;
 use crate::simd::Simd;
 
-/// How far ahead rows are asked for.
+/// How many values ahead rows are asked for.
 const PREFETCH: usize = 512;
 
 /// Where rows of channels go: channel c of row r to
@@ -96,12 +96,13 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     // SAFETY: the caller's promise; an aligned vector stays within one block of 16.
     unsafe {
         let aligned = first_channel.is_multiple_of(BLOCK);
+        let ahead = PREFETCH.div_ceil(channels) * from_stride;
         for row in 0..rows {
             let from = from.add(row * from_stride);
             let mut channel = 0;
             while channel < channels {
                 let lanes = (channels - channel).min(S::LANES);
-                S::prefetch(from.wrapping_add(channel + PREFETCH));
+                S::prefetch(from.wrapping_add(ahead + channel));
                 let mut x = if lanes == S::LANES {
                     S::load(from.add(channel))
                 } else {
