@@ -288,6 +288,8 @@ fn network_shapes_agree_with_the_twin() {
         (Kind::Conv3x3, Pixels::new(9, 32, 32), (3, 0), 70),
         (Kind::Conv3x3, Pixels::new(1, 2, 2100), (70, 0), 5),
         (Kind::Conv3x3, Pixels::new(2, 33, 17), (64, 0), 3),
+        // Several groups of the shared one.
+        (Kind::Conv3x3, Pixels::new(3, 32, 32), (96, 100), 128),
         (Kind::Stride2, Pixels::new(2, 32, 32), (64, 0), 64),
         (Kind::Conv1x1, Pixels::new(2, 24, 24), (96, 64), 128),
         (Kind::Conv1x1, Pixels::rows(2), (64, 0), 256),
@@ -305,6 +307,8 @@ fn network_shapes_agree_with_the_twin() {
         (Pixels::new(3, 16, 16), (100, 28), 192),
         // Inputs of all phases fill no block.
         (Pixels::new(2, 66, 34), (33, 0), 7),
+        // Several groups of the weight gradient.
+        (Pixels::new(4, 64, 64), (128, 0), 64),
     ];
     for (i, (pixels, c_in, c_out)) in upsampled.into_iter().enumerate() {
         let random = Random(100 + i as u64);
