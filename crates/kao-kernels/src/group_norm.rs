@@ -9,7 +9,7 @@ use crate::parallel::{Shared, for_each_task};
 use crate::profile::Timed;
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch, simd_level};
-use crate::{Activation, Destination, Pixels, Sink, Source};
+use crate::{Activation, Destination, Pixels, Prologue, Sink, Source};
 use std::sync::OnceLock;
 
 /// Pixels that a task takes.
@@ -92,10 +92,27 @@ pub struct GroupNorm<'a> {
     pub dropout: Option<Dropout>,
 }
 
+/// What [`GroupNorm::folded`] gives: the means of a [`Prologue`].
+#[derive(Clone, Debug)]
+pub struct FoldedNorm {
+    /// `[N, C]`.
+    scale: Vec<f32>,
+    /// `[N, C]`.
+    shift: Vec<f32>,
+    activation: Activation,
+}
+
+impl FoldedNorm {
+    /// Normalization and activation on the way into a convolution.
+    pub fn prologue(&self) -> Prologue<'_> {
+        Prologue { scale: &self.scale, shift: &self.shift, activation: self.activation }
+    }
+}
+
 impl GroupNorm<'_> {
     /// Normalization and affine part folded into one scale and one shift for every image and
-    /// channel, `[N, C]` each: what a [`crate::Prologue`] takes.
-    pub fn scale_shift(&self) -> (Vec<f32>, Vec<f32>) {
+    /// channel; without the dropout.
+    pub fn folded(&self) -> FoldedNorm {
         let per_group = self.gamma.len() / self.groups;
         let mut scale = Vec::with_capacity(self.stats.mean.len() * per_group);
         let mut shift = Vec::with_capacity(self.stats.mean.len() * per_group);
@@ -107,7 +124,7 @@ impl GroupNorm<'_> {
                 shift.push((-mean).mul_add(rstd * gamma, beta));
             }
         }
-        (scale, shift)
+        FoldedNorm { scale, shift, activation: self.activation }
     }
 
     #[track_caller]
@@ -307,7 +324,7 @@ fn apply(
     norm: &GroupNorm<'_>,
     mut y: Destination<'_>,
 ) {
-    let (scale, shift) = norm.scale_shift();
+    let FoldedNorm { scale, shift, .. } = norm.folded();
     let to = Shared::new(y.as_mut_ptr());
     for_each_run(pixels, |image, first, n_pixels| {
         let kernel = Apply {
@@ -479,7 +496,7 @@ fn backward(
     dgamma: Destination<'_>,
     dbeta: Destination<'_>,
 ) {
-    let (scale, shift) = norm.scale_shift();
+    let FoldedNorm { scale, shift, .. } = norm.folded();
     let per_group = source.channels() / norm.groups;
     let mean: Vec<f32> =
         norm.stats.mean.iter().flat_map(|&mean| std::iter::repeat_n(mean, per_group)).collect();

@@ -99,7 +99,8 @@ pub use conv1x1::{
 pub use conv3x3::{PreparedConv3x3, conv3x3, conv3x3_data_grad, conv3x3_weight_grad};
 pub use destination::{Destination, Unwritten};
 pub use group_norm::{
-    Dropout, GroupNorm, GroupNormStats, group_norm, group_norm_backward, group_norm_stats,
+    Dropout, FoldedNorm, GroupNorm, GroupNormStats, group_norm, group_norm_backward,
+    group_norm_stats,
 };
 pub use memory::{keep_freed_memory, release_freed_memory};
 pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};

@@ -51,7 +51,7 @@ impl Pixels {
 
 /// What happens to an input on its way into a convolution: `act(x · scale + shift)`, with one scale
 /// and one shift for every image and channel. Group normalization and its affine part fold into
-/// this (see [`crate::GroupNorm::scale_shift`]). The zero padding of a convolution is put around the
+/// this (see [`crate::GroupNorm::folded`]). The zero padding of a convolution is put around the
 /// result, so it stays zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Prologue<'a> {

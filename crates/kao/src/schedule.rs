@@ -62,6 +62,17 @@ impl Default for ScheduleConfig {
     }
 }
 
+impl ScheduleConfig {
+    /// Whether both give the same noise levels: ends of β that are not used do not count.
+    pub fn agrees_with(&self, other: &ScheduleConfig) -> bool {
+        let ScheduleConfig { beta_start, beta_end, .. } = *other;
+        match self.kind.has_ends() {
+            true => self == other,
+            false => ScheduleConfig { beta_start, beta_end, ..*self } == *other,
+        }
+    }
+}
+
 impl fmt::Display for ScheduleConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = self;
@@ -231,6 +242,16 @@ mod tests {
 
     fn schedule(kind: ScheduleKind, n_timesteps: usize) -> NoiseSchedule {
         NoiseSchedule::new(ScheduleConfig { kind, n_timesteps, ..Default::default() }).unwrap()
+    }
+
+    #[test]
+    fn ends_of_beta_count_where_they_are_used() {
+        for kind in KINDS {
+            let one = ScheduleConfig { kind, ..Default::default() };
+            let other = ScheduleConfig { beta_end: 0.03, ..one };
+            assert_eq!(one.agrees_with(&other), !kind.has_ends(), "{one}");
+            assert!(!one.agrees_with(&ScheduleConfig { n_timesteps: 500, ..one }));
+        }
     }
 
     /// Values of `tests/data/schedules.py` (f64).

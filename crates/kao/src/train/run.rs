@@ -209,7 +209,7 @@ impl<'a> Run<'a> {
                 let unet = match &config.initial_model {
                     Some(path) => {
                         let (values, found) = initial_values(path, config)?;
-                        other_schedule = (found != config.schedule).then_some(found);
+                        other_schedule = (!found.agrees_with(&config.schedule)).then_some(found);
                         UNet::zeros(&config.model, &device)?.with_values(values)
                     }
                     None => UNet::init(&config.model, config.seed, &device)?,

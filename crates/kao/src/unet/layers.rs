@@ -83,28 +83,33 @@ impl Conv3x3 {
 
     /// For use at stride 1.
     pub(super) fn prepare(&mut self, preparation: Preparation) {
-        self.prepared = (preparation == Preparation::Make).then(|| {
-            let [_, _, c_in, c_out] = self.weight.dims();
-            let weight = host_values(&self.weight);
-            PreparedConv::Keeping(Arc::new(PreparedConv3x3::new(&weight, c_in, c_out)))
+        self.prepare_as(preparation, |weight, c_in, c_out| {
+            PreparedConv::Keeping(Arc::new(PreparedConv3x3::new(weight, c_in, c_out)))
         });
     }
 
     /// For use behind an upsampling.
     pub(super) fn prepare_doubling(&mut self, preparation: Preparation) {
-        self.prepared = (preparation == Preparation::Make).then(|| {
-            let [_, _, c_in, c_out] = self.weight.dims();
-            let weight = host_values(&self.weight);
-            PreparedConv::Keeping(Arc::new(PreparedConv3x3::for_upsampled(&weight, c_in, c_out)))
+        self.prepare_as(preparation, |weight, c_in, c_out| {
+            PreparedConv::Keeping(Arc::new(PreparedConv3x3::for_upsampled(weight, c_in, c_out)))
         });
     }
 
     /// For use at stride 2.
     pub(super) fn prepare_halving(&mut self, preparation: Preparation) {
+        self.prepare_as(preparation, |weight, c_in, c_out| {
+            PreparedConv::Halving(Arc::new(PreparedConv3x3Stride2::new(weight, c_in, c_out)))
+        });
+    }
+
+    fn prepare_as(
+        &mut self,
+        preparation: Preparation,
+        make: impl FnOnce(&[f32], usize, usize) -> PreparedConv,
+    ) {
         self.prepared = (preparation == Preparation::Make).then(|| {
             let [_, _, c_in, c_out] = self.weight.dims();
-            let weight = host_values(&self.weight);
-            PreparedConv::Halving(Arc::new(PreparedConv3x3Stride2::new(&weight, c_in, c_out)))
+            make(&host_values(&self.weight), c_in, c_out)
         });
     }
 }

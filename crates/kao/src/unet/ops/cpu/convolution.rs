@@ -63,17 +63,13 @@ impl Operation<5> for Convolution {
         let [_, _, _, c_out] = shape(weight);
         let mut source = self.source(x);
         let mut stats = GroupNormStats::default();
-        let (scale, shift);
+        let folded;
         if let (Some(gamma), Some(beta)) = (gamma, beta) {
             stats = kernels::group_norm_stats(pixels, &source, self.norm_groups, NORM_EPSILON);
             let norm =
                 normalization::of(self.norm_groups, gamma, beta, &stats, self.activation, None);
-            (scale, shift) = norm.scale_shift();
-            source = source.with_prologue(kernels::Prologue {
-                scale: &scale,
-                shift: &shift,
-                activation: self.activation,
-            });
+            folded = norm.folded();
+            source = source.with_prologue(folded.prologue());
         }
         let mut y = Unwritten::new(output.total() * c_out);
         let epilogue = Epilogue::bias(values(bias));
@@ -111,17 +107,13 @@ impl Operation<5> for Convolution {
         let (pixels, dy) = (self.pixels(&x), values(&dy));
         let [_, _, c_in, c_out] = shape(&weight);
         let mut source = self.source(&x);
-        let (scale, shift);
+        let folded;
         let norm = match (&gamma, &beta) {
             (Some(gamma), Some(beta)) => {
                 let norm =
                     normalization::of(self.norm_groups, gamma, beta, &stats, self.activation, None);
-                (scale, shift) = norm.scale_shift();
-                source = source.with_prologue(kernels::Prologue {
-                    scale: &scale,
-                    shift: &shift,
-                    activation: self.activation,
-                });
+                folded = norm.folded();
+                source = source.with_prologue(folded.prologue());
                 Some(norm)
             }
             _ => None,

@@ -114,9 +114,8 @@ impl Operation<OPERANDS> for ResidualBlock {
             self.activation,
             None,
         );
-        let (scale, shift) = norm1.scale_shift();
-        let prologue =
-            kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
+        let folded1 = norm1.folded();
+        let normalized = source.with_prologue(folded1.prologue());
         let epilogue = Epilogue {
             bias: Some(values(named.bias1)),
             image_bias: Some(values(named.image_bias)),
@@ -124,7 +123,7 @@ impl Operation<OPERANDS> for ResidualBlock {
         };
         let mut h = Unwritten::new(len);
         let weights = weights(&self.prepared[0], named.weight1);
-        conv3x3(pixels, &source.with_prologue(prologue), weights, c_out, &epilogue, &mut h);
+        conv3x3(pixels, &normalized, weights, c_out, &epilogue, &mut h);
         let h = h.into_vec();
 
         let projected;
@@ -170,10 +169,8 @@ impl Operation<OPERANDS> for ResidualBlock {
                 Some(dropped)
             }
             None => {
-                let (scale, shift) = norm2.scale_shift();
-                let prologue =
-                    kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
-                let source = between.with_prologue(prologue);
+                let folded2 = norm2.folded();
+                let source = between.with_prologue(folded2.prologue());
                 conv3x3(pixels, &source, weights, c_out, &epilogue, &mut y);
                 None
             }
@@ -218,10 +215,8 @@ impl Operation<OPERANDS> for ResidualBlock {
                 kernels::conv3x3_weight_grad(pixels, &source, values(&dy), c_out, &mut dweight2);
             }
             None => {
-                let (scale, shift) = norm2.scale_shift();
-                let prologue =
-                    kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
-                let source = between.with_prologue(prologue);
+                let folded2 = norm2.folded();
+                let source = between.with_prologue(folded2.prologue());
                 kernels::conv3x3_weight_grad(pixels, &source, values(&dy), c_out, &mut dweight2);
             }
         }
@@ -262,11 +257,9 @@ impl Operation<OPERANDS> for ResidualBlock {
             self.activation,
             None,
         );
-        let (scale, shift) = norm1.scale_shift();
-        let prologue =
-            kernels::Prologue { scale: &scale, shift: &shift, activation: self.activation };
+        let folded1 = norm1.folded();
         let mut dweight1 = Unwritten::new(9 * c_in * c_out);
-        let normalized = source.with_prologue(prologue);
+        let normalized = source.with_prologue(folded1.prologue());
         kernels::conv3x3_weight_grad(pixels, &normalized, &dh, c_out, &mut dweight1);
         let mut dnormalized = Unwritten::new(pixels.total() * c_in);
         let sink = Sink::new(&mut dnormalized, c_in);
