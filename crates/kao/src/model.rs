@@ -8,7 +8,7 @@ use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::unet::{Network, UNet, UNetConfig};
-use crate::weights::{self, Format, LoadReport, Metadata, NamedTensors, StoreAs};
+use crate::weights::{self, Contents, Format, LoadReport, Metadata, NamedTensors, StoreAs};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -86,6 +86,15 @@ impl ModelConfig {
             ));
         }
         NoiseSchedule::new(self.schedule).map(|_| ())
+    }
+
+    /// The configuration of what a user names as a model; its weights are not read.
+    ///
+    /// # Errors
+    /// As [`peek`] and [`from_metadata`](Self::from_metadata).
+    pub fn of(path: &Path) -> Result<Self> {
+        let Contents { format, metadata, .. } = peek(path)?;
+        Self::from_metadata(path, format, &metadata)
     }
 
     /// The configuration in a file's metadata.
@@ -245,7 +254,7 @@ impl Model {
         which: CheckpointWeights,
         device: &Device,
     ) -> Result<Self> {
-        if path.as_ref() == Path::new(BUILT_IN) && !path.as_ref().exists() {
+        if is_built_in(path.as_ref()) {
             return Self::built_in(device);
         }
         let path = model_file(path.as_ref())?;
@@ -309,6 +318,22 @@ pub fn save(
     let json = serde_json::to_string(config).map_err(|error| Error::malformed(path, error))?;
     let metadata = BTreeMap::from([(METADATA_KEY.to_owned(), json)]);
     weights::write_safetensors(path, tensors.views(), &metadata, store_as)
+}
+
+/// Tells what is in what a user names as a model, without reading its weights.
+///
+/// # Errors
+/// When the file cannot be read, or is no weights file.
+pub fn peek(path: &Path) -> Result<Contents> {
+    match is_built_in(path) {
+        true => weights::peek_embedded(BUILT_IN, BUILT_IN_FILE),
+        false => weights::peek(model_file(path)?),
+    }
+}
+
+/// Whether a path means the built-in model; a file of that name goes before it.
+fn is_built_in(path: &Path) -> bool {
+    path == Path::new(BUILT_IN) && !path.exists()
 }
 
 /// The file behind what a user names as a model: a file, or a run directory's model.

@@ -8,7 +8,7 @@ use kao::model::{self, ModelConfig};
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
-use kao::weights::{self, Contents};
+use kao::weights::Contents;
 use kao::{Error, Result, render};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -20,9 +20,10 @@ Examples:
   kao info run                           how a run stands, and how to go on
   kao info run --plot loss.png           its losses as a picture
   kao info model.safetensors --tensors
+  kao info built-in                      the model that is part of the program
   kao info grid.png                      how a picture was made")]
 pub struct Arguments {
-    /// Model, checkpoint, run directory, or picture that Kao made
+    /// Model, checkpoint, run directory, or picture that Kao made; `built-in` is a model too
     file: PathBuf,
     /// List every tensor
     #[arg(long)]
@@ -41,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return run_dir(arguments);
     }
     for (flag, is_given) in [("plot", arguments.plot.is_some()), ("json", arguments.json)] {
-        if is_given && path.exists() {
+        if is_given && (path.exists() || path == Path::new(model::BUILT_IN)) {
             let problem = format!("`{}` is a file; expected a run directory", path.display());
             return Err(Error::invalid(flag, problem));
         }
@@ -209,7 +210,7 @@ fn trend_in_words(trend: &Trend) -> String {
 }
 
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {
-    let contents = weights::peek(path)?;
+    let contents = model::peek(path)?;
     row("format", contents.format)?;
     row("size", format_args!("{:.1} MiB", contents.file_bytes as f64 / f64::from(1 << 20)))?;
     for key in ["epoch", "global_step", "pytorch-lightning_version"] {
@@ -263,8 +264,16 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row(
         "network",
         format_args!(
-            "ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {:?}",
-            unet.ch, unet.ch_mult, unet.attn, unet.num_res_blocks, unet.dropout, unet.activation
+            "patch_size {}, ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {:?}, \
+             norm_groups {}",
+            unet.patch_size,
+            unet.ch,
+            unet.ch_mult,
+            unet.attn,
+            unet.num_res_blocks,
+            unet.dropout,
+            unet.activation,
+            unet.norm_groups
         ),
     )?;
     row("schedule", schedule)?;

@@ -154,7 +154,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// A new run. Its directory is made only once it is known that there is something to put there.
 fn start(arguments: &Arguments, device: &Device) -> Result<()> {
-    let mut config = arguments.over(arguments.base(device)?)?;
+    let mut config = arguments.over(arguments.base()?)?;
     if !arguments.dry_run {
         destination::folder(&arguments.out)?;
     }
@@ -235,14 +235,13 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
 
 impl Arguments {
     /// What to start from when no run is resumed.
-    fn base(&self, device: &Device) -> Result<TrainConfig> {
+    fn base(&self) -> Result<TrainConfig> {
         match (&self.preset, &self.config, &self.from) {
             (_, Some(path), _) => TrainConfig::read(path),
             (Some(name), None, _) => Ok(preset(name)?.config()),
             (None, None, None) => Ok(TrainConfig::default()),
             (None, None, Some(path)) => {
-                let ModelConfig { unet: model, schedule, prediction, .. } =
-                    Model::load(path, device)?.config;
+                let ModelConfig { unet: model, schedule, prediction, .. } = ModelConfig::of(path)?;
                 Ok(TrainConfig { model, schedule, prediction, ..Preset::Small64.config() })
             }
         }

@@ -218,3 +218,14 @@ fn a_training_that_is_running_is_told_and_not_disturbed() {
     // There was no checkpoint yet.
     assert_eq!(row(&told, "begin"), "kao train --config run/config.toml --out run");
 }
+
+#[test]
+fn the_built_in_model_is_told_about_and_a_file_of_its_name_goes_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = kao(folder.path(), "info built-in").ok().out;
+    assert_eq!(row(&told, "images"), "3 x 64 x 64");
+    assert!(row(&told, "network").contains("patch_size 2"), "{told}");
+    assert!(kao(folder.path(), "info built-in --json").err.contains("expected a run directory"));
+    std::fs::write(folder.path().join("built-in"), "mine").unwrap();
+    assert!(kao(folder.path(), "info built-in").err.contains("not a weights file"));
+}

@@ -200,7 +200,7 @@ impl Preset {
                     ch: 64,
                     ch_mult: vec![1, 1, 2],
                     attn: vec![1, 2],
-                    num_res_blocks: 1,
+                    num_res_blocks: 2,
                     dropout: 0.0,
                     activation: Activation::Silu,
                     norm_groups: 8,

@@ -85,9 +85,21 @@ pub fn read(path: impl AsRef<Path>) -> Result<WeightsFile> {
 /// # Errors
 /// When `bytes` are not such a file.
 pub fn read_embedded(name: &str, bytes: &'static [u8]) -> Result<WeightsFile> {
+    open_embedded(name, bytes)?.read()
+}
+
+/// As [`peek`], of a safetensors file that is part of the program; errors call it `name`.
+///
+/// # Errors
+/// When `bytes` are not such a file.
+pub fn peek_embedded(name: &str, bytes: &'static [u8]) -> Result<Contents> {
+    Ok(open_embedded(name, bytes)?.contents())
+}
+
+fn open_embedded(name: &str, bytes: &'static [u8]) -> Result<safetensors::SafetensorsFile> {
     let content = Content::Memory(Cursor::new(bytes));
     let source = Source { path: PathBuf::from(name), file: content, len: bytes.len() as u64 };
-    safetensors::SafetensorsFile::open(source)?.read()
+    safetensors::SafetensorsFile::open(source)
 }
 
 /// Tells what is in `path` without reading the values of its tensors, so at the cost of a few

@@ -20,7 +20,7 @@ mod torch_tensor;
 
 pub use self::safetensors::{StoreAs, stream_safetensors, write_safetensors};
 pub use atomic::{atomic_write, prepare_path, remove_leftovers};
-pub use file::{Contents, Format, Metadata, WeightsFile, peek, read, read_embedded};
+pub use file::{Contents, Format, Metadata, WeightsFile, peek, peek_embedded, read, read_embedded};
 pub use report::{LoadReport, Missing, WrongShape};
 pub use tensor::{Dtype, HostTensor, NamedTensors, TensorInfo, TensorView};
 
