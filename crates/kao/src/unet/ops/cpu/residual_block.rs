@@ -5,8 +5,9 @@ use super::bridge::{Operands, Operation, shape, tensor, values};
 use super::normalization::{self, NORM_EPSILON};
 use crate::unet::layers::{PreparedConv, PreparedMatrix};
 use burn::backend::flex::FlexTensor;
-use kao_kernels::{self as kernels, Activation, Dropout, Epilogue, GroupNormStats, Pixels};
-use kao_kernels::{PreparedConv3x3, Sink, Source, Unwritten, Weights, conv3x3};
+use kao_kernels::{self as kernels, Activation, Dropout, Epilogue, GroupNorm};
+use kao_kernels::{GroupNormStats, Pixels, PreparedConv3x3, Sink, Source, Unwritten};
+use kao_kernels::{Weights, conv3x3};
 
 /// Operands, in the order of [`Named`].
 #[derive(Clone, Debug)]
@@ -86,6 +87,20 @@ impl<'a> Named<'a> {
     }
 }
 
+impl ResidualBlock {
+    /// The normalization before the first convolution.
+    fn norm1<'a>(&self, named: &Named<'a>, stats: &'a GroupNormStats) -> GroupNorm<'a> {
+        let (gamma, beta) = (named.gamma1, named.beta1);
+        normalization::of(self.norm_groups, gamma, beta, stats, self.activation, None)
+    }
+
+    /// The one before the second, with the dropout.
+    fn norm2<'a>(&self, named: &Named<'a>, stats: &'a GroupNormStats) -> GroupNorm<'a> {
+        let (gamma, beta) = (named.gamma2, named.beta2);
+        normalization::of(self.norm_groups, gamma, beta, stats, self.activation, self.dropout)
+    }
+}
+
 /// What the backward pass wants beside the operands.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
@@ -106,14 +121,7 @@ impl Operation<OPERANDS> for ResidualBlock {
         let len = pixels.total() * c_out;
 
         let stats1 = kernels::group_norm_stats(pixels, &source, self.norm_groups, NORM_EPSILON);
-        let norm1 = normalization::of(
-            self.norm_groups,
-            named.gamma1,
-            named.beta1,
-            &stats1,
-            self.activation,
-            None,
-        );
+        let norm1 = self.norm1(&named, &stats1);
         let folded1 = norm1.folded();
         let normalized = source.with_prologue(folded1.prologue());
         let epilogue = Epilogue {
@@ -144,14 +152,7 @@ impl Operation<OPERANDS> for ResidualBlock {
 
         let between = Source::new(&h, c_out);
         let stats2 = kernels::group_norm_stats(pixels, &between, self.norm_groups, NORM_EPSILON);
-        let norm2 = normalization::of(
-            self.norm_groups,
-            named.gamma2,
-            named.beta2,
-            &stats2,
-            self.activation,
-            self.dropout,
-        );
+        let norm2 = self.norm2(&named, &stats2);
         let epilogue = Epilogue {
             bias: Some(values(named.bias2)),
             image_bias: None,
@@ -199,14 +200,7 @@ impl Operation<OPERANDS> for ResidualBlock {
         let Kept { stats1, h, stats2, dropped } = kept;
 
         // The second convolution, and the normalization before it.
-        let norm2 = normalization::of(
-            self.norm_groups,
-            named.gamma2,
-            named.beta2,
-            &stats2,
-            self.activation,
-            self.dropout,
-        );
+        let norm2 = self.norm2(&named, &stats2);
         let between = Source::new(values(&h), c_out);
         let mut dweight2 = Unwritten::new(9 * c_out * c_out);
         match &dropped {
@@ -249,14 +243,7 @@ impl Operation<OPERANDS> for ResidualBlock {
         let dimage_bias = dimage_bias.into_vec();
         let mut dbias1 = Unwritten::new(c_out);
         kernels::sum_pixels(Pixels::new(1, pixels.n, 1), &dimage_bias, c_out, &mut dbias1);
-        let norm1 = normalization::of(
-            self.norm_groups,
-            named.gamma1,
-            named.beta1,
-            &stats1,
-            self.activation,
-            None,
-        );
+        let norm1 = self.norm1(&named, &stats1);
         let folded1 = norm1.folded();
         let mut dweight1 = Unwritten::new(9 * c_in * c_out);
         let normalized = source.with_prologue(folded1.prologue());
