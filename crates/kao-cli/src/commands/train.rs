@@ -12,7 +12,7 @@ use kao::dataset::{Folder, SplitConfig};
 use kao::denoiser::Prediction;
 use kao::device::Device;
 use kao::experiments::{MeasureConfig, measure};
-use kao::model::{Model, ModelConfig};
+use kao::model::ModelConfig;
 use kao::render::Layout;
 use kao::train::checkpoint::{self, Checkpoint, Newest};
 use kao::train::{
