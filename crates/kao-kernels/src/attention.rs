@@ -194,6 +194,7 @@ fn backward(
     let weights_len = shape.pixels * shape.padded_pixels();
     let at_once = (KEPT_WEIGHTS / weights_len).clamp(1, shape.n);
     let (panels_len, blocked_len) = (shape.panels_len(), shape.blocked_len());
+    let same = std::ptr::eq(k, v);
     // Per image: keys and values transposed and keys in panels, queries and dout in blocked layout,
     // weights and gradients of the scores in blocked layout.
     let image_len = 3 * panels_len + 2 * blocked_len + 2 * weights_len;
@@ -206,9 +207,10 @@ fn backward(
         // SAFETY: there is room for this many images.
         let of_image = |i: usize| unsafe {
             let keys_transposed = memory.get().add(i * image_len);
-            let values_transposed = keys_transposed.add(panels_len);
-            let keys = values_transposed.add(panels_len);
-            let queries = keys.add(panels_len);
+            let keys = keys_transposed.add(panels_len);
+            let values_transposed =
+                if same { keys_transposed } else { keys_transposed.add(2 * panels_len) };
+            let queries = keys_transposed.add(3 * panels_len);
             let dout = queries.add(blocked_len);
             let weights = dout.add(blocked_len);
             let dscores = weights.add(weights_len);
@@ -220,7 +222,10 @@ fn backward(
             // image.
             unsafe {
                 dispatch(level, PackTransposed { shape, from: k, image, to: to.keys_transposed });
-                dispatch(level, PackTransposed { shape, from: v, image, to: to.values_transposed });
+                if !same {
+                    let to = to.values_transposed;
+                    dispatch(level, PackTransposed { shape, from: v, image, to });
+                }
                 dispatch(level, Pack { shape, from: k, image, to: to.keys });
                 let pixels = (0, shape.pixels);
                 dispatch(level, Block { shape, from: q, image, pixels, to: to.queries });

@@ -162,6 +162,6 @@ impl GroupNorm {
     }
 }
 
-fn host_values<const D: usize>(weight: &Param<Tensor<D>>) -> Vec<f32> {
+pub(super) fn host_values<const D: usize>(weight: &Param<Tensor<D>>) -> Vec<f32> {
     weight.val().into_data().try_into_vec().expect("parameters are f32")
 }

@@ -11,9 +11,10 @@ mod stock;
 use super::config::Activation;
 use super::layers::{Conv3x3, GroupNorm, Linear};
 use burn::tensor::{Device, Tensor};
+pub(super) use cpu::{PreparedAttention, Projection};
 pub use kao_kernels::Dropout;
 use std::cell::Cell;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A feature map, or two that lie side by side along the channels.
 #[derive(Clone, Debug)]
@@ -86,6 +87,8 @@ pub struct AttentionLayers<'a> {
     pub v: &'a Linear,
     /// After the attention.
     pub proj: &'a Linear,
+    /// The projections as the kernels want them.
+    pub(super) prepared: Option<&'a Arc<PreparedAttention>>,
 }
 
 /// 3×3 convolution, stride 1, padding 1: `[N, H, W, C_in]` to `[N, H, W, C_out]`.

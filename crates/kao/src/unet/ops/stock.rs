@@ -51,7 +51,7 @@ pub(super) fn residual_block(
 }
 
 pub(super) fn attention(x: Tensor<4>, layers: AttentionLayers<'_>) -> Tensor<4> {
-    let AttentionLayers { norm, q, k, v, proj } = layers;
+    let AttentionLayers { norm, q, k, v, proj, .. } = layers;
     let [n, h, w, c] = x.dims();
     let normalized = group_norm(x.clone(), norm);
     let [q, k, v] =

@@ -13,6 +13,7 @@ mod residual_block;
 use super::{AttentionLayers, Dropout, Features, Prologue, ResidualLayers};
 use crate::unet::config::Activation;
 use crate::unet::layers::{Conv3x3, Linear};
+pub(in crate::unet) use attention::{PreparedAttention, Projection};
 use bridge::run;
 use burn::backend::DispatchTensor;
 use burn::module::Param;
@@ -89,9 +90,8 @@ pub(super) fn residual_block(
 }
 
 pub(super) fn attention(x: Tensor<4>, layers: AttentionLayers<'_>) -> Tensor<4> {
-    let AttentionLayers { norm, q, k, v, proj } = layers;
-    let prepared = [q, k, v, proj].map(|layer| layer.prepared.clone());
-    let operation = attention::Attention { norm_groups: norm.groups, prepared };
+    let AttentionLayers { norm, q, k, v, proj, prepared } = layers;
+    let operation = attention::Attention { norm_groups: norm.groups, prepared: prepared.cloned() };
     let [[weight_q, bias_q], [weight_k, bias_k], [weight_v, bias_v], [weight, bias]] =
         [q, k, v, proj].map(matrix_parameters);
     let operands = [
