@@ -87,7 +87,7 @@ fn main() {
         stride2(&mut bench, n, side, c);
     }
     for (side, c_in, c_out, count) in
-        [(16, 256, 256, 24), (16, 512, 256, 2), (64, 128, 64, 2), (32, 384, 128, 1)]
+        [(16, 256, 256, 12), (16, 512, 256, 2), (64, 128, 64, 2), (32, 384, 128, 1)]
     {
         linear_like(&mut bench, n, side, c_in, c_out, count);
     }
