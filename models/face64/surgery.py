@@ -131,6 +131,14 @@ def widen(source, target):
     write(target, new, metadata)
 
 
+def widened(num_res_blocks):
+    """The architecture from stage 4 on."""
+    return unet.UNetConfig(
+        image_size=(12, 32, 32), ch=WIDTH, ch_mult=(1, 1, 2), attn=(1, 2), num_res_blocks=num_res_blocks,
+        dropout=0.0, activation="silu",
+    )
+
+
 class Found(Exception):
     """Ends a forward pass at the layer that is looked at."""
 
@@ -142,10 +150,7 @@ def excise(source, target, faces):
     torch.manual_seed(0)
     tensors, metadata = read(source)
     state = {name: torch.from_numpy(values) for name, values in tensors.items()}
-    config = unet.UNetConfig(
-        image_size=(12, 32, 32), ch=WIDTH, ch_mult=(1, 1, 2), attn=(1, 2), num_res_blocks=1,
-        dropout=0.0, activation="silu",
-    )
+    config = widened(num_res_blocks=1)
     old, new = unet.UNet(config).eval(), unet.UNet(config).eval()
     old.load_state_dict(state)
     new.load_state_dict(state)
@@ -259,10 +264,7 @@ def deepen(source, target):
     it does nothing until it is trained; its other weights are fresh."""
     torch.manual_seed(0)
     tensors, metadata = read(source)
-    config = unet.UNetConfig(
-        image_size=(12, 32, 32), ch=WIDTH, ch_mult=(1, 1, 2), attn=(1, 2), num_res_blocks=2,
-        dropout=0.0, activation="silu",
-    )
+    config = widened(num_res_blocks=2)
     new = {name: values.numpy().copy() for name, values in unet.UNet(config).state_dict().items()}
     # Where the blocks of a level and its change of size stand now, by where they stood.
     moved = {"downblocks": [0, 2, 3, 5, 6], "upblocks": [0, 2, 3, 4, 6, 7, 8, 10]}

@@ -340,9 +340,7 @@ impl Kernel for Block<'_> {
         let to = Rows { to: self.to, row_stride: BLOCK, block_stride: number * BLOCK };
         let channels = (0, self.shape.channels);
         // SAFETY: the pixels exist, and there is room for them.
-        unsafe {
-            copy_source::<S, Identity>(&source, channels, self.image, first, 1, number, 1, to)
-        };
+        unsafe { copy_source::<S, Identity>(&source, channels, self.image, first, 1, number, to) };
     }
 }
 

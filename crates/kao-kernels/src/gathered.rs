@@ -359,7 +359,7 @@ unsafe fn gather_with<S: Simd, P: Pointwise>(
                 } else {
                     (image * input.h + y) * input.w + x
                 };
-                copy_source::<S, P>(source, (0, channels), image, pixel, 1, run, 1, to);
+                copy_source::<S, P>(source, (0, channels), image, pixel, 1, run, to);
             } else {
                 for block in 0..channels.div_ceil(BLOCK) {
                     to.to.add(block * block_stride).write_bytes(0, BLOCK);

@@ -332,7 +332,7 @@ pub fn peek(path: &Path) -> Result<Contents> {
 }
 
 /// Whether a path means the built-in model; a file of that name goes before it.
-fn is_built_in(path: &Path) -> bool {
+pub fn is_built_in(path: &Path) -> bool {
     path == Path::new(BUILT_IN) && !path.exists()
 }
 

@@ -42,7 +42,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return run_dir(arguments);
     }
     for (flag, is_given) in [("plot", arguments.plot.is_some()), ("json", arguments.json)] {
-        if is_given && (path.exists() || path == Path::new(model::BUILT_IN)) {
+        if is_given && (path.exists() || model::is_built_in(path)) {
             let problem = format!("`{}` is a file; expected a run directory", path.display());
             return Err(Error::invalid(flag, problem));
         }

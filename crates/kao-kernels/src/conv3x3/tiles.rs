@@ -185,7 +185,7 @@ impl TransformInput<'_> {
                 None => ((image * h + y) * w, 1),
             };
             let channels = (self.first_channel, self.channels);
-            copy_source::<S, P>(source, channels, image, pixel, step, w, 1, to);
+            copy_source::<S, P>(source, channels, image, pixel, step, w, to);
         }
     }
 

@@ -29,11 +29,11 @@ impl Rows {
 }
 
 /// Copies some channels (first, number) of stored pixels of a source through its prologue (whose
-/// activation is P), each pixel `repeat` times, and clears the rest of the last block.
+/// activation is P), and clears the rest of the last block.
 ///
 /// # Safety
 /// S is available; the source holds `rows` pixels of `image` from `pixel` on, `step` apart, and the
-/// channels; `to` has room for `rows · repeat` rows of so many channels.
+/// channels; `to` has room for `rows` rows of so many channels.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
@@ -43,7 +43,6 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
     pixel: usize,
     step: usize,
     rows: usize,
-    repeat: usize,
     to: Rows,
 ) {
     let parts =
@@ -68,18 +67,18 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
             let from = part.as_ptr().add(pixel * c_part + first - first_of_part);
             let to_channel = first - channels.0;
             let stride = step * c_part;
-            copy_rows::<S, P>(to, to_channel, from, stride, rows, n, repeat, scale, shift);
+            copy_rows::<S, P>(to, to_channel, from, stride, rows, n, scale, shift);
         }
-        clear_padding(to, rows * repeat, channels.1);
+        clear_padding(to, rows, channels.1);
     }
 }
 
 /// Copies `rows` rows of `channels` values to the channels from `first_channel` on, through
-/// `act(x · scale + shift)` where there is a scale. Each row is written `repeat` times.
+/// `act(x · scale + shift)` where there is a scale.
 ///
 /// # Safety
 /// S is available; `from` holds the rows at the stride `from_stride`; scale and shift, if not null, have
-/// `channels` values; `to` has room for `rows · repeat` rows.
+/// `channels` values; `to` has room for the rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 unsafe fn copy_rows<S: Simd, P: Pointwise>(
@@ -89,7 +88,6 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
     from_stride: usize,
     rows: usize,
     channels: usize,
-    repeat: usize,
     scale: *const f32,
     shift: *const f32,
 ) {
@@ -119,18 +117,15 @@ unsafe fn copy_rows<S: Simd, P: Pointwise>(
                     };
                     x = P::apply::<S>(S::fma(x, scale, shift));
                 }
-                for copy in 0..repeat {
-                    let row = row * repeat + copy;
-                    if aligned && lanes == S::LANES {
-                        S::store(to.place(row, first_channel + channel), x);
-                    } else if aligned {
-                        S::store_part(to.place(row, first_channel + channel), lanes, x);
-                    } else {
-                        let mut values = [0.0f32; 16];
-                        S::store(values.as_mut_ptr(), x);
-                        for (i, &value) in values.iter().enumerate().take(lanes) {
-                            *to.place(row, first_channel + channel + i) = value;
-                        }
+                if aligned && lanes == S::LANES {
+                    S::store(to.place(row, first_channel + channel), x);
+                } else if aligned {
+                    S::store_part(to.place(row, first_channel + channel), lanes, x);
+                } else {
+                    let mut values = [0.0f32; 16];
+                    S::store(values.as_mut_ptr(), x);
+                    for (i, &value) in values.iter().enumerate().take(lanes) {
+                        *to.place(row, first_channel + channel + i) = value;
                     }
                 }
                 channel += lanes;
