@@ -7,13 +7,13 @@ use kao::{Error, Result, sampler, timesteps};
 /// How to go from noise to images.
 #[derive(Args)]
 pub struct WalkArguments {
-    /// Sampler
-    #[arg(long, value_enum, default_value = "ddim")]
-    sampler: Sampler,
-    /// Steps; by default 20 with DDIM, all with DDPM
+    /// Sampler [default: ddim where --eta or the original's spacings are given, dpm++ otherwise]
+    #[arg(long, value_enum)]
+    sampler: Option<Sampler>,
+    /// Steps; by default all with DDPM, 20 with the others
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Noise of DDIM: 0 is deterministic, 1 as noisy as DDPM [default: 0]
+    /// Noise of DDIM and DPM-Solver++: 0 is deterministic, 1 as noisy as DDPM [default: 0]
     #[arg(long)]
     eta: Option<f64>,
     /// Which timesteps are visited; linear and quadratic are the original's
@@ -37,7 +37,12 @@ pub struct WalkArguments {
 /// See [`SamplerKind`].
 #[derive(Clone, Copy, ValueEnum)]
 enum Sampler {
+    /// Song et al. 2021, as published
     Ddim,
+    /// DPM-Solver++(2M), Lu et al. 2022: better pictures in few steps
+    #[value(name = "dpm++", alias = "dpmpp")]
+    DpmPlusPlus,
+    /// Ho et al. 2020
     Ddpm,
 }
 
@@ -79,13 +84,22 @@ impl WalkArguments {
         let only = |flag: &str, sampler: &str| {
             Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
         };
+        let as_published =
+            self.eta.is_some() || matches!(self.spacing, Spacing::Linear | Spacing::Quadratic);
         let sampler = match self.sampler {
-            Sampler::Ddim if self.variance.is_some() => return only("--variance", "ddpm"),
-            Sampler::Ddim if self.final_noise => return only("--final-noise", "ddpm"),
-            Sampler::Ddpm if self.eta.is_some() => return only("--eta", "ddim"),
-            Sampler::Ddim => SamplerKind::Ddim,
-            Sampler::Ddpm => SamplerKind::Ddpm,
+            Some(Sampler::Ddim) => SamplerKind::Ddim,
+            Some(Sampler::DpmPlusPlus) => SamplerKind::DpmPlusPlus,
+            Some(Sampler::Ddpm) => SamplerKind::Ddpm,
+            None if as_published => SamplerKind::Ddim,
+            None => SamplerKind::DpmPlusPlus,
         };
+        match sampler {
+            SamplerKind::Ddpm if self.eta.is_some() => return only("--eta", "ddim"),
+            SamplerKind::Ddpm => {}
+            _ if self.variance.is_some() => return only("--variance", "ddpm"),
+            _ if self.final_noise => return only("--final-noise", "ddpm"),
+            _ => {}
+        }
         let defaults = SampleConfig::default();
         Ok(SampleConfig {
             sampler,

@@ -134,7 +134,7 @@ pub struct Arguments {
     /// Images in a sample grid; 0 makes none
     #[arg(long, value_name = "N")]
     sample_count: Option<usize>,
-    /// DDIM steps of a sample grid
+    /// Steps of a sample grid
     #[arg(long, value_name = "N")]
     sample_steps: Option<usize>,
     /// Print what the run would take, and train nothing

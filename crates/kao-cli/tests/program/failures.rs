@@ -175,7 +175,7 @@ fn the_parsers_errors_are_one_line_too() {
         ("sample --stepz 5", "unexpected argument '--stepz' found"),
         (
             "sample --sampler foo",
-            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, ddpm]",
+            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm]",
         ),
         (
             "sample --device foo",

@@ -64,10 +64,14 @@ fn given_noise_gives_what_its_seed_gives_and_what_the_library_gives() {
     let path = folder.path();
     write_noise(&path.join("noise.safetensors"), 3, 4);
     let loaded = Model::load(model(), &DeviceKind::Cpu.open().unwrap()).unwrap();
-    let (ddim, ddpm) = (SamplerKind::Ddim, SamplerKind::Ddpm);
-    for (flags, sampler, eta) in
-        [("--eta 1", ddim, 1.0), ("--eta 0", ddim, 0.0), ("--sampler ddpm", ddpm, 0.0)]
-    {
+    for (flags, sampler, eta) in [
+        ("--eta 1", SamplerKind::Ddim, 1.0),
+        ("--eta 0", SamplerKind::Ddim, 0.0),
+        ("--sampler ddim", SamplerKind::Ddim, 0.0),
+        ("--sampler dpm++ --eta 1", SamplerKind::DpmPlusPlus, 1.0),
+        ("", SamplerKind::DpmPlusPlus, 0.0),
+        ("--sampler ddpm", SamplerKind::Ddpm, 0.0),
+    ] {
         let given = x_0(path, &format!("{arguments} {flags} --noise noise.safetensors"));
         let seeded = x_0(path, &format!("{arguments} {flags} --count 3"));
         assert!(given == seeded, "{flags}: by noise and by seed");

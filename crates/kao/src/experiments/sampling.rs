@@ -12,8 +12,21 @@ use crate::timesteps::{self, End, Spacing, Step};
 pub enum SamplerKind {
     /// Song et al. 2021.
     Ddim,
+    /// DPM-Solver++, Lu et al. 2022.
+    DpmPlusPlus,
     /// Ho et al. 2020.
     Ddpm,
+}
+
+impl SamplerKind {
+    /// As it is written on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            SamplerKind::Ddim => "ddim",
+            SamplerKind::DpmPlusPlus => "dpm++",
+            SamplerKind::Ddpm => "ddpm",
+        }
+    }
 }
 
 /// A sampling run.
@@ -21,9 +34,9 @@ pub enum SamplerKind {
 pub struct SampleConfig {
     /// Which sampler.
     pub sampler: SamplerKind,
-    /// Steps of the walk; by default 20 with DDIM and all T with DDPM.
+    /// Steps of the walk; by default all T with DDPM and 20 with the others.
     pub n_steps: Option<usize>,
-    /// η of DDIM.
+    /// η of DDIM and DPM-Solver++.
     pub eta: f64,
     /// How the visited timesteps are spread.
     pub spacing: Spacing,
@@ -42,10 +55,10 @@ pub struct SampleConfig {
 }
 
 impl Default for SampleConfig {
-    /// DDIM, 20 steps, η = 0, trailing, 16 images at a time.
+    /// DPM-Solver++, 20 steps, η = 0, trailing, 16 images at a time.
     fn default() -> Self {
         SampleConfig {
-            sampler: SamplerKind::Ddim,
+            sampler: SamplerKind::DpmPlusPlus,
             n_steps: None,
             eta: 0.0,
             spacing: Spacing::Trailing,
@@ -62,9 +75,9 @@ impl Default for SampleConfig {
 impl SampleConfig {
     /// Steps of the walk over a schedule of `n_timesteps`.
     pub fn steps(&self, n_timesteps: usize) -> usize {
-        const DDIM_STEPS: usize = 20;
+        const FEW: usize = 20;
         self.n_steps.unwrap_or(match self.sampler {
-            SamplerKind::Ddim => DDIM_STEPS.min(n_timesteps),
+            SamplerKind::Ddim | SamplerKind::DpmPlusPlus => FEW.min(n_timesteps),
             SamplerKind::Ddpm => n_timesteps,
         })
     }
@@ -82,6 +95,7 @@ impl SampleConfig {
     pub fn sampler_config(&self) -> SamplerConfig {
         let method = match self.sampler {
             SamplerKind::Ddim => Method::Ddim { eta: self.eta },
+            SamplerKind::DpmPlusPlus => Method::DpmPlusPlus { eta: self.eta },
             SamplerKind::Ddpm => {
                 Method::Ddpm { variance: self.variance, final_noise: self.final_noise }
             }
@@ -92,11 +106,13 @@ impl SampleConfig {
     /// The run in words, as keys and values for a picture's text chunks.
     pub fn describe(&self, n_timesteps: usize) -> Vec<(&'static str, String)> {
         let mut words = vec![
-            ("sampler", format!("{:?}", self.sampler).to_lowercase()),
+            ("sampler", self.sampler.name().to_owned()),
             ("steps", self.steps(n_timesteps).to_string()),
         ];
         match self.sampler {
-            SamplerKind::Ddim => words.push(("eta", self.eta.to_string())),
+            SamplerKind::Ddim | SamplerKind::DpmPlusPlus => {
+                words.push(("eta", self.eta.to_string()));
+            }
             SamplerKind::Ddpm => {
                 words.push(("variance", format!("{:?}", self.variance).to_lowercase()));
             }

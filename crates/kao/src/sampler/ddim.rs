@@ -21,5 +21,11 @@ pub(super) fn update(schedule: &NoiseSchedule, step: Step, eta: f64) -> Result<U
         ));
     }
     let from_epsilon = direction.max(0.0).sqrt();
-    Ok(Update { from_x: 0.0, from_x0: alpha_bar_prev.sqrt(), from_epsilon, sigma })
+    Ok(Update {
+        from_x: 0.0,
+        from_x0: alpha_bar_prev.sqrt(),
+        from_x0_before: 0.0,
+        from_epsilon,
+        sigma,
+    })
 }

@@ -23,6 +23,7 @@ pub(super) fn update(
     Update {
         from_x: alpha.sqrt().recip(),
         from_x0: 0.0,
+        from_x0_before: 0.0,
         from_epsilon: -beta / ((1.0 - alpha_bar).sqrt() * alpha.sqrt()),
         sigma: if draws_noise { variance.sqrt() } else { 0.0 },
     }

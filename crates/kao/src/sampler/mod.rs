@@ -6,6 +6,7 @@
 
 mod ddim;
 mod ddpm;
+mod dpm;
 mod generate;
 
 pub use generate::{Start, generate};
@@ -26,6 +27,12 @@ pub enum Method {
     Ddim {
         /// 0 is deterministic; 1 has the posterior variance of DDPM. At least 0, and at most what
         /// the walk allows (1 always is).
+        eta: f64,
+    },
+    /// Lu et al. 2022 (DPM-Solver++, second order, multistep): as DDIM, but a step takes into
+    /// account how x̂_0 changed since the one before.
+    DpmPlusPlus {
+        /// As in DDIM.
         eta: f64,
     },
     /// Ho et al. 2020 (DDPM).
@@ -107,6 +114,7 @@ pub fn sample(
 fn updates(schedule: &NoiseSchedule, walk: &[Step], method: Method) -> Result<Vec<Update>> {
     let update = |(step_index, &step)| match method {
         Method::Ddim { eta } => ddim::update(schedule, step, eta),
+        Method::DpmPlusPlus { eta } => dpm::update(schedule, walk, step_index, eta),
         Method::Ddpm { variance, final_noise } => {
             let is_last = step_index + 1 == walk.len();
             Ok(ddpm::update(schedule, step, variance, final_noise || !is_last))
@@ -122,7 +130,7 @@ pub fn unobserved(_: Progress<'_>) -> Result<()> {
 
 /// Whether a walk with this method ever draws noise.
 pub fn draws_noise(method: Method) -> bool {
-    !matches!(method, Method::Ddim { eta: 0.0 })
+    !matches!(method, Method::Ddim { eta: 0.0 } | Method::DpmPlusPlus { eta: 0.0 })
 }
 
 fn check_walk(walk: &[Step], schedule: &NoiseSchedule) -> Result<()> {
@@ -142,17 +150,19 @@ fn check_walk(walk: &[Step], schedule: &NoiseSchedule) -> Result<()> {
 }
 
 /// One step as a linear update of each value:
-/// x_prev = `from_x` · x_t + `from_x0` · x̂_0 + `from_epsilon` · ε̂ + `sigma` · z.
+/// x_prev = `from_x` · x_t + `from_x0` · x̂_0 + `from_x0_before` · (x̂_0 of the step before) +
+/// `from_epsilon` · ε̂ + `sigma` · z.
 struct Update {
     from_x: f64,
     from_x0: f64,
+    from_x0_before: f64,
     from_epsilon: f64,
     sigma: f64,
 }
 
 impl Update {
-    /// Applies the update to every image of `x` in place and keeps x̂_0. Noise is drawn only where
-    /// σ is not zero.
+    /// Applies the update to every image of `x` in place. `x0_hat` holds x̂_0 of the step before, and
+    /// afterwards that of this one. Noise is drawn only where σ is not zero.
     fn apply(
         &self,
         splitter: &Splitter,
@@ -161,7 +171,7 @@ impl Update {
         x0_hat: &mut Images,
         draw: impl Fn(usize, &mut [f32]) + Sync,
     ) {
-        let Update { from_x, from_x0, from_epsilon, sigma } = *self;
+        let Update { from_x, from_x0, from_x0_before, from_epsilon, sigma } = *self;
         let size = x.image_len().max(1);
         let images = x.data_mut().par_chunks_exact_mut(size);
         let others = predicted.data().par_chunks_exact(size);
@@ -175,9 +185,12 @@ impl Update {
             for (i, (x, &predicted)) in x.iter_mut().zip(predicted).enumerate() {
                 let Split { x0_hat, epsilon } = splitter.split(*x, predicted);
                 let noise = z.get(i).map_or(0.0, |&z| sigma * f64::from(z));
-                kept[i] = x0_hat as f32;
-                *x = (from_x * f64::from(*x) + from_x0 * x0_hat + from_epsilon * epsilon + noise)
-                    as f32;
+                let before = f64::from(std::mem::replace(&mut kept[i], x0_hat as f32));
+                *x = (from_x * f64::from(*x)
+                    + from_x0 * x0_hat
+                    + from_x0_before * before
+                    + from_epsilon * epsilon
+                    + noise) as f32;
             }
         });
     }

@@ -21,15 +21,21 @@ fn ddim(eta: f64) -> SamplerConfig {
     SamplerConfig { method: Method::Ddim { eta }, clip: false }
 }
 
+fn dpm(eta: f64) -> SamplerConfig {
+    SamplerConfig { method: Method::DpmPlusPlus { eta }, clip: false }
+}
+
 fn ddpm(variance: Variance, final_noise: bool) -> SamplerConfig {
     SamplerConfig { method: Method::Ddpm { variance, final_noise }, clip: false }
 }
 
-/// Where the probability-flow ODE takes x_T: Gaussians are carried to Gaussians by an affine map.
-fn exact(x: f64) -> f64 {
-    let alpha_bar = schedule().alpha_bar(999);
-    let deviation = (alpha_bar * DEVIATION.powi(2) + 1.0 - alpha_bar).sqrt();
-    MEAN + DEVIATION * (x - alpha_bar.sqrt() * MEAN) / deviation
+/// Where the probability-flow ODE takes x_T, down to the noise level `end`: Gaussians are carried
+/// to Gaussians by an affine map.
+fn exact(schedule: &NoiseSchedule, x: f64, end: f64) -> f64 {
+    let alpha_bar = schedule.alpha_bar(schedule.n_timesteps() - 1);
+    let deviation = |alpha_bar: f64| (alpha_bar * DEVIATION.powi(2) + 1.0 - alpha_bar).sqrt();
+    let whitened = (x - alpha_bar.sqrt() * MEAN) / deviation(alpha_bar);
+    end.sqrt() * MEAN + deviation(end) * whitened
 }
 
 fn run(n_steps: usize, config: SamplerConfig, x: Images, noise: &dyn NoiseSource) -> Images {
@@ -38,15 +44,22 @@ fn run(n_steps: usize, config: SamplerConfig, x: Images, noise: &dyn NoiseSource
     sample(&denoiser, &schedule(), &steps, config, x, noise, &mut unobserved).unwrap()
 }
 
+/// The largest error of a few starts after so many steps without noise.
+fn error(schedule: &NoiseSchedule, n_steps: usize, end: End, config: SamplerConfig) -> f64 {
+    let starts = [-2.5f32, -1.0, 0.0, 0.4, 1.7];
+    let x = Images::from_vec([1, 1, 1, 5], starts.to_vec()).unwrap();
+    let steps = walk(Spacing::Trailing, n_steps, schedule.n_timesteps(), end).unwrap();
+    let level = schedule.alpha_bar_at(steps[n_steps - 1].t_prev);
+    let denoiser = GaussianDenoiser { schedule: schedule.clone(), ..denoiser(Prediction::Epsilon) };
+    let x = sample(&denoiser, schedule, &steps, config, x, &NoNoise, &mut unobserved).unwrap();
+    let arrived = x.data().iter().map(|&x| f64::from(x));
+    let expected = starts.map(|start| exact(schedule, f64::from(start), level));
+    arrived.zip(expected).map(|(x, expected)| (x - expected).abs()).fold(0.0, f64::max)
+}
+
 #[test]
 fn ddim_converges_to_the_exact_map_at_first_order() {
-    let starts = [-2.5f32, -1.0, 0.0, 0.4, 1.7];
-    let error = |n_steps| {
-        let x = Images::from_vec([1, 1, 1, 5], starts.to_vec()).unwrap();
-        let arrived = run(n_steps, ddim(0.0), x, &NoNoise);
-        let errors = arrived.data().iter().zip(starts);
-        errors.map(|(&x, start)| (f64::from(x) - exact(f64::from(start))).abs()).fold(0.0, f64::max)
-    };
+    let error = |n_steps| error(&schedule(), n_steps, End::Clean, ddim(0.0));
     let errors = [25, 50, 100, 200].map(error);
     for pair in errors.windows(2) {
         let ratio = pair[0] / pair[1];
@@ -56,9 +69,53 @@ fn ddim_converges_to_the_exact_map_at_first_order() {
 }
 
 #[test]
+fn dpm_solver_converges_to_the_exact_map_at_second_order() {
+    let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };
+    let karras = NoiseSchedule::new(karras).unwrap();
+    // To the first timestep: the step from there to the clean image costs the same in any walk.
+    let errors =
+        [40, 80, 160, 320].map(|n_steps| error(&karras, n_steps, End::FirstTimestep, dpm(0.0)));
+    for pair in errors.windows(2) {
+        let ratio = pair[0] / pair[1];
+        assert!((3.6..4.4).contains(&ratio), "halving the step quarters the error: {errors:?}");
+    }
+    for schedule in [&schedule(), &karras] {
+        for n_steps in [20, 50] {
+            let [first, second] =
+                [ddim(0.0), dpm(0.0)].map(|config| error(schedule, n_steps, End::Clean, config));
+            assert!(second < 0.4 * first, "{n_steps} steps: {second}, DDIM {first}");
+        }
+    }
+}
+
+#[test]
+fn dpm_solver_takes_first_and_last_steps_and_those_of_no_length_as_ddim_does() {
+    let schedule = schedule();
+    let walks = [
+        vec![Step { t: 600, t_prev: Some(200) }],
+        vec![Step { t: 600, t_prev: Some(200) }, Step { t: 200, t_prev: Some(0) }],
+        vec![
+            Step { t: 600, t_prev: Some(600) },
+            Step { t: 600, t_prev: Some(200) },
+            Step { t: 200, t_prev: None },
+        ],
+    ];
+    for steps in walks {
+        let [one, other] = [ddim(0.0), dpm(0.0)].map(|config| {
+            let x = Images::from_vec([1, 1, 1, 2], vec![-1.0, 0.5]).unwrap();
+            let denoiser = denoiser(Prediction::Epsilon);
+            sample(&denoiser, &schedule, &steps, config, x, &NoNoise, &mut unobserved).unwrap()
+        });
+        assert_eq!(one.data(), other.data(), "{steps:?}");
+    }
+}
+
+#[test]
 fn stochastic_samplers_reach_the_data_distribution() {
     let n = 256 * 64;
-    for config in [ddim(0.0), ddim(0.5), ddim(1.0), ddpm(Variance::Posterior, false)] {
+    for config in
+        [ddim(0.0), ddim(0.5), ddim(1.0), dpm(0.0), dpm(1.0), ddpm(Variance::Posterior, false)]
+    {
         let noise = SeededNoise { seed: 5, first_image: 0 };
         let x = run(1000, config, noise.x_t(64, [1, 16, 16]), &noise);
         let values = || x.data().iter().map(|&v| f64::from(v));
@@ -140,13 +197,14 @@ fn what_is_predicted_does_not_matter() {
 
 #[test]
 fn an_image_does_not_depend_on_its_batch() {
-    let config = ddim(1.0);
-    let whole = SeededNoise { seed: 9, first_image: 0 };
-    let together = run(20, config, whole.x_t(5, [1, 4, 4]), &whole);
-    for k in 0..5 {
-        let own = SeededNoise { seed: 9, first_image: k as u64 };
-        let alone = run(20, config, own.x_t(1, [1, 4, 4]), &own);
-        assert_eq!(alone.image(0), together.image(k));
+    for config in [ddim(1.0), dpm(1.0)] {
+        let whole = SeededNoise { seed: 9, first_image: 0 };
+        let together = run(20, config, whole.x_t(5, [1, 4, 4]), &whole);
+        for k in 0..5 {
+            let own = SeededNoise { seed: 9, first_image: k as u64 };
+            let alone = run(20, config, own.x_t(1, [1, 4, 4]), &own);
+            assert_eq!(alone.image(0), together.image(k));
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub struct TrainConfig {
     pub validation_images: usize,
     /// Images in a sample grid; 0 makes none.
     pub sample_count: usize,
-    /// DDIM steps of a sample grid.
+    /// Steps of a sample grid.
     pub sample_steps: usize,
     /// What the network predicts.
     pub prediction: Prediction,
