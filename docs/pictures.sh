@@ -8,6 +8,7 @@ cd "$(dirname "$0")"
 for steps in 10 20 100; do
     "$kao" sample --count 24 --steps $steps --columns 8 --out samples-$steps.png
 done
+"$kao" sample --count 8 --steps 10 --sampler ddim --out ddim-10.png
 "$kao" sample --count 4 --steps 20 --out strip-grid.png --strip strip.png
 rm strip-grid.png
 for eta in 0 0.5 1; do

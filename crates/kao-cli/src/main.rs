@@ -27,7 +27,8 @@ struct Arguments {
 const ABOUT: &str = "Train and sample diffusion models of small images";
 
 const LONG_ABOUT: &str = "\
-Kao (顔, \"face\") trains and samples diffusion models (DDPM, DDIM) of small images on a CPU.
+Kao (顔, \"face\") trains and samples diffusion models of small images on a CPU: DDPM, DDIM
+and DPM-Solver++.
 
 The shortest way to a picture, with nothing but this program:
   kao sample

@@ -1,4 +1,4 @@
-//! Kao trains and samples denoising diffusion models (DDPM, DDIM) of small images, on a CPU first.
+//! Kao trains and samples denoising diffusion models (DDPM, DDIM, DPM-Solver++) of small images, on a CPU first.
 //!
 //! Sampling from a model file:
 //!

@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   kao sample --model run
-  kao sample --model run --steps 100 --eta 1 --count 256 --columns 16 --out grid.png
-  kao sample --model last.ckpt --spacing linear --strip strip.png      as the original
+  kao sample --model run --steps 10 --count 256 --columns 16 --out grid.png
+  kao sample --model run --steps 100 --eta 1                           DDIM with noise
+  kao sample --model last.ckpt --spacing linear --strip strip.png      DDIM as the original
   kao sample --model run --sampler ddpm --variance posterior
 
 Image k of a seed is the same whatever --count, --batch-size and --threads are.")]
