@@ -60,7 +60,13 @@
 //! This is the only crate with unsafe code; every block says why it is sound. SIMD intrinsics appear in
 //! `simd` only, raw pointers in kernels, and a kernel's public function checks all lengths before.
 //! What a [`Destination`] holds is read by nobody before a kernel has promised, after its last task,
-//! that all of it is written; a kernel that panics promises nothing.
+//! that all of it is written; a kernel that panics promises nothing. All tests pass under
+//! AddressSanitizer, at every level of an x86 machine:
+//!
+//! ```sh
+//! RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address cargo test --release -p kao-kernels --tests \
+//!     --target x86_64-unknown-linux-gnu --target-dir target/sanitizer
+//! ```
 #![warn(missing_docs)]
 
 mod activation;
