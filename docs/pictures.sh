@@ -2,7 +2,7 @@
 # Makes the pictures of the README from the built-in model and drawn faces:
 #     docs/pictures.sh            (with `kao` on the path, or KAO=target/release/kao)
 set -eu
-kao=$(command -v "${KAO:-kao}" || echo "${KAO:-kao}")
+kao=$(realpath "$(command -v "${KAO:-kao}")")
 cd "$(dirname "$0")"
 
 for steps in 10 20 100; do
