@@ -84,8 +84,8 @@ impl WalkArguments {
         let only = |flag: &str, sampler: &str| {
             Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
         };
-        let as_published =
-            self.eta.is_some() || matches!(self.spacing, Spacing::Linear | Spacing::Quadratic);
+        let spacing = timesteps::Spacing::from(self.spacing);
+        let as_published = self.eta.is_some() || spacing.is_the_originals();
         let sampler = match self.sampler {
             Some(Sampler::Ddim) => SamplerKind::Ddim,
             Some(Sampler::DpmPlusPlus) => SamplerKind::DpmPlusPlus,
@@ -105,7 +105,7 @@ impl WalkArguments {
             sampler,
             n_steps: self.steps,
             eta: self.eta.unwrap_or(defaults.eta),
-            spacing: self.spacing.into(),
+            spacing,
             end: self.end.map(|end| match end {
                 End::First => timesteps::End::FirstTimestep,
                 End::Clean => timesteps::End::Clean,

@@ -1,4 +1,5 @@
-//! Kao trains and samples denoising diffusion models (DDPM, DDIM, DPM-Solver++) of small images, on a CPU first.
+//! Kao trains and samples denoising diffusion models (DDPM, DDIM, DPM-Solver++) of small images, on
+//! a CPU first.
 //!
 //! Sampling from a model file:
 //!

@@ -30,10 +30,13 @@ pub enum Spacing {
 impl Spacing {
     /// Where a walk of this spacing ends unless told otherwise.
     pub fn default_end(self) -> End {
-        match self {
-            Spacing::Linear | Spacing::Quadratic => End::FirstTimestep,
-            Spacing::Trailing | Spacing::Leading => End::Clean,
-        }
+        if self.is_the_originals() { End::FirstTimestep } else { End::Clean }
+    }
+
+    /// Whether the original has it: such a walk goes the original's way in all else too, unless told
+    /// otherwise.
+    pub fn is_the_originals(self) -> bool {
+        matches!(self, Spacing::Linear | Spacing::Quadratic)
     }
 }
 
@@ -58,8 +61,8 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
             format!("{n_steps} found; expected 1 to {n_timesteps}, the number of timesteps"),
         ));
     }
-    let starts_at_one = matches!(spacing, Spacing::Linear | Spacing::Quadratic);
-    if starts_at_one && n_timesteps < 2 {
+    // Those start at timestep 1.
+    if spacing.is_the_originals() && n_timesteps < 2 {
         return Err(Error::invalid(
             "spacing",
             format!("{spacing:?} needs at least 2 timesteps; the model has {n_timesteps}"),

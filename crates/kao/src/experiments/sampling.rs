@@ -18,17 +18,6 @@ pub enum SamplerKind {
     Ddpm,
 }
 
-impl SamplerKind {
-    /// As it is written on the command line and in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            SamplerKind::Ddim => "ddim",
-            SamplerKind::DpmPlusPlus => "dpm++",
-            SamplerKind::Ddpm => "ddpm",
-        }
-    }
-}
-
 /// A sampling run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleConfig {
@@ -106,7 +95,7 @@ impl SampleConfig {
     /// The run in words, as keys and values for a picture's text chunks.
     pub fn describe(&self, n_timesteps: usize) -> Vec<(&'static str, String)> {
         let mut words = vec![
-            ("sampler", self.sampler.name().to_owned()),
+            ("sampler", self.sampler_config().method.name().to_owned()),
             ("steps", self.steps(n_timesteps).to_string()),
         ];
         match self.sampler {

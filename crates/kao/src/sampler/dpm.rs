@@ -22,10 +22,8 @@ pub(super) fn update(
 ) -> Result<Update> {
     let step = walk[step_index];
     let update = ddim::update(schedule, step, eta)?;
-    let lambda = |t: usize| {
-        let alpha_bar = schedule.alpha_bar(t);
-        0.5 * (alpha_bar / (1.0 - alpha_bar)).ln()
-    };
+    let signal_to_noise = |t: usize| schedule.alpha_bar(t) / (1.0 - schedule.alpha_bar(t));
+    let lambda = |t: usize| 0.5 * signal_to_noise(t).ln();
     let is_inner = step_index > 0 && step_index + 1 < walk.len();
     let Some(t_prev) = step.t_prev.filter(|_| is_inner) else { return Ok(update) };
     let h = lambda(t_prev) - lambda(step.t);
@@ -34,8 +32,7 @@ pub(super) fn update(
         return Ok(update);
     }
     // How much of x̂_0 is in the result, seeing that ε̂ = (x_t − √ᾱ x̂_0) / √(1 − ᾱ).
-    let alpha_bar = schedule.alpha_bar(step.t);
-    let share = update.from_x0 - update.from_epsilon * (alpha_bar / (1.0 - alpha_bar)).sqrt();
+    let share = update.from_x0 - update.from_epsilon * signal_to_noise(step.t).sqrt();
     let correction = share * h / (2.0 * h_before);
     Ok(Update { from_x0: update.from_x0 + correction, from_x0_before: -correction, ..update })
 }

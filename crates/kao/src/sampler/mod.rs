@@ -44,6 +44,17 @@ pub enum Method {
     },
 }
 
+impl Method {
+    /// As it is written on the command line and in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Ddim { .. } => "ddim",
+            Method::DpmPlusPlus { .. } => "dpm++",
+            Method::Ddpm { .. } => "ddpm",
+        }
+    }
+}
+
 /// The variance of the noise of a DDPM step (Ho et al. 2020, section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

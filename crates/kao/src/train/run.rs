@@ -489,12 +489,12 @@ impl<'a> Run<'a> {
             count: config.sample_count,
             image_shape: config.model.image_size,
         };
-        let sampler = SamplerConfig { method: Method::DpmPlusPlus { eta: 0.0 }, clip: false };
+        let method = Method::DpmPlusPlus { eta: 0.0 };
         let images = generate(
             &model.network,
             &self.schedule,
             &walk,
-            sampler,
+            SamplerConfig { method, clip: false },
             &start,
             config.micro_batch_size,
             &mut |_, _| watcher(),
@@ -504,7 +504,7 @@ impl<'a> Run<'a> {
         let texts = [
             ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("step", self.n_steps.to_string()),
-            ("sampler", format!("dpm++, {} steps, eta 0", config.sample_steps)),
+            ("sampler", format!("{}, {} steps, eta 0", method.name(), config.sample_steps)),
             ("seed", SAMPLE_SEED.to_string()),
         ];
         render::write_png(&path, &picture, &texts)?;
