@@ -289,19 +289,40 @@ impl Kernel for MultiplyRows<'_> {
                         tap > 0,
                     );
                 }
-                for row in 0..rows.1 {
-                    let (image, ..) = window.place(rows.0 + row);
-                    let pixel = window.output_pixel(rows.0 + row);
-                    let mut column = 0;
-                    while column < columns {
-                        let lanes = (columns - column).min(S::LANES);
-                        let channel = panel * PANEL + column;
-                        let product = S::load(self.products.add(row * PANEL + column));
-                        let bias = self.output.bias::<S>(image, channel, lanes);
-                        self.output.write::<S>(pixel, channel, lanes, S::add(product, bias));
-                        column += lanes;
-                    }
+                self.write_panel::<S>(panel * PANEL, columns);
+            }
+        }
+    }
+}
+
+impl MultiplyRows<'_> {
+    /// Writes the products of one panel, `columns` channels from `first_channel` on.
+    ///
+    /// # Safety
+    /// S is available; the products are there, and the output has the rows and channels.
+    #[inline(always)]
+    unsafe fn write_panel<S: Simd>(&self, first_channel: usize, columns: usize) {
+        let (window, rows) = (self.window, self.rows);
+        // The place of a row takes divisions, which are as slow as its products: where rows are
+        // pixels in order and all images have one bias, it is not needed.
+        let in_order = matches!(window, Window::Pointwise(_)) && !self.output.has_image_bias();
+        for row in 0..rows.1 {
+            let (image, pixel) = if in_order {
+                (0, rows.0 + row)
+            } else {
+                (window.place(rows.0 + row).0, window.output_pixel(rows.0 + row))
+            };
+            let mut column = 0;
+            while column < columns {
+                let lanes = (columns - column).min(S::LANES);
+                let channel = first_channel + column;
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let product = S::load(self.products.add(row * PANEL + column));
+                    let bias = self.output.bias::<S>(image, channel, lanes);
+                    self.output.write::<S>(pixel, channel, lanes, S::add(product, bias));
                 }
+                column += lanes;
             }
         }
     }
