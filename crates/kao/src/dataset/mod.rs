@@ -24,6 +24,7 @@ mod names;
 mod output;
 mod prepare;
 mod report;
+mod resample;
 mod scan;
 mod size;
 mod split;

@@ -44,7 +44,8 @@ impl Prepared {
         let prepare = |index: usize| {
             let layer = &network.layers().list[index];
             let (weight, c_in, c_out) = (&values[2 * index], layer.c_in, layer.c_out);
-            if let Some(ids) = attentions.iter().find(|ids| ids.iter().any(|id| id.index() == index))
+            if let Some(ids) =
+                attentions.iter().find(|ids| ids.iter().any(|id| id.index() == index))
             {
                 let projections = ids.map(|id| Projection::new(network, id));
                 return match ids[0].index() == index {

@@ -133,9 +133,8 @@ impl RecordedBlock {
     pub(super) fn backward(self, engine: &CpuEngine<'_>, gradients: &mut Gradients<'_>) {
         let RecordedBlock { input, image_bias, block, dropout, saved, y } = self;
         let dy = gradients.take(y);
-        let saved = saved.or_else(|| {
-            compute(engine, &input, &image_bias, &block, dropout, true).saved
-        });
+        let saved =
+            saved.or_else(|| compute(engine, &input, &image_bias, &block, dropout, true).saved);
         let Saved { stats1, h, stats2 } = saved.expect("saved or computed again");
         let (pixels, source) = (input.x.pixels, source(&input));
         let [c_in, c_out] = engine.network.layers().block_channels(&block);
