@@ -1,8 +1,9 @@
-//! Bicubic resampling, to the byte as Pillow does it.
+//! Bicubic resampling, with the bytes that Pillow gives.
 //!
 //! The kernel is cubic with a = −1/2 and widens when the picture shrinks. The horizontal pass comes
 //! first, and its result is rounded to bytes; weights are whole numbers of 1/2²². So a folder that
-//! was prepared by a Python program and one that Kao prepared hold the same pixels.
+//! was prepared by a Python program and one that Kao prepared hold the same pixels. (Pillow 13 takes
+//! the vertical pass of some pictures, mainly tall ones, first; single steps differ there.)
 
 /// Bits after the point of a weight: sums of 8-bit values by weights up to about 1.3 fit 31 bits.
 const PRECISION_BITS: u32 = 22;
@@ -80,12 +81,12 @@ struct Weights {
 fn weights(from: usize, to: usize) -> Vec<Weights> {
     let scale = from as f64 / to as f64;
     let widening = scale.max(1.0);
-    let reach = SUPPORT * widening;
+    let (reach, narrowing) = (SUPPORT * widening, 1.0 / widening);
     let of_pixel = |x: usize| {
         let centre = (x as f64 + 0.5) * scale;
         let first = (centre - reach + 0.5).max(0.0) as usize;
         let end = ((centre + reach + 0.5) as usize).min(from);
-        let weight = |k: usize| cubic((k as f64 - centre + 0.5) / widening);
+        let weight = |k: usize| cubic((k as f64 - centre + 0.5) * narrowing);
         let weights: Vec<f64> = (first..end).map(weight).collect();
         let total: f64 = weights.iter().sum();
         let fixed = |weight: f64| (weight / total * f64::from(1 << PRECISION_BITS)).round() as i32;
