@@ -43,7 +43,7 @@ pub(super) fn compute(
         residual: None,
     };
     let mut h = Unwritten::new(len);
-    let weights = engine.conv3x3_weights(block.conv1);
+    let weights = engine.conv3x3_weights(block.conv1, pixels.n);
     kernels::conv3x3(pixels, &normalized, weights, c_out, &epilogue, &mut h);
     let h = h.into_vec();
 
@@ -63,7 +63,7 @@ pub(super) fn compute(
         image_bias: None,
         residual: Some(projected.as_ref().unwrap_or(&input.x.values)),
     };
-    let weights = engine.conv3x3_weights(block.conv2);
+    let weights = engine.conv3x3_weights(block.conv2, pixels.n);
     let mut y = Unwritten::new(len);
     with_norm2(pixels, &between, &norm2, |source| {
         kernels::conv3x3(pixels, source, weights, c_out, &epilogue, &mut y);
