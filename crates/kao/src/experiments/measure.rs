@@ -139,6 +139,8 @@ pub fn measure(
         forward_kernels = shares(&times, batch_size);
     }
     drop(network);
+    // What sampling used is not there in the pieces that training needs.
+    kao_kernels::release_freed_memory();
 
     let mut training_kernels = Vec::new();
     let training = match training {
