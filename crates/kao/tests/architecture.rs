@@ -107,7 +107,7 @@ fn the_framework_and_the_kernels_stay_in_their_modules() {
     for (room, path, text) in sources() {
         for (number, line) in code(&text) {
             for (name, modules) in
-                [("burn::", &FRAMEWORK_MODULES[..]), ("kao_kernels", &KERNEL_MODULES)]
+                [("burn_", &FRAMEWORK_MODULES[..]), ("kao_kernels", &KERNEL_MODULES)]
             {
                 assert!(
                     !line.contains(name) || modules.contains(&room.as_str()),
