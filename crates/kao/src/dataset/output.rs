@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use serde::Deserialize;
 use walkdir::WalkDir;
 
@@ -112,19 +110,24 @@ pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> 
 
 /// Writes a picture of three channels.
 pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let mut content = Vec::new();
-    PngEncoder::new(&mut content)
-        .write_image(
-            picture.bytes(),
-            picture.width(),
-            picture.height(),
-            image::ExtendedColorType::Rgb8,
-        )
-        .map_err(|error| Error::io("write", path, std::io::Error::other(error)))?;
+    let content = encoded(picture);
+    let content = content.map_err(|error| Error::io("write", path, error.into()))?;
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
     write_file(path, &content, false)
+}
+
+/// A picture of three channels as a PNG file.
+fn encoded(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
+    let mut content = Vec::new();
+    let mut encoder = png::Encoder::new(&mut content, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.bytes())?;
+    writer.finish()?;
+    Ok(content)
 }
 
 /// Creates a folder and those above it, as far as they are missing.

@@ -2,15 +2,15 @@
 //!
 //! This opens a file only to look at its first bytes where the name does not say what it is.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use image::ImageFormat;
 use walkdir::{DirEntry, WalkDir};
 
+use super::decode;
 use super::report::Skipped;
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 /// Names that promise a picture. What cannot be read of these is worth telling the user, so
 /// formats that Kao does not decode are among them.
@@ -96,18 +96,9 @@ fn is_picture(entry: &DirEntry) -> bool {
     !is_hidden(entry) && (is_named_as_picture(entry.path()) || begins_as_picture(entry.path()))
 }
 
-/// Whether the first bytes are those of a picture. Only signatures that no text begins with
-/// count: a note that starts with "BM" is no bitmap.
+/// Whether the first bytes are those of a picture.
 fn begins_as_picture(path: &Path) -> bool {
     let mut start = Vec::with_capacity(16);
-    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    read.is_ok()
-        && matches!(
-            image::guess_format(&start),
-            Ok(ImageFormat::Jpeg
-                | ImageFormat::Png
-                | ImageFormat::Gif
-                | ImageFormat::WebP
-                | ImageFormat::Tiff)
-        )
+    let Ok(file) = open_regular(path) else { return false };
+    file.take(16).read_to_end(&mut start).is_ok() && decode::begins_as_picture(&start)
 }

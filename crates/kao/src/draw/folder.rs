@@ -5,10 +5,9 @@ use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::RgbImage;
 use rayon::prelude::*;
 
-use super::{check_size, face};
+use super::{Face, check_size, face};
 use crate::error::{Error, Result};
 
 /// The key of the PNG text that says which picture a file holds.
@@ -120,19 +119,15 @@ fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
     Ok(())
 }
 
-/// `picture` as a PNG file that says what it is.
-fn encode(
-    config: &FolderConfig,
-    index: u64,
-    picture: &RgbImage,
-) -> Result<Vec<u8>, png::EncodingError> {
+/// `face` as a PNG file that says what it is.
+fn encode(config: &FolderConfig, index: u64, face: &Face) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
+    let mut encoder = png::Encoder::new(&mut bytes, face.side(), face.side());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.add_text_chunk(TEXT_KEY.to_owned(), source_text(config, index))?;
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(picture.as_raw())?;
+    writer.write_image_data(face.bytes())?;
     writer.finish()?;
     Ok(bytes)
 }

@@ -7,6 +7,12 @@ use super::*;
 
 const SEED: u64 = 7;
 
+/// Portrait `index` of `seed` as a picture of the crate that looks at it here.
+fn drawn(seed: u64, index: u64, size: u32) -> RgbImage {
+    let face = face(seed, index, size).unwrap();
+    RgbImage::from_raw(face.side(), face.side(), face.bytes().to_vec()).unwrap()
+}
+
 fn mean_colour(picture: &RgbImage) -> [f64; 3] {
     let n = f64::from(picture.width() * picture.height());
     [0, 1, 2].map(|c| picture.pixels().map(|pixel| f64::from(pixel.0[c])).sum::<f64>() / n)
@@ -32,17 +38,17 @@ fn the_same_picture_has_the_same_bytes() {
 #[test]
 fn no_two_of_two_hundred_are_equal() {
     let pictures: HashSet<Vec<u8>> =
-        (0..200).map(|index| face(SEED, index, 16).unwrap().into_raw()).collect();
+        (0..200).map(|index| drawn(SEED, index, 16).into_raw()).collect();
     assert_eq!(pictures.len(), 200);
 }
 
 #[test]
 fn another_size_is_the_same_face() {
     for index in 0..6 {
-        let small = face(SEED, index, 64).unwrap();
-        let large = face(SEED, index, 256).unwrap();
+        let small = drawn(SEED, index, 64);
+        let large = drawn(SEED, index, 256);
         let reduced = imageops::resize(&large, 64, 64, FilterType::Triangle);
-        let other = face(SEED, index + 100, 64).unwrap();
+        let other = drawn(SEED, index + 100, 64);
         let same = distance(&small, &reduced);
         assert!(same < 12.0, "picture {index}: {same}");
         assert!(same < 0.35 * distance(&other, &reduced), "picture {index}: {same}");
@@ -53,8 +59,7 @@ fn another_size_is_the_same_face() {
 fn colours_are_diverse_and_no_pixel_is_fixed() {
     const COUNT: usize = 120;
     const SIDE: u32 = 16;
-    let pictures: Vec<RgbImage> =
-        (0..COUNT as u64).map(|index| face(SEED, index, SIDE).unwrap()).collect();
+    let pictures: Vec<RgbImage> = (0..COUNT as u64).map(|index| drawn(SEED, index, SIDE)).collect();
     let means: Vec<[f64; 3]> = pictures.iter().map(mean_colour).collect();
     for channel in 0..3 {
         let mean = means.iter().map(|m| m[channel]).sum::<f64>() / COUNT as f64;
@@ -75,7 +80,7 @@ fn sizes_out_of_range_are_refused() {
         assert!(face(SEED, 0, size).is_err(), "{size}");
     }
     for size in [16, 17, 63, 100, 512] {
-        assert_eq!(face(SEED, 0, size).unwrap().dimensions(), (size, size));
+        assert_eq!(face(SEED, 0, size).unwrap().side(), size);
     }
 }
 
@@ -100,14 +105,14 @@ fn a_folder_is_written_and_completed() {
     let path = |index| config.out_dir.join(file_name(index));
     assert!(path(5).ends_with("face-000005.png"));
     let picture = image::open(path(5)).unwrap().to_rgb8();
-    assert_eq!(picture, face(SEED, 5, 32).unwrap());
+    assert_eq!(picture, drawn(SEED, 5, 32));
 
     std::fs::remove_file(path(3)).unwrap();
     std::fs::write(path(4), b"cut off").unwrap();
-    face(SEED + 1, 5, 32).unwrap().save(path(5)).unwrap();
+    drawn(SEED + 1, 5, 32).save(path(5)).unwrap();
     assert!(write_folder(&config, &|_| (), &|| true).is_err());
     assert_eq!(write_folder(&config, &|_| (), &|| false).unwrap(), Written { drawn: 3, kept: 3 });
-    assert_eq!(image::open(path(4)).unwrap().to_rgb8(), face(SEED, 4, 32).unwrap());
+    assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
     assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
     // Nothing temporary is left.
     assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
