@@ -40,6 +40,12 @@ impl<'a> Output<'a> {
         self.c_first + self.c_second
     }
 
+    /// Whether each image has a bias of its own.
+    #[inline(always)]
+    pub(crate) fn has_image_bias(&self) -> bool {
+        self.epilogue.image_bias.is_some()
+    }
+
     /// What is added to all pixels of an image, for `lanes` channels from `channel` on.
     ///
     /// # Safety

@@ -54,7 +54,9 @@ impl DeviceKind {
         match self {
             DeviceKind::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            DeviceKind::Cuda => Ok(Device::Gpu(GpuDevice::new(self, burn::tensor::Device::cuda(0)))),
+            DeviceKind::Cuda => {
+                Ok(Device::Gpu(GpuDevice::new(self, burn::tensor::Device::cuda(0))))
+            }
             #[cfg(feature = "metal")]
             DeviceKind::Metal => {
                 let device = burn::tensor::Device::metal(burn::tensor::DeviceKind::DefaultDevice);

@@ -23,6 +23,7 @@ mod names;
 mod output;
 mod prepare;
 mod report;
+mod resample;
 mod scan;
 mod size;
 mod split;

@@ -131,7 +131,7 @@ pub(super) fn compute(
     let stats = engine.norm_stats(pixels, &x.source());
     let normalized = normalized(engine, x, layers, &stats);
 
-    let prepared = engine.prepared_attention(layers.q);
+    let prepared = engine.prepared_attention(layers);
     let merged = match prepared {
         Some(_) => None,
         None => Some(Merged::new(projections(engine, layers))),

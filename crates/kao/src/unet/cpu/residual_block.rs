@@ -43,7 +43,7 @@ pub(super) fn compute(
         residual: None,
     };
     let mut h = Unwritten::new(len);
-    let weights = engine.conv3x3_weights(block.conv1);
+    let weights = engine.conv3x3_weights(block.conv1, pixels.n);
     kernels::conv3x3(pixels, &normalized, weights, c_out, &epilogue, &mut h);
     let h = h.into_vec();
 
@@ -63,7 +63,7 @@ pub(super) fn compute(
         image_bias: None,
         residual: Some(projected.as_ref().unwrap_or(&input.x.values)),
     };
-    let weights = engine.conv3x3_weights(block.conv2);
+    let weights = engine.conv3x3_weights(block.conv2, pixels.n);
     let mut y = Unwritten::new(len);
     with_norm2(pixels, &between, &norm2, |source| {
         kernels::conv3x3(pixels, source, weights, c_out, &epilogue, &mut y);
@@ -133,9 +133,8 @@ impl RecordedBlock {
     pub(super) fn backward(self, engine: &CpuEngine<'_>, gradients: &mut Gradients<'_>) {
         let RecordedBlock { input, image_bias, block, dropout, saved, y } = self;
         let dy = gradients.take(y);
-        let saved = saved.or_else(|| {
-            compute(engine, &input, &image_bias, &block, dropout, true).saved
-        });
+        let saved =
+            saved.or_else(|| compute(engine, &input, &image_bias, &block, dropout, true).saved);
         let Saved { stats1, h, stats2 } = saved.expect("saved or computed again");
         let (pixels, source) = (input.x.pixels, source(&input));
         let [c_in, c_out] = engine.network.layers().block_channels(&block);
