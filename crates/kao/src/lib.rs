@@ -31,6 +31,7 @@ pub mod eval;
 pub mod experiments;
 pub mod files;
 pub mod images;
+pub mod locks;
 pub mod model;
 pub mod noise;
 pub mod render;

@@ -100,7 +100,8 @@ fn a_folder_is_written_and_completed() {
         assert_eq!(progress.total, 6);
         highest.fetch_max(progress.done, std::sync::atomic::Ordering::Relaxed);
     };
-    assert_eq!(write_folder(&config, &observer, &|| false).unwrap(), Written { drawn: 6, kept: 0 });
+    let written = write_folder(&config, &observer, &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 6, replaced: 0, kept: 0 });
     assert_eq!(highest.into_inner(), 6);
     let path = |index| config.out_dir.join(file_name(index));
     assert!(path(5).ends_with("face-000005.png"));
@@ -109,13 +110,77 @@ fn a_folder_is_written_and_completed() {
 
     std::fs::remove_file(path(3)).unwrap();
     std::fs::write(path(4), b"cut off").unwrap();
-    drawn(SEED + 1, 5, 32).save(path(5)).unwrap();
+    // As a killed run leaves it.
+    std::fs::write(config.out_dir.join(".face-x1y2z3.tmp"), b"half a f").unwrap();
     assert!(write_folder(&config, &|_| (), &|| true).is_err());
-    assert_eq!(write_folder(&config, &|_| (), &|| false).unwrap(), Written { drawn: 3, kept: 3 });
+    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
-    assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
     // Nothing temporary is left.
     assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
+
+    // A face of another version is drawn again.
+    let mut bytes = std::fs::read(path(0)).unwrap();
+    let text = bytes.windows(9).position(|words| words == b"kao draw ").unwrap();
+    let end = text + bytes[text..].iter().position(|&byte| byte == b',').unwrap();
+    bytes[text + 9..end].fill(b'7');
+    let chunk = bytes[..text].windows(4).rposition(|kind| kind == b"tEXt").unwrap();
+    let length = u32::from_be_bytes(bytes[chunk - 4..chunk].try_into().unwrap()) as usize;
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let checksum = checksum.checksum(&bytes[chunk..chunk + 4 + length]).to_be_bytes();
+    bytes[chunk + 4 + length..][..4].copy_from_slice(&checksum);
+    std::fs::write(path(0), bytes).unwrap();
+    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 });
+}
+
+#[test]
+fn faces_of_another_set_are_not_mixed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 32, seed: SEED };
+    write_folder(&config, &|_| (), &|| false).unwrap();
+    let before = std::fs::read(dir.path().join(file_name(1))).unwrap();
+    let refusal = |config: &FolderConfig| {
+        let error = write_folder(config, &|_| (), &|| false).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("new folder")), "{error:?}");
+        error.to_string()
+    };
+    let larger = FolderConfig { size: 48, count: 9, ..config.clone() };
+    assert!(refusal(&larger).ends_with("32×32 pixels, where 48×48 are asked for"));
+    let other = FolderConfig { seed: SEED + 1, ..config.clone() };
+    assert!(refusal(&other).contains("face 0 of seed 7, where face 0 of seed 8"));
+    // Faces behind the count count too.
+    let fewer = FolderConfig { seed: SEED + 1, count: 1, ..config.clone() };
+    std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&fewer).contains("face 1 of seed 7"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    // Somebody else's picture, and a face under another's name.
+    drawn(SEED, 0, 32).save(dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&config).contains("was not drawn as one"));
+    std::fs::copy(dir.path().join(file_name(1)), dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&config).contains("face 1 of seed 7, where face 0 of seed 7"));
+    assert_eq!(std::fs::read(dir.path().join(file_name(1))).unwrap(), before);
+    // Other files are nobody's business.
+    std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
+    std::fs::write(dir.path().join("face-of-a-friend.png"), b"hello").unwrap();
+    write_folder(&config, &|_| (), &|| false).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 16, seed: SEED };
+    let pipe = dir.path().join(file_name(1));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    assert!(error.ends_with("this is a pipe, not a regular file"), "{error}");
+    std::fs::remove_file(&pipe).unwrap();
+    let again = |_: Progress| {
+        let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+        assert!(error.ends_with("another `kao draw` is writing to this folder"), "{error}");
+    };
+    write_folder(&config, &again, &|| false).unwrap();
 }
 
 #[test]

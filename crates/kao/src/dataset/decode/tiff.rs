@@ -67,7 +67,7 @@ impl<'a> Tiff<'a> {
 
         let kind = decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).map_err(reason)?;
         if kind.is_some_and(|kind| kind & 1 == 1) {
-            return Err(unsupported("a preview in front of the picture, as cameras write them"));
+            return Err(unsupported("a preview in front, as cameras write them,"));
         }
         let mut short = |tag| decoder.find_tag_unsigned::<u16>(tag).map_err(reason);
         let compression = short(Tag::Compression)?.unwrap_or(UNCOMPRESSED);
