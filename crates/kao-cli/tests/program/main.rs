@@ -1,5 +1,6 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
+mod data_folders;
 mod evaluating;
 mod failures;
 mod faults;

@@ -176,11 +176,6 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let schedule = NoiseSchedule::new(config.schedule)?;
         let split = folder.split(&SplitConfig::default())?;
-        if split.train.is_empty() {
-            let problem = "all of its pictures fall into the validation and test sets";
-            return Err(Error::malformed(&config.data, problem)
-                .with_hint("add pictures: which set one falls into is decided by what it shows"));
-        }
         let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
         let data_fingerprint = folder.fingerprint();
 
@@ -214,13 +209,7 @@ impl<'a> Run<'a> {
             }
             Some(Checkpoint { position, weights, optimizer }) => {
                 config.check_continues(&position.config)?;
-                if position.data_fingerprint != data_fingerprint {
-                    return Err(Error::invalid(
-                        format!("data `{}`", config.data.display()),
-                        "these are not the pictures that the run was trained on so far",
-                    )
-                    .with_hint("put the folder back as it was, or start a new run"));
-                }
+                check_pictures(config, &position, &data_fingerprint, run_dir.path())?;
                 let unet = UNet::from_values(&config.model, weights)?;
                 (unet, optimizer, Some(position))
             }
@@ -530,6 +519,42 @@ impl<'a> Run<'a> {
         let _ = observer(Event::Saved { n_steps: self.n_steps, path });
         kao_kernels::release_freed_memory();
         Ok(())
+    }
+}
+
+/// Checks that the pictures of `fingerprint` are those that the run in the directory `run` has
+/// been trained on so far, up to `position`.
+///
+/// # Errors
+/// When they are others.
+pub fn check_pictures(
+    config: &TrainConfig,
+    position: &Position,
+    fingerprint: &str,
+    run: &Path,
+) -> Result<()> {
+    if position.data_fingerprint == fingerprint {
+        return Ok(());
+    }
+    let (data, run) = (config.data.display(), run.display());
+    Err(Error::invalid(
+        format!("data `{data}`"),
+        "these are not the pictures that the run was trained on so far",
+    )
+    .with_hint(format!(
+        "put the folder back as it was, or train on these pictures from this run's model on: \
+         kao train --data {data} --from {run} --out NEW_RUN"
+    )))
+}
+
+/// Checks that a run of `config` can begin with the model that it names, where it names one.
+///
+/// # Errors
+/// When that model cannot be read, or is not one that a run of `config` could have trained.
+pub fn check_initial_model(config: &TrainConfig) -> Result<()> {
+    match &config.initial_model {
+        Some(path) => initial_values(path, config).map(|_| ()),
+        None => Ok(()),
     }
 }
 

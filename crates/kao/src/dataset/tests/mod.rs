@@ -1,5 +1,6 @@
 //! Tests of the room through its public face, on pictures made here or stored in `testdata`.
 
+mod covered;
 mod decode;
 mod fit;
 mod folder;
