@@ -29,6 +29,7 @@ pub mod draw;
 pub mod error;
 pub mod eval;
 pub mod experiments;
+pub mod files;
 pub mod images;
 pub mod model;
 pub mod noise;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, lowest floor first. A room may use what lies on a lower floor, nothing beside it.
 const FLOORS: [&[&str]; 9] = [
     &["error"],
-    &["images"],
+    &["images", "files"],
     &["schedule", "timesteps", "noise", "weights", "device"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
