@@ -2,6 +2,7 @@
 
     python peers.py --setup                         make the virtual environment, install the peers, compare
     python peers.py --batch-sizes 8 --threads 2     compare with what is installed
+    python peers.py --preset small64                the same for another network
 
 Results go to results/NAME.json, NAME.md and NAME.png. README.md beside this file says how to read them.
 """
@@ -14,7 +15,6 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
 import selectors
 import shutil
 import signal
@@ -28,14 +28,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from machine import busy_cpu_seconds, describe_machine
 from report import write_report
+from same_network import DEFAULT_KAO, NetworkError, preset_model, read_config
 
 HERE = Path(__file__).resolve().parent
-DEFAULT_KAO = HERE.parent / "target/release/kao"
 DEFAULT_VENV = HERE.parent / "target/bench-venv"
 RESULTS = HERE / "results"
 FORWARD, TRAINING = "forward", "training"
-PRESET = "anime64"
 # A turn is disturbed when other processes used more CPU time than this share of one core meanwhile.
 DISTURBANCE = 0.2
 DISTURBANCE_PAUSE_SECONDS = 2.0
@@ -56,6 +56,8 @@ class Contender:
     precision: str
     trains: bool
     environment: tuple[tuple[str, str], ...] = ()
+    # Of Kao, where it is another than --kao names.
+    program: Path | None = None
 
 
 @dataclasses.dataclass
@@ -98,6 +100,7 @@ class Peer:
         command = [sys.executable, "-W", "ignore", str(HERE / "worker.py")]
         command += ["--contender", contender.key, "--mode", mode, "--batch-size", str(batch_size)]
         command += ["--threads", str(settings.threads), "--directory", str(directory)]
+        command += ["--model", str(settings.model)]
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -168,16 +171,15 @@ class Kao:
     def __init__(self, contender: Contender, mode: str, batch_size: int, settings: argparse.Namespace) -> None:
         self.mode = mode
         self.environment = os.environ | dict(contender.environment)
-        self.max_relative_error = None
+        self.max_relative_error: float | None = None
+        self.parameters = settings.network["parameters"]
         self.used_seconds = 0.0
-        if not settings.kao.is_file():
-            shown = os.path.relpath(settings.kao, HERE.parent)
-            raise ContenderFailed(f"{shown} not found (cargo build --release makes it)")
-        self.command = [str(settings.kao), "bench", "--preset", PRESET, "--json"]
+        program = program_of(contender, settings)
+        self.command = [str(program), "bench", "--preset", settings.preset, "--json"]
         self.command += ["--batch-size", str(batch_size), "--threads", str(settings.threads)]
         if mode == FORWARD:
             self.command.append("--forward-only")
-        version = subprocess.run([settings.kao, "--version"], capture_output=True, text=True)
+        version = subprocess.run([program, "--version"], capture_output=True, text=True)
         self.version = version.stdout.strip().removeprefix("kao ") or "unknown"
 
     def turn(self, iterations: int) -> Turn:
@@ -199,10 +201,14 @@ class Kao:
                 raise ContenderFailed(f"exit status {process.returncode}: {words[0] if words else 'no message'}")
             text = output.read()
         try:
-            measured = json.loads(text)[self.mode]
+            answer = json.loads(text)
+            parameters = int(answer["parameters"])
+            measured = answer[self.mode]
             median = float(measured["ms_per_image"])
         except (ValueError, KeyError, TypeError) as error:
             raise ContenderFailed(f"`kao bench --json` printed no {self.mode}.ms_per_image ({error!r})")
+        if parameters != self.parameters:
+            raise ContenderFailed(f"its network has {parameters:,} parameters, that of the peers {self.parameters:,}")
         samples = [float(sample) for sample in measured.get("samples", [median])]
         best = float(measured.get("min_ms_per_image", median))
         return Turn(median, best, samples, usage.ru_maxrss * 1024)
@@ -223,13 +229,33 @@ def worker_environment(threads: int, directory: Path) -> dict[str, str]:
     }
 
 
-def busy_cpu_seconds() -> float | None:
-    """CPU time that all processes have used, and that a hypervisor has taken away."""
-    with contextlib.suppress(OSError):
-        user, nice, system, _idle, _iowait, irq, softirq, steal = (
-            int(ticks) for ticks in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-        )
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+def program_of(contender: Contender, settings: argparse.Namespace) -> Path:
+    return contender.program or settings.kao
+
+
+def not_found(program: Path) -> str:
+    return f"{os.path.relpath(program, HERE.parent)} not found (cargo build --release makes it)"
+
+
+def difference_from_pytorch(contender: Contender, settings: argparse.Namespace) -> float | None:
+    """The largest relative one between what this Kao and PyTorch predict; `None` where PyTorch is missing."""
+    program = program_of(contender, settings)
+    if not program.is_file():
+        raise ContenderFailed(not_found(program))
+    command = [sys.executable, "-W", "ignore", str(HERE / "same_network.py"), "--json"]
+    command += ["--kao", str(program), "--model", str(settings.model), "--threads", str(settings.threads)]
+    environment = os.environ | dict(contender.environment)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.stdout:
+        answer = json.loads(done.stdout)
+        if not answer["same"]:
+            raise ContenderFailed(f"it does not compute what PyTorch does: {answer['errors']}")
+        return answer["errors"]["one prediction"]
+    words = done.stderr.strip().splitlines()
+    reason = words[-1].removeprefix("error: ") if words else f"exit status {done.returncode}"
+    if not reason.startswith("ModuleNotFoundError"):
+        raise ContenderFailed(reason)
+    say(f"{contender.label}: not compared with PyTorch's network ({reason})")
     return None
 
 
@@ -268,6 +294,7 @@ class Comparison:
         self.contenders = contenders
         self.settings = settings
         self.dropped: list[str] = []
+        self.errors: dict[Contender, float] = {}
         self.measurements: list[dict[str, Any]] = []
 
     def results(self) -> dict[str, Any]:
@@ -276,7 +303,8 @@ class Comparison:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "machine": describe_machine(),
             "settings": {
-                "preset": PRESET,
+                "preset": settings.preset,
+                "network": settings.network,
                 "threads": settings.threads,
                 "rounds": settings.rounds,
                 "iterations_per_round": settings.iterations,
@@ -289,11 +317,26 @@ class Comparison:
         }
 
     def drop(self, contender: Contender, mode: str, batch_size: int, reason: object) -> None:
-        line = f"{contender.label}, {mode}, batch size {batch_size}: dropped: {reason}"
+        self.note_dropped(f"{contender.label}, {mode}, batch size {batch_size}: dropped: {reason}")
+
+    def note_dropped(self, line: str) -> None:
         self.dropped.append(line)
         say(line)
 
+    def check_kao(self) -> None:
+        """Leaves out what is no Kao with the network of the peers, and notes how closely the others agree."""
+        for contender in [contender for contender in self.contenders if contender.library == "kao"]:
+            try:
+                error = difference_from_pytorch(contender, self.settings)
+            except ContenderFailed as reason:
+                self.contenders.remove(contender)
+                self.note_dropped(f"{contender.label}: dropped: {reason}")
+            else:
+                if error is not None:
+                    self.errors[contender] = error
+
     def run(self, directory: Path) -> None:
+        self.check_kao()
         for batch_size in self.settings.batch_sizes:
             batch_directory = directory / f"batch{batch_size}"
             batch_directory.mkdir()
@@ -305,6 +348,7 @@ class Comparison:
     def export(self, batch_size: int, directory: Path) -> None:
         command = [sys.executable, "-W", "ignore", str(HERE / "worker.py")]
         command += ["--batch-size", str(batch_size), "--directory", str(directory)]
+        command += ["--model", str(self.settings.model)]
         environment = worker_environment(self.settings.threads, directory)
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
@@ -322,6 +366,8 @@ class Comparison:
                 try:
                     if contender.library == "kao":
                         running[contender] = Kao(contender, mode, batch_size, self.settings)
+                        if mode == FORWARD:
+                            running[contender].max_relative_error = self.errors.get(contender)
                     else:
                         running[contender] = Peer(contender, mode, batch_size, directory, self.settings)
                     turns[contender] = []
@@ -339,7 +385,7 @@ class Comparison:
                 say(f"round {round_index + 1}/{self.settings.rounds}: {'  '.join(medians)}")
             for contender, participant in running.items():
                 measurement = {
-                    **{k: v for k, v in dataclasses.asdict(contender).items() if k != "trains"},
+                    **{k: v for k, v in dataclasses.asdict(contender).items() if k not in ("trains", "program")},
                     "version": participant.version,
                     "mode": mode,
                     "batch_size": batch_size,
@@ -379,27 +425,6 @@ def summary(turns: list[Turn]) -> dict[str, Any]:
     }
 
 
-def describe_machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    flags: set[str] = set()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                cpu = value.strip()
-            elif key.strip() == "flags":
-                flags = set(value.split())
-    simd = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "simd": [name for name in simd if name in flags],
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
 def set_up(directory: Path) -> None:
     """Makes the virtual environment and goes on inside it; a peer that cannot be installed is left out."""
     python = directory / "bin/python"
@@ -424,12 +449,32 @@ def kao_variant(text: str) -> Contender:
     return Contender(f"kao-{label}", f"Kao f32, {label}", "kao", "f32", True, environment)
 
 
+def other_kao(text: str) -> Contender:
+    """`LABEL:PROGRAM`, as in `before:../old/target/release/kao`."""
+    label, _, program = text.partition(":")
+    if not label or not program:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected LABEL:PROGRAM")
+    return Contender(f"kao-{label}", f"Kao f32, {label}", "kao", "f32", True, program=Path(program).resolve())
+
+
+def take_network(arguments: argparse.Namespace, contenders: list[Contender], directory: Path) -> None:
+    """Has the first Kao that is there make a model of the preset; the network and its weights come from it."""
+    programs = [arguments.kao, *(contender.program for contender in contenders if contender.program)]
+    program = next((program for program in programs if program.is_file()), None)
+    if program is None:
+        raise NetworkError(f"{not_found(arguments.kao)}; the network comes from it")
+    arguments.model = preset_model(program, arguments.preset, directory)
+    config = read_config(arguments.model)
+    arguments.network = {"parameters": config["parameters"], **config["unet"]}
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     keys = [KAO.key, *(peer.key for peer in PEERS)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser.add_argument("--setup", action="store_true", help="make the virtual environment and run in it")
     parser.add_argument("--venv", type=Path, default=DEFAULT_VENV, help="where --setup makes it")
+    parser.add_argument("--preset", default="anime64", help="of Kao: the network to compare on")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32], metavar="N")
     parser.add_argument("--modes", nargs="+", choices=[FORWARD, TRAINING], default=[FORWARD, TRAINING])
     parser.add_argument("--threads", type=int, default=cores)
@@ -449,6 +494,14 @@ def parse_arguments() -> argparse.Namespace:
         metavar="LABEL:NAME=VALUE",
         help="run Kao once more with these environment variables, as a contender of its own",
     )
+    parser.add_argument(
+        "--kao-other",
+        type=other_kao,
+        action="append",
+        default=[],
+        metavar="LABEL:PROGRAM",
+        help="run another Kao, such as one built from an older commit, as a contender of its own",
+    )
     parser.add_argument("--name", default="peers", help="of the files in results/")
     arguments = parser.parse_args()
     for option in ("threads", "rounds", "iterations", "attempts"):
@@ -456,6 +509,11 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"--{option}: found {getattr(arguments, option)}, expected at least 1")
     if min(arguments.batch_sizes) < 1:
         parser.error(f"--batch-sizes: found {min(arguments.batch_sizes)}, expected at least 1")
+    labels = [contender.label for contender in (*arguments.kao_variant, *arguments.kao_other)]
+    for label in labels:
+        if labels.count(label) > 1:
+            parser.error(f"{label!r} is named twice; every --kao-variant and --kao-other needs its own label")
+    arguments.kao = arguments.kao.resolve()
     return arguments
 
 
@@ -464,10 +522,14 @@ def main() -> int:
     if arguments.setup:
         set_up(arguments.venv)
     chosen = [contender for contender in (KAO, *PEERS) if contender.key in arguments.contenders]
-    comparison = Comparison([*arguments.kao_variant, *chosen], arguments)
+    comparison = Comparison([*arguments.kao_variant, *arguments.kao_other, *chosen], arguments)
     directory = Path(tempfile.mkdtemp(prefix="kao-peers-"))
     try:
+        take_network(arguments, comparison.contenders, directory)
         comparison.run(directory)
+    except NetworkError as error:
+        say(f"error: {error}")
+        return 1
     except KeyboardInterrupt:
         say(f"interrupted; phases that ended are kept in {RESULTS / arguments.name}.*")
         return 130

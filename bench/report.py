@@ -12,8 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import machine_in_words
+
 Measurement = dict[str, Any]
 TITLES = {"forward": "Forward pass", "training": "Training step (forward, loss, backward, Adam)"}
+# The network of results that do not describe one: this was the only one then.
+FIRST_NETWORK = {"parameters": 25_368_963, "image_size": [3, 64, 64]}
 COLOURS = {"kao": "#d62f63", "torch": "#7f8fa6", "onnxruntime": "#5b9aa0", "openvino": "#b8a16a"}
 
 
@@ -74,20 +78,30 @@ def verdicts(members: list[Measurement]) -> list[str]:
             ]
             if ratios:
                 lines.append(f"{m['label']} takes {', '.join(ratios)}.")
+    kao = next((m for m in members if m["key"] == "kao"), None)
+    for other in members:
+        if kao is not None and other["library"] == "kao" and other is not kao:
+            ratio = kao["ms_per_image"] / other["ms_per_image"]
+            lines.append(f"{kao['label']} takes {ratio:.2f} of the time of {other['label']}.")
     return lines
+
+
+def network_in_words(settings: dict[str, Any]) -> str:
+    network = settings.get("network", FIRST_NETWORK)
+    _, height, width = network["image_size"]
+    return f"{network['parameters'] / 1e6:.1f}M-parameter UNet, {height}×{width}"
 
 
 def markdown(results: dict[str, Any]) -> str:
     machine, settings = results["machine"], results["settings"]
-    simd = f" ({', '.join(machine['simd'])})" if machine["simd"] else ""
     tuning = ", ".join(f"{k}={v}" for k, v in settings["tuning_environment"].items())
     lines = [
         f"# Kao and its peers, {results['date'][:10]}",
         "",
-        f"{machine['cpu']}, {machine['cores']} cores{simd}, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"Python {machine['python']}.",
-        f"Network `{settings['preset']}`, {settings['threads']} threads; {settings['rounds']} rounds in turns of "
-        f"{settings['iterations_per_round']} timed iterations; times are medians over the calm rounds.",
+        f"{machine_in_words(machine)}, Python {machine['python']}.",
+        f"Network `{settings['preset']}` ({network_in_words(settings)}), {settings['threads']} threads; "
+        f"{settings['rounds']} rounds in turns of {settings['iterations_per_round']} timed iterations; times are "
+        "medians over the calm rounds.",
         f"A round is calm for a contender when everything else keeps at most {settings['disturbed_above_cpus']} CPUs "
         "busy during its turn; without a calm one, all rounds count.",
         f"Environment: {tuning or 'nothing set that tunes threads or memory'}.",
@@ -137,8 +151,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         axis.set_xlabel("ms per image: median, and range of the rounds", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    machine, threads = results["machine"], results["settings"]["threads"]
-    figure.suptitle(f"25.4M-parameter UNet, 64×64 · {machine['cpu']}, {threads} threads", fontsize=11)
+    machine, settings = results["machine"], results["settings"]
+    title = f"{settings['preset']}: {network_in_words(settings)} · {machine['cpu']}, {settings['threads']} threads"
+    figure.suptitle(title, fontsize=11)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 

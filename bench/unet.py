@@ -25,27 +25,39 @@ TOLERANCE = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class UNetConfig:
-    """Names as in a checkpoint's `hyper_parameters`; `attn` lists the levels that carry attention."""
+    """Names as in a checkpoint's `hyper_parameters`; `attn` lists the levels that carry attention.
+
+    `patch_size` and `norm_groups` are Kao's own: the original has neither, which the defaults stand for.
+    """
 
     image_size: tuple[int, int, int] = (3, 64, 64)
     num_steps: int = 1000
+    patch_size: int = 1
     ch: int = 64
     ch_mult: tuple[int, ...] = (1, 2, 4, 4)
     attn: tuple[int, ...] = (2,)
     num_res_blocks: int = 2
     dropout: float = 0.1
     activation: str = "hardswish"
+    norm_groups: int = 32
 
     @classmethod
     def from_hyper_parameters(cls, hyper_parameters: dict[str, Any]) -> UNetConfig:
         """Takes what describes the network and leaves the rest (learning rate, diffusion, …)."""
         names = {field.name for field in dataclasses.fields(cls)} & hyper_parameters.keys()
-        values = {name: hyper_parameters[name] for name in names}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return cls.from_kao({name: hyper_parameters[name] for name in names})
+
+    @classmethod
+    def from_kao(cls, unet: dict[str, Any]) -> UNetConfig:
+        """Takes the `unet` entry of a Kao model's configuration, in which nothing may be unknown."""
+        unknown = unet.keys() - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"Kao's network has {', '.join(sorted(unknown))}, which this one does not know")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in unet.items()})
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-5)
+def group_norm(channels: int, config: UNetConfig) -> nn.GroupNorm:
+    return nn.GroupNorm(config.norm_groups, channels, eps=1e-5)
 
 
 def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Conv2d:
@@ -81,9 +93,9 @@ class TimeEmbedding(nn.Module):
 class Attention(nn.Module):
     """One head over all channels; every pixel attends to every pixel."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, config: UNetConfig) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, config)
         self.proj_q = nn.Conv2d(channels, channels, 1)
         self.proj_k = nn.Conv2d(channels, channels, 1)
         self.proj_v = nn.Conv2d(channels, channels, 1)
@@ -105,13 +117,13 @@ class ResidualBlock(nn.Module):
         self, c_in: int, c_out: int, config: UNetConfig, activation: type[nn.Module], attention: bool
     ) -> None:
         super().__init__()
-        self.block1 = nn.Sequential(group_norm(c_in), activation(), conv3x3(c_in, c_out))
+        self.block1 = nn.Sequential(group_norm(c_in, config), activation(), conv3x3(c_in, c_out))
         self.temb_proj = nn.Sequential(activation(), nn.Linear(4 * config.ch, c_out))
         self.block2 = nn.Sequential(
-            group_norm(c_out), activation(), nn.Dropout(config.dropout), conv3x3(c_out, c_out)
+            group_norm(c_out, config), activation(), nn.Dropout(config.dropout), conv3x3(c_out, c_out)
         )
         self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
-        self.attn = Attention(c_out) if attention else nn.Identity()
+        self.attn = Attention(c_out, config) if attention else nn.Identity()
 
     def forward(self, x: Tensor, temb: Tensor) -> Tensor:
         h = self.block1(x) + self.temb_proj(temb)[:, :, None, None]
@@ -137,12 +149,16 @@ class Upsample(nn.Module):
 
 
 class UNet(nn.Module):
-    """Images [N, C, H, W] and time steps [N] to the predicted noise [N, C, H, W]."""
+    """Images [N, C, H, W] and time steps [N] to the predicted noise [N, C, H, W].
+
+    With a `patch_size` p above 1, each patch of p × p pixels is one pixel of C·p² channels inside.
+    """
 
     def __init__(self, config: UNetConfig = UNetConfig()) -> None:
         super().__init__()
         activation = ACTIVATIONS[config.activation]
-        image_channels = config.image_size[0]
+        self.patch_size = config.patch_size
+        image_channels = config.image_size[0] * config.patch_size**2
         levels = range(len(config.ch_mult))
 
         def block(c_in: int, c_out: int, attention: bool) -> ResidualBlock:
@@ -176,11 +192,11 @@ class UNet(nn.Module):
             if level != 0:
                 self.upblocks.append(Upsample(width))
 
-        self.tail = nn.Sequential(group_norm(width), activation(), conv3x3(width, image_channels))
+        self.tail = nn.Sequential(group_norm(width, config), activation(), conv3x3(width, image_channels))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         temb = self.time_embedding(t)
-        h = self.head(x)
+        h = self.head(F.pixel_unshuffle(x, self.patch_size) if self.patch_size > 1 else x)
         skips = [h]
         for module in self.downblocks:
             h = module(h) if isinstance(module, Downsample) else module(h, temb)
@@ -192,7 +208,8 @@ class UNet(nn.Module):
                 h = module(h)
             else:
                 h = module(torch.cat([h, skips.pop()], dim=1), temb)
-        return self.tail(h)
+        h = self.tail(h)
+        return F.pixel_shuffle(h, self.patch_size) if self.patch_size > 1 else h
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -26,20 +26,19 @@ LEARNING_RATE = 1e-4
 Iteration = Callable[[], np.ndarray]
 
 
-def export(directory: Path, batch_size: int) -> None:
-    """Writes one network, one batch and its exact f32 result: every peer starts from these."""
+def export(directory: Path, model_file: Path, batch_size: int) -> None:
+    """Writes the network as ONNX, one batch and its exact f32 result: every peer starts from these."""
     import torch
 
-    from unet import UNet, UNetConfig
+    from same_network import load_network, read_config
 
     torch.manual_seed(0)
-    config = UNetConfig()
-    model = UNet(config).eval()
-    x = torch.randn(batch_size, *config.image_size)
-    t = torch.randint(config.num_steps, (batch_size,))
+    config = read_config(model_file)["unet"]
+    model = load_network(model_file)
+    x = torch.randn(batch_size, *config["image_size"])
+    t = torch.randint(config["num_steps"], (batch_size,))
     with torch.no_grad():
         eps = model(x, t)
-    torch.save(model.state_dict(), directory / "unet.pt")
     np.savez(directory / "batch.npz", x=x.numpy(), t=t.numpy(), eps=eps.numpy())
     names = {"input_names": ["x", "t"], "output_names": ["eps"]}
     # The TorchScript exporter, because the newer one needs one more package.
@@ -51,7 +50,7 @@ def torch_iteration(arguments: argparse.Namespace, x: np.ndarray, t: np.ndarray)
     import torch
     import torch.nn.functional as F
 
-    from unet import UNet
+    from same_network import load_network
 
     words = arguments.contender.split("-")
     channels_last, compiled, bf16 = ("channels_last" in words, "compile" in words, "bf16" in words)
@@ -60,8 +59,7 @@ def torch_iteration(arguments: argparse.Namespace, x: np.ndarray, t: np.ndarray)
     torch.set_num_interop_threads(1)
     torch.manual_seed(0)
 
-    model = UNet()
-    model.load_state_dict(torch.load(arguments.directory / "unet.pt", weights_only=True))
+    model = load_network(arguments.model)
     model.train(training)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
@@ -183,13 +181,14 @@ def serve(arguments: argparse.Namespace, replies: TextIO) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="of Kao: the network and its weights")
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--contender", help="none: write the network and the batch, and leave")
     parser.add_argument("--mode", choices=[FORWARD, TRAINING])
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.contender is None:
-        export(arguments.directory, arguments.batch_size)
+        export(arguments.directory, arguments.model, arguments.batch_size)
         return
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,9 +1,20 @@
 //! Which device the network runs on.
 
 use crate::error::{Error, Result};
-pub use burn::tensor::Device;
 use std::fmt;
 use std::str::FromStr;
+
+/// A device that is open.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor, with Kao's own kernels.
+    #[default]
+    Cpu,
+    /// A GPU (features `cuda`, `metal` and `vulkan`).
+    #[cfg(feature = "gpu")]
+    Gpu(GpuDevice),
+}
 
 /// A kind of device. Which ones a build has is decided by its cargo features; the CPU is always
 /// there.
@@ -41,13 +52,19 @@ impl DeviceKind {
     /// When this build does not have it.
     pub fn open(self) -> Result<Device> {
         match self {
-            DeviceKind::Cpu => Ok(Device::flex()),
+            DeviceKind::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            DeviceKind::Cuda => Ok(Device::cuda(0)),
+            DeviceKind::Cuda => Ok(Device::Gpu(GpuDevice::new(self, burn::tensor::Device::cuda(0)))),
             #[cfg(feature = "metal")]
-            DeviceKind::Metal => Ok(Device::metal(burn::tensor::DeviceKind::DefaultDevice)),
+            DeviceKind::Metal => {
+                let device = burn::tensor::Device::metal(burn::tensor::DeviceKind::DefaultDevice);
+                Ok(Device::Gpu(GpuDevice::new(self, device)))
+            }
             #[cfg(feature = "vulkan")]
-            DeviceKind::Vulkan => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+            DeviceKind::Vulkan => {
+                let device = burn::tensor::Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
+                Ok(Device::Gpu(GpuDevice::new(self, device)))
+            }
             #[allow(unreachable_patterns)]
             other => Err(Error::invalid(
                 "--device",

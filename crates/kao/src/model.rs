@@ -5,11 +5,11 @@
 //! `hyper_parameters`.
 
 use crate::denoiser::Prediction;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::unet::{Network, UNet, UNetConfig};
 use crate::weights::{self, Contents, Format, LoadReport, Metadata, NamedTensors, StoreAs};
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -215,14 +215,14 @@ pub struct Model {
 }
 
 impl Model {
-    /// Puts a network, its configuration and its device together.
+    /// Puts a network and its configuration together, on a device.
     ///
     /// # Errors
-    /// When the configuration is impossible.
-    pub fn new(config: ModelConfig, unet: UNet, device: Device) -> Result<Self> {
+    /// When the configuration is impossible, or the device fails.
+    pub fn new(config: ModelConfig, unet: UNet, device: &Device) -> Result<Self> {
         config.validate()?;
         let schedule = NoiseSchedule::new(config.schedule)?;
-        let network = Network::new(unet, config.prediction, device);
+        let network = Network::new(unet, config.prediction, device)?;
         Ok(Model { config, network, schedule })
     }
 
@@ -280,8 +280,9 @@ impl Model {
             return Err(Error::malformed(path, problem)
                 .with_hint("give RUN_DIR/checkpoints/step-....safetensors"));
         }
-        let unet = build(path, &config, &tensors, device)?;
-        Model::new(config, unet, device.clone())
+        let unet = build(path, &config, &tensors)?;
+        drop(tensors);
+        Model::new(config, unet, device)
     }
 
     /// 16 hexadecimal digits that stand for the weights.
@@ -371,12 +372,7 @@ fn expected_tensors(
     expected
 }
 
-fn build(
-    path: &Path,
-    config: &ModelConfig,
-    tensors: &NamedTensors,
-    device: &Device,
-) -> Result<UNet> {
+fn build(path: &Path, config: &ModelConfig, tensors: &NamedTensors) -> Result<UNet> {
     let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape())).collect();
     compare(config, &shapes).into_result(path)?;
     if let Some((name, _)) =
@@ -388,7 +384,7 @@ fn build(
         )
         .with_hint("the training that wrote it had diverged"));
     }
-    UNet::zeros(&config.unet, device)?.with_tensors(tensors)
+    UNet::from_tensors(&config.unet, tensors)
 }
 
 #[cfg(test)]
@@ -398,7 +394,7 @@ mod tests {
     #[test]
     fn the_built_in_model_is_small_and_whole() {
         assert!(BUILT_IN_FILE.len() <= 12 << 20);
-        let model = Model::built_in(&Device::flex()).unwrap();
+        let model = Model::built_in(&Device::Cpu).unwrap();
         assert!(model.config.unet.parameter_count() <= 6_000_000);
         assert_eq!(model.config.unet.image_size, [3, 64, 64]);
     }

@@ -3,12 +3,13 @@
 //! `bench/golden.py` made them, and says how weights and inputs follow from names.
 
 use kao::denoiser::{Denoiser, Prediction};
+use kao::device::Device;
 use kao::images::Images;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
 use kao::train::adam::OptimizerState;
-use kao::train::objective::{NoisyBatch, host_gradients, loss};
+use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::parameters::file_tensors;
-use kao::unet::{Activation, Network, UNet, UNetConfig};
+use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
 use kao::weights::{HostTensor, NamedTensors};
 use kao_kernels::AdamStep;
 use std::path::Path;
@@ -46,7 +47,7 @@ fn uniform(name: &str, count: usize) -> Vec<f64> {
     (0..count as u64).map(splitmix).collect()
 }
 
-fn network(config: &UNetConfig, device: &burn::tensor::Device) -> UNet {
+fn unet(config: &UNetConfig) -> UNet {
     let mut tensors = NamedTensors::new();
     for (name, shape) in config.tensors() {
         let count = shape.iter().product();
@@ -65,7 +66,7 @@ fn network(config: &UNetConfig, device: &burn::tensor::Device) -> UNet {
     }
     let table = "time_embedding.time_embedding.0.weight";
     tensors.insert(table, golden().get(table).unwrap().clone());
-    UNet::init(config, 0, device).unwrap().with_tensors(&tensors).unwrap()
+    UNet::from_tensors(config, &tensors).unwrap()
 }
 
 fn images(tensors: &NamedTensors, name: &str) -> Images {
@@ -105,8 +106,7 @@ fn one_forward_pass() {
         (silu, "x", "silu.eps"),
         (single_channel, "single_channel.x", "single_channel.eps"),
     ] {
-        let device = burn::tensor::Device::flex();
-        let network = Network::new(network(&config, &device), Prediction::Epsilon, device);
+        let network = Network::new(unet(&config), Prediction::Epsilon, &Device::Cpu).unwrap();
         let found = network.predict(&images(&golden, x), &timesteps(&golden, "t")).unwrap();
         let error = relative_error(found.data(), images(&golden, eps).data());
         assert!(error < 1e-5, "{eps}: {error}");
@@ -116,8 +116,7 @@ fn one_forward_pass() {
 #[test]
 fn noising_gradients_and_five_steps_of_adam() {
     let golden = golden();
-    let device = burn::tensor::Device::flex().autodiff();
-    let mut unet = network(&config(), &device);
+    let mut unet = unet(&config());
     let schedule =
         NoiseSchedule::new(ScheduleConfig { n_timesteps: 100, ..Default::default() }).unwrap();
     let batch = NoisyBatch::new(
@@ -133,20 +132,21 @@ fn noising_gradients_and_five_steps_of_adam() {
     let mut state = OptimizerState::new(&unet);
     let losses = golden.get("losses").unwrap().data();
     for (step, &expected) in losses.iter().enumerate() {
-        let loss = loss(&unet, &batch, None, &device);
-        let found = loss.clone().into_data().try_into_vec::<f32>().unwrap()[0];
+        let passes = GradientConfig::default();
+        let found = loss_gradients(&unet, &batch, 1.0, passes, &Device::Cpu).unwrap();
+        let LossGradients { loss: found, gradients } = found;
+        let expected = f64::from(expected);
         assert!((found - expected).abs() < 1e-5 * expected, "loss {step}: {found} not {expected}");
-        let gradients = host_gradients(&unet, &mut loss.backward());
         if step == 0 {
-            check_gradients(&golden, gradients.clone());
+            check_gradients(&golden, &gradients);
         }
         let settings = AdamStep { lr: 1e-4, ..AdamStep::default() };
-        unet = state.step(unet, &gradients, settings, 0.0);
+        state.step(&mut unet, &gradients, settings, 0.0);
     }
     assert_eq!(state.ema, unet.values(), "an average without memory is the weights");
 }
 
-fn check_gradients(golden: &NamedTensors, gradients: Vec<Vec<f32>>) {
+fn check_gradients(golden: &NamedTensors, gradients: &[Vec<f32>]) {
     let gradients = file_tensors(&config(), gradients);
     // Some gradients are zero but for rounding (a bias before a normalization).
     let floor = gradients.iter().fold(0.0f32, |worst, (_, gradient)| {

@@ -1,7 +1,7 @@
 //! How long a forward pass and a training step take on this machine.
 
-use crate::denoiser::Denoiser;
-use crate::denoiser::Prediction;
+use crate::denoiser::{Denoiser, Prediction};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::model::ModelConfig;
@@ -9,9 +9,8 @@ use crate::noise::SeededNoise;
 use crate::schedule::NoiseSchedule;
 use crate::train::TrainConfig;
 use crate::train::adam::OptimizerState;
-use crate::train::objective::{NoisyBatch, StepPart, host_gradients, loss};
-use crate::unet::{Network, UNet};
-use burn::tensor::Device;
+use crate::train::objective::{NoisyBatch, StepPart, loss_gradients};
+use crate::unet::{GradientConfig, Network, UNet};
 use kao_kernels::{AdamStep, KernelTime};
 use serde::Serialize;
 use std::time::Instant;
@@ -116,8 +115,8 @@ pub fn measure(
         (0..batch_size).map(|k| k * schedule.n_timesteps() / batch_size).collect();
     let gflop = model.unet.forward_flop() as f64 / 1e9;
 
-    let unet = UNet::init(&model.unet, 0, device)?;
-    let network = Network::new(unet, Prediction::Epsilon, device.clone());
+    let unet = UNet::init(&model.unet, 0)?;
+    let network = Network::new(unet, Prediction::Epsilon, device)?;
     let mut samples = Vec::new();
     for round in 0..n_warmup.saturating_add(n_rounds) {
         watcher()?;
@@ -180,8 +179,7 @@ fn training_steps(
     device: &Device,
     watcher: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<f64>> {
-    let device = device.clone().autodiff();
-    let mut unet = UNet::init(&model.unet, 0, &device)?;
+    let mut unet = UNet::init(&model.unet, 0)?;
     let mut optimizer = OptimizerState::new(&unet);
     let recipe = TrainConfig {
         prediction: model.prediction,
@@ -194,9 +192,10 @@ fn training_steps(
         let started = Instant::now();
         let position = StepPart { first_image: (round * config.batch_size) as u64, offset: 0 };
         let batch = NoisyBatch::drawn(schedule, &recipe, images, position)?;
-        let loss = loss(&unet, &batch, Some(position.first_image), &device);
-        let gradients = host_gradients(&unet, &mut loss.backward());
-        unet = optimizer.step(unet, &gradients, AdamStep::default(), 0.999);
+        let dropout_seed = Some(position.first_image);
+        let passes = GradientConfig { dropout_seed, checkpointing: false };
+        let found = loss_gradients(&unet, &batch, 1.0, passes, device)?;
+        optimizer.step(&mut unet, &found.gradients, AdamStep::default(), 0.999);
         let ms = started.elapsed().as_secs_f64() * 1e3 / config.batch_size as f64;
         if round >= config.n_warmup {
             samples.push(ms);

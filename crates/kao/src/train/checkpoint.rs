@@ -78,7 +78,7 @@ pub fn write(
     let json = serde_json::to_string(position).map_err(|error| Error::malformed(path, error))?;
     let weights = unet.values();
     let OptimizerState { first, second, ema, .. } = optimizer;
-    let groups = [(WEIGHTS, &weights), (EMA, ema), (FIRST, first), (SECOND, second)];
+    let groups = [(WEIGHTS, weights), (EMA, ema.as_slice()), (FIRST, first), (SECOND, second)];
     let specs = unet.config().parameters();
     let (mut tensors, mut sources) = (Vec::new(), Vec::new());
     for (prefix, values) in groups {

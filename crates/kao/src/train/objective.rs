@@ -3,13 +3,12 @@
 
 use super::config::{TimestepSampling, TrainConfig};
 use crate::denoiser::Prediction;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
-use crate::unet::UNet;
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use crate::unet::{GradientConfig, UNet};
 use rayon::prelude::*;
 
 /// Noisy images with what the network shall say of them.
@@ -130,6 +129,32 @@ impl NoisyBatch {
         let batch = NoisyBatch::new(schedule, config.prediction, x_0, timesteps, &epsilon)?;
         Ok(NoisyBatch { weights, ..batch })
     }
+
+    /// The weighted mean squared error of `prediction` times `share`, summed image by image in f64,
+    /// and its gradient with respect to the prediction, `[N, C, H, W]`.
+    fn error(&self, prediction: &Images, share: f64) -> (f64, Images) {
+        let n_values = prediction.data().len().max(1) as f64;
+        let mut gradient = Images::zeros(prediction.shape());
+        let size = prediction.image_len().max(1);
+        let sums: Vec<f64> = gradient
+            .data_mut()
+            .par_chunks_exact_mut(size)
+            .enumerate()
+            .map(|(k, gradient)| {
+                let weight = self.weights.as_ref().map_or(1.0, |weights| f64::from(weights[k]));
+                let scale = (2.0 * share * weight / n_values) as f32;
+                let pairs = prediction.image(k).iter().zip(self.target.image(k));
+                let mut sum = 0.0;
+                for (gradient, (prediction, target)) in gradient.iter_mut().zip(pairs) {
+                    let difference = prediction - target;
+                    *gradient = scale * difference;
+                    sum += f64::from(difference).powi(2);
+                }
+                weight * sum
+            })
+            .collect();
+        (share * sums.iter().sum::<f64>() / n_values, gradient)
+    }
 }
 
 /// Which pictures of a run a part of a step has.
@@ -156,52 +181,42 @@ pub fn min_snr_weight(alpha_bar: f64, prediction: Prediction, gamma: f64) -> f64
     }
 }
 
-/// The weighted mean squared error of `unet` on `batch`, as a scalar that gradients can be taken of.
+/// A loss and its gradient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossGradients {
+    /// The loss.
+    pub loss: f64,
+    /// With respect to every parameter, in memory order, as [`UNet::values`] has them.
+    pub gradients: Vec<Vec<f32>>,
+}
+
+/// The weighted mean squared error of `unet` on `batch`, and its gradient; both times `share`, the
+/// part that the batch has of a step.
 ///
-/// `dropout_seed` turns dropout on.
-pub fn loss(
+/// # Errors
+/// When the device fails.
+pub fn loss_gradients(
     unet: &UNet,
     batch: &NoisyBatch,
-    dropout_seed: Option<u64>,
+    share: f64,
+    config: GradientConfig,
     device: &Device,
-) -> Tensor<1> {
-    let patch_size = unet.config().patch_size;
-    let x_t = crate::unet::to_device(&batch.x_t, patch_size, device);
-    let target = crate::unet::to_device(&batch.target, patch_size, device);
-    let difference = unet.forward(x_t, &batch.timesteps, dropout_seed) - target;
-    let squares = difference.clone() * difference;
-    match &batch.weights {
-        None => squares.mean(),
-        Some(weights) => {
-            let weights = TensorData::new(weights.clone(), [weights.len(), 1, 1, 1]);
-            (squares * Tensor::<4>::from_data(weights, device)).mean()
-        }
-    }
-}
-
-/// The gradient of every parameter on the host, in memory order, in field order. A parameter that
-/// the loss does not depend on has zeros.
-pub fn host_gradients(unet: &UNet, gradients: &mut Gradients) -> Vec<Vec<f32>> {
-    let mut collected = Collected { gradients, values: Vec::new() };
-    unet.visit(&mut collected);
-    collected.values
-}
-
-struct Collected<'a> {
-    gradients: &'a mut Gradients,
-    values: Vec<Vec<f32>>,
-}
-
-impl ModuleVisitor for Collected<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let values = match param.val().grad_remove(self.gradients) {
-            Some(gradient) => {
-                gradient.into_data().try_into_vec::<f32>().expect("gradients are f32")
-            }
-            None => vec![0.0; param.lazy_shape().num_elements()],
-        };
-        self.values.push(values);
-    }
+) -> Result<LossGradients> {
+    let mut loss = 0.0;
+    let mut gradients = vec![Vec::new(); unet.values().len()];
+    unet.gradients(
+        &batch.x_t,
+        &batch.timesteps,
+        config,
+        device,
+        &mut |prediction| {
+            let (value, gradient) = batch.error(prediction, share);
+            loss = value;
+            Ok(gradient)
+        },
+        &mut |index, gradient| gradients[index] = gradient,
+    )?;
+    Ok(LossGradients { loss, gradients })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use super::checkpoint::{self, Checkpoint, Position};
 use super::config::TrainConfig;
 use super::events::EventFile;
 use super::history::{Look, StepReport};
-use super::objective::{NoisyBatch, StepPart, host_gradients, loss};
+use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
 use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
+use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::{Model, ModelConfig};
@@ -17,9 +18,8 @@ use crate::render::{self, Layout};
 use crate::sampler::{Method, SamplerConfig, Start, generate};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::timesteps::{End, Spacing, walk};
-use crate::unet::{UNet, UNetConfig};
+use crate::unet::{GradientConfig, UNet, UNetConfig};
 use crate::weights::StoreAs;
-use burn::tensor::Device;
 use kao_kernels::AdamStep;
 use rayon::prelude::*;
 use serde_json::json;
@@ -149,8 +149,7 @@ struct Run<'a> {
     schedule: NoiseSchedule,
     loader: Loader,
     validation: Option<Validation>,
-    /// `None` only while a step has it.
-    unet: Option<UNet>,
+    unet: UNet,
     optimizer: OptimizerState,
     n_steps: u64,
     n_images: u64,
@@ -175,10 +174,6 @@ impl<'a> Run<'a> {
         resume: Option<Checkpoint>,
         device: &Device,
     ) -> Result<Self> {
-        let device = match config.gradient_checkpointing {
-            true => device.clone().autodiff().gradient_checkpointing(),
-            false => device.clone().autodiff(),
-        };
         let schedule = NoiseSchedule::new(config.schedule)?;
         let split = folder.split(&SplitConfig::default())?;
         if split.train.is_empty() {
@@ -210,9 +205,9 @@ impl<'a> Run<'a> {
                     Some(path) => {
                         let (values, found) = initial_values(path, config)?;
                         other_schedule = (!found.agrees_with(&config.schedule)).then_some(found);
-                        UNet::zeros(&config.model, &device)?.with_values(values)
+                        UNet::from_values(&config.model, values)?
                     }
-                    None => UNet::init(&config.model, config.seed, &device)?,
+                    None => UNet::init(&config.model, config.seed)?,
                 };
                 let optimizer = OptimizerState::new(&unet);
                 (unet, optimizer, None)
@@ -226,18 +221,18 @@ impl<'a> Run<'a> {
                     )
                     .with_hint("put the folder back as it was, or start a new run"));
                 }
-                let unet = UNet::zeros(&config.model, &device)?.with_values(weights);
+                let unet = UNet::from_values(&config.model, weights)?;
                 (unet, optimizer, Some(position))
             }
         };
         Ok(Run {
             config,
             run_dir,
-            device,
+            device: device.clone(),
             schedule,
             loader,
             validation,
-            unet: Some(unet),
+            unet,
             optimizer,
             n_steps: position.as_ref().map_or(0, |position| position.n_steps),
             n_images: position.as_ref().map_or(0, |position| position.n_images),
@@ -280,8 +275,7 @@ impl<'a> Run<'a> {
             gradient_scale,
             ..AdamStep::default()
         };
-        let unet = self.unet.take().expect("a run has its network between steps");
-        self.unet = Some(self.optimizer.step(unet, &gradients, settings, ema_decay));
+        self.optimizer.step(&mut self.unet, &gradients, settings, ema_decay);
         self.n_steps += 1;
 
         let seconds = started.elapsed().as_secs_f64();
@@ -300,7 +294,6 @@ impl<'a> Run<'a> {
     /// The mean loss over `images` and its gradient, gathered from micro-batches.
     fn gradients(&self, images: &Images) -> Result<(f64, Vec<Vec<f32>>)> {
         let config = self.config;
-        let unet = self.network();
         let mut total_loss = 0.0;
         let mut total: Option<Vec<Vec<f32>>> = None;
         for first in (0..images.len()).step_by(config.micro_batch_size) {
@@ -312,20 +305,19 @@ impl<'a> Run<'a> {
             // Draw 1 of the first picture's stream: draw 0 is its noise.
             let dropout_seed = Stream::new(config.seed, Purpose::Training, number, 1).bits();
             let share = n as f64 / images.len() as f64;
-            let loss = loss(unet, &batch, Some(dropout_seed), &self.device);
-            let value = loss.clone().into_data().try_into_vec::<f32>();
-            total_loss += share * f64::from(value.expect("a loss is f32")[0]);
-            let gradients = host_gradients(unet, &mut loss.mul_scalar(share as f32).backward());
+            let passes = GradientConfig {
+                dropout_seed: Some(dropout_seed),
+                checkpointing: config.gradient_checkpointing,
+            };
+            let LossGradients { loss, gradients } =
+                loss_gradients(&self.unet, &batch, share, passes, &self.device)?;
+            total_loss += loss;
             match &mut total {
                 None => total = Some(gradients),
                 Some(total) => add(total, &gradients),
             }
         }
         Ok((total_loss, total.unwrap_or_default()))
-    }
-
-    fn network(&self) -> &UNet {
-        self.unet.as_ref().expect("a run has its network between steps")
     }
 
     fn diverged(&self, problem: String) -> Error {
@@ -398,7 +390,7 @@ impl<'a> Run<'a> {
         };
         // One model after the other, so that only one is prepared for the kernels at a time.
         let raw_loss = match self.validation.is_some() {
-            true => loss_of(&self.model_of(self.network().values())?, observer)?,
+            true => loss_of(&self.model_of(self.unet.values().to_vec())?, observer)?,
             false => None,
         };
         let mut model = self.model_of(self.optimizer.ema.clone())?;
@@ -457,9 +449,8 @@ impl<'a> Run<'a> {
 
     /// A model of these values of the parameters.
     fn model_of(&self, values: Vec<Vec<f32>>) -> Result<Model> {
-        let device = self.device.clone().inner();
-        let unet = UNet::zeros(&self.config.model, &device)?.with_values(values);
-        Model::new(self.config.model_config(), unet, device)
+        let unet = UNet::from_values(&self.config.model, values)?;
+        Model::new(self.config.model_config(), unet, &self.device)
     }
 
     /// Writes down how the model came to be.
@@ -522,7 +513,7 @@ impl<'a> Run<'a> {
             data_fingerprint: self.data_fingerprint.clone(),
         };
         let path = checkpoint::path(&self.run_dir.checkpoints(), self.n_steps);
-        let written = checkpoint::write(&path, &position, self.network(), &self.optimizer);
+        let written = checkpoint::write(&path, &position, &self.unet, &self.optimizer);
         written.map_err(|error| match error.kind() {
             ErrorKind::Diverged { problem } => {
                 self.diverged(format!("after step {}, {problem}", self.n_steps))
@@ -544,7 +535,7 @@ impl<'a> Run<'a> {
 
 /// The weights of the model at `path`, which must be one that a run of `config` could have trained.
 fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, ScheduleConfig)> {
-    let model = Model::load(path, &Device::flex())?;
+    let model = Model::load(path, &Device::Cpu)?;
     let (found, expected) = (&model.config, config.model_config());
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
@@ -559,7 +550,7 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
             ));
         }
     }
-    Ok((model.network.unet().values(), found.schedule))
+    Ok((model.network.unet().values().to_vec(), found.schedule))
 }
 
 /// The Euclidean norm of all gradients together, summed in an order that no thread changes.

@@ -1,5 +1,6 @@
 //! What a UNet is made of, and which configurations are possible.
 
+use super::layers::Layers;
 use crate::error::{Error, Result};
 use crate::schedule::MAX_TIMESTEPS;
 use serde::{Deserialize, Serialize};
@@ -215,117 +216,14 @@ impl UNetConfig {
     /// Multiplications and additions of one forward pass for one image, as a direct computation of
     /// its convolutions, linear layers and attention has them.
     pub fn forward_flop(&self) -> u64 {
-        let [c, h, w] = self.patched_size();
-        let pixels = h * w;
-        let mut flop = 2 * (self.ch + self.time_width()) * self.time_width();
-        flop += 2 * 9 * pixels * c * (self.ch + self.width(0));
-        let block = |pixels: usize, c_in: usize, c_out: usize, attention: bool| {
-            let convs = 9 * (c_in + c_out) * c_out;
-            let shortcut = if c_in == c_out { 0 } else { c_in * c_out };
-            let per_pixel = convs + shortcut;
-            let attended = if attention { 4 * c_out * c_out + 2 * pixels * c_out } else { 0 };
-            2 * (pixels * (per_pixel + attended) + self.time_width() * c_out)
-        };
-        for (layer, pixels) in self.layers() {
-            flop += match layer {
-                Layer::Block { c_in, c_out, attention } => block(pixels, c_in, c_out, attention),
-                Layer::Resample { c_in, c_out } => 2 * 9 * pixels * c_in * c_out,
-            };
-        }
-        flop as u64
+        Layers::new(self).forward_flop()
     }
 
-    /// Values that a training step keeps in memory for one image, at its peak: what the backward
-    /// pass needs of the forward pass, and the gradients on their way. An estimate, for the CPU.
-    ///
-    /// With `checkpointing` a block keeps what went in and comes out, no more.
+    /// Values that a training step holds in memory for one image, at its peak; see
+    /// [`Layers::training_values`].
     pub fn training_values(&self, checkpointing: bool) -> usize {
-        let [c, h, w] = self.patched_size();
-        let mut kept = h * w * (2 * c + 2 * self.ch + self.width(0));
-        let mut widest = 0;
-        for (layer, pixels) in self.layers() {
-            let (c_in, c_out, within) = match layer {
-                Layer::Block { c_in, c_out, attention: true } => (c_in, c_out, 6 * c_out),
-                Layer::Block { c_in, c_out, attention: false } => (c_in, c_out, c_out),
-                Layer::Resample { c_in, c_out } => (c_in, c_out, 0),
-            };
-            // The input is the output of the block before, but for the skips put beside it.
-            kept += pixels * (c_out + if checkpointing { 0 } else { within });
-            widest = widest.max(pixels * (c_in + c_out + within));
-        }
-        // While a block goes back, there are its gradients and what its kernels work with.
-        kept + 3 * widest
+        Layers::new(self).training_values(checkpointing)
     }
-
-    /// The layers in the order in which an image goes through them, each with the pixels of what
-    /// comes out of it.
-    fn layers(&self) -> Vec<(Layer, usize)> {
-        let plan = self.plan();
-        let [_, h, w] = self.patched_size();
-        let mut pixels = h * w;
-        let mut layers = Vec::new();
-        for (path, grows) in [(&plan.down, false), (&plan.middle, false), (&plan.up, true)] {
-            for &layer in path {
-                if let Layer::Resample { .. } = layer {
-                    pixels = if grows { pixels * 4 } else { pixels / 4 };
-                }
-                layers.push((layer, pixels));
-            }
-        }
-        layers
-    }
-
-    /// The blocks of the three paths, with their widths.
-    pub(super) fn plan(&self) -> Plan {
-        let n_levels = self.ch_mult.len();
-        let mut plan = Plan::default();
-        let mut width = self.ch;
-        let mut skips = vec![width];
-        for level in 0..n_levels {
-            for _ in 0..self.num_res_blocks {
-                let (c_in, c_out) = (width, self.width(level));
-                plan.down.push(Layer::Block { c_in, c_out, attention: self.has_attention(level) });
-                width = c_out;
-                skips.push(width);
-            }
-            if level + 1 < n_levels {
-                plan.down.push(Layer::Resample { c_in: width, c_out: width });
-                skips.push(width);
-            }
-        }
-        for attention in [true, false] {
-            plan.middle.push(Layer::Block { c_in: width, c_out: width, attention });
-        }
-        for level in (0..n_levels).rev() {
-            for _ in 0..=self.num_res_blocks {
-                let skip = skips.pop().expect("the up path pops what the down path pushed");
-                let (c_in, c_out) = (width + skip, self.width(level));
-                plan.up.push(Layer::Block { c_in, c_out, attention: self.has_attention(level) });
-                width = c_out;
-            }
-            if level > 0 {
-                plan.up.push(Layer::Resample { c_in: width, c_out: width });
-            }
-        }
-        plan
-    }
-}
-
-/// One entry of a path, with its widths.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Layer {
-    /// A residual block.
-    Block { c_in: usize, c_out: usize, attention: bool },
-    /// A 3×3 convolution that halves (down) or doubles (up) the sides.
-    Resample { c_in: usize, c_out: usize },
-}
-
-/// The blocks of the three paths.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    pub(super) down: Vec<Layer>,
-    pub(super) middle: Vec<Layer>,
-    pub(super) up: Vec<Layer>,
 }
 
 #[cfg(test)]

@@ -1,167 +1,383 @@
-//! The elementary layers: parameters and nothing else.
+//! The layers of a network as one list, made from its configuration.
 //!
-//! What is computed with them is in `ops`. Weights lie as the channels-last kernels want them; how
-//! they lie in files is for `parameters` to know.
+//! Everything that is known about a network without its weights follows from this list: the names
+//! and shapes of its parameters, their initial values and number, the arithmetic of a forward pass
+//! and the memory of a training step. The forward pass follows it stage by stage.
+//!
+//! Every layer has exactly two parameters, a weight and a bias (of a normalization: scale and
+//! shift), so the number of a layer in the list says where its parameters are.
 
-use crate::noise::{Purpose, Stream};
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
-use kao_kernels::{PreparedConv1x1, PreparedConv3x3, PreparedConv3x3Stride2};
-use std::sync::Arc;
+use super::config::UNetConfig;
+use super::layout::Layout;
 
-/// Draws initial values: PyTorch's default for convolutions and linear layers, uniform within
-/// ±1/√(fan in), weights and biases alike; each parameter from a stream of its own.
-pub(super) struct Initializer<'a> {
-    /// Without one, what would be random is zero.
-    pub(super) seed: Option<u64>,
-    pub(super) device: &'a Device,
-    pub(super) norm_groups: usize,
-    pub(super) n_drawn: u64,
-}
+/// The number of a layer in [`Layers::list`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerId(usize);
 
-impl Initializer<'_> {
-    fn uniform<const D: usize>(&mut self, shape: [usize; D], fan_in: usize) -> Param<Tensor<D>> {
-        let n = shape.iter().product();
-        let Some(seed) = self.seed else { return self.parameter(vec![0.0; n], shape) };
-        let mut stream = Stream::new(seed, Purpose::Initialization, self.n_drawn, 0);
-        self.n_drawn += 1;
-        let bound = 1.0 / (fan_in as f64).sqrt();
-        let values: Vec<f32> =
-            (0..n).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect();
-        self.parameter(values, shape)
+impl LayerId {
+    /// The index of its weight among the parameters.
+    pub fn weight(self) -> usize {
+        2 * self.0
     }
 
-    fn filled(&self, value: f32, length: usize) -> Param<Tensor<1>> {
-        self.parameter(vec![value; length], [length])
+    /// The index of its bias among the parameters.
+    pub fn bias(self) -> usize {
+        2 * self.0 + 1
     }
 
-    fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
-        Param::from_data(TensorData::new(values, shape), self.device)
+    /// Its place in [`Layers::list`].
+    pub fn index(self) -> usize {
+        self.0
     }
 }
 
-/// A 3×3 convolution with bias. What stride or upsampling it runs at is not its business.
-#[derive(Module, Debug)]
-pub struct Conv3x3 {
-    /// `[3, 3, C_in, C_out]`.
-    pub weight: Param<Tensor<4>>,
-    /// `[C_out]`.
-    pub bias: Param<Tensor<1>>,
-    /// The weights as the kernels want them; see `UNet::prepared`.
-    #[module(skip)]
-    pub(super) prepared: Option<PreparedConv>,
+/// What a convolution does to the sides of its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// Stride 1, padding 1.
+    SameSize,
+    /// Stride 2, padding 1.
+    Stride2,
+    /// Nearest-neighbour upsampling by 2, then stride 1 and padding 1.
+    Upsampled,
 }
 
-/// Weights of a [`Conv3x3`] that were prepared for what it is used for.
-#[derive(Clone, Debug)]
-pub(super) enum PreparedConv {
-    /// Stride 1, behind an upsampling or not.
-    Keeping(Arc<PreparedConv3x3>),
-    /// Stride 2.
-    Halving(Arc<PreparedConv3x3Stride2>),
+/// What a layer computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerKind {
+    /// A matrix `[C_in, C_out]` and a bias, applied to rows.
+    Linear,
+    /// The same, applied to every pixel.
+    Conv1x1,
+    /// A 3×3 convolution `[3, 3, C_in, C_out]` with a bias.
+    Conv3x3(Resolution),
+    /// The scale and shift `[C]` of a group normalization.
+    GroupNorm,
 }
 
-/// Whether prepared weights are wanted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Preparation {
-    Make,
-    Drop,
+/// An elementary layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name in the original's checkpoints, without the `unet.` before it.
+    pub name: String,
+    /// What it computes.
+    pub kind: LayerKind,
+    /// Channels of its input.
+    pub c_in: usize,
+    /// Channels of its output.
+    pub c_out: usize,
+    /// Pixels of its output, for one image.
+    pub pixels: usize,
 }
 
-/// Weights of a [`Linear`], prepared.
-pub(super) type PreparedMatrix = Arc<PreparedConv1x1>;
-
-impl Conv3x3 {
-    pub(super) fn init(c_in: usize, c_out: usize, init: &mut Initializer<'_>) -> Self {
-        let fan_in = 9 * c_in;
-        Conv3x3 {
-            weight: init.uniform([3, 3, c_in, c_out], fan_in),
-            bias: init.uniform([c_out], fan_in),
-            prepared: None,
+impl Layer {
+    /// The shape of its weight in memory.
+    pub fn weight_shape(&self) -> Vec<usize> {
+        match self.kind {
+            LayerKind::Linear | LayerKind::Conv1x1 => vec![self.c_in, self.c_out],
+            LayerKind::Conv3x3(_) => vec![3, 3, self.c_in, self.c_out],
+            LayerKind::GroupNorm => vec![self.c_out],
         }
     }
 
-    /// For use at stride 1.
-    pub(super) fn prepare(&mut self, preparation: Preparation) {
-        self.prepare_as(preparation, |weight, c_in, c_out| {
-            PreparedConv::Keeping(Arc::new(PreparedConv3x3::new(weight, c_in, c_out)))
-        });
+    /// How its weight lies in files.
+    pub fn weight_layout(&self) -> Layout {
+        match self.kind {
+            LayerKind::Linear => Layout::Linear,
+            LayerKind::Conv1x1 => Layout::Conv1x1,
+            LayerKind::Conv3x3(_) => Layout::Conv3x3,
+            LayerKind::GroupNorm => Layout::Vector,
+        }
     }
 
-    /// For use behind an upsampling.
-    pub(super) fn prepare_doubling(&mut self, preparation: Preparation) {
-        self.prepare_as(preparation, |weight, c_in, c_out| {
-            PreparedConv::Keeping(Arc::new(PreparedConv3x3::for_upsampled(weight, c_in, c_out)))
-        });
+    /// The number of inputs that one output depends on, which the spread of initial values follows
+    /// from; none for a normalization, which begins as the identity.
+    pub fn fan_in(&self) -> Option<usize> {
+        match self.kind {
+            LayerKind::Linear | LayerKind::Conv1x1 => Some(self.c_in),
+            LayerKind::Conv3x3(_) => Some(9 * self.c_in),
+            LayerKind::GroupNorm => None,
+        }
     }
 
-    /// For use at stride 2.
-    pub(super) fn prepare_halving(&mut self, preparation: Preparation) {
-        self.prepare_as(preparation, |weight, c_in, c_out| {
-            PreparedConv::Halving(Arc::new(PreparedConv3x3Stride2::new(weight, c_in, c_out)))
-        });
+    /// Multiplications and additions for one image, counted as a direct computation has them. Those
+    /// of normalizations are not counted.
+    pub fn flop(&self) -> usize {
+        let values = self.pixels.saturating_mul(self.c_out);
+        values.saturating_mul(2 * self.fan_in().unwrap_or(0))
+    }
+}
+
+/// The layers of a residual block, in the order in which they compute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResidualBlock {
+    /// Before the first convolution.
+    pub norm1: LayerId,
+    /// C_in to C_out.
+    pub conv1: LayerId,
+    /// From the time embedding to C_out.
+    pub time: LayerId,
+    /// Before the second convolution.
+    pub norm2: LayerId,
+    /// C_out to C_out.
+    pub conv2: LayerId,
+    /// Around both, where C_in is not C_out.
+    pub shortcut: Option<LayerId>,
+    /// After the block, where the level has it.
+    pub attention: Option<Attention>,
+}
+
+/// The layers of an attention block over the pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attention {
+    /// Before all else.
+    pub norm: LayerId,
+    /// To the queries.
+    pub q: LayerId,
+    /// To the keys.
+    pub k: LayerId,
+    /// To the values.
+    pub v: LayerId,
+    /// After the attention.
+    pub proj: LayerId,
+}
+
+/// What a stage has to do with the skip connections, which lead from the way down to the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// Nothing.
+    None,
+    /// Its output is also kept for the way up.
+    Push,
+    /// Its input has the last kept feature map beside it, along the channels.
+    Pop,
+}
+
+/// A step on the way of the feature map through the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "a network has some twenty")]
+pub enum StageKind {
+    /// A residual block.
+    Block(ResidualBlock),
+    /// A convolution that changes the resolution.
+    Resample(LayerId),
+}
+
+/// A stage, and its part in the skip connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// What it computes.
+    pub kind: StageKind,
+    /// What it has to do with the skip connections.
+    pub skip: Skip,
+}
+
+/// All layers of a network, and the order in which they compute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layers {
+    /// Every layer, in the order of the parameters in files.
+    pub list: Vec<Layer>,
+    /// The two linear layers of the time embedding.
+    pub time: [LayerId; 2],
+    /// The first convolution.
+    pub head: LayerId,
+    /// From its output to the input of the last one.
+    pub stages: Vec<Stage>,
+    /// The normalization before the last convolution.
+    pub tail_norm: LayerId,
+    /// The last convolution.
+    pub tail: LayerId,
+}
+
+impl Layers {
+    /// The layers of a network of this configuration, which is taken to be possible.
+    pub fn new(config: &UNetConfig) -> Self {
+        Builder::new(config).build()
     }
 
-    fn prepare_as(
+    /// The layer with this number.
+    pub fn get(&self, id: LayerId) -> &Layer {
+        &self.list[id.0]
+    }
+
+    /// The channels of the input and of the output of a block.
+    pub fn block_channels(&self, block: &ResidualBlock) -> [usize; 2] {
+        let conv = self.get(block.conv1);
+        [conv.c_in, conv.c_out]
+    }
+
+    /// The residual blocks, in the order in which they compute.
+    fn blocks(&self) -> impl Iterator<Item = &ResidualBlock> {
+        self.stages.iter().filter_map(|stage| match &stage.kind {
+            StageKind::Block(block) => Some(block),
+            StageKind::Resample(_) => None,
+        })
+    }
+
+    /// Multiplications and additions of one forward pass for one image, as a direct computation of
+    /// its convolutions, linear layers and attention has them.
+    pub fn forward_flop(&self) -> u64 {
+        let layers = self.list.iter().map(Layer::flop);
+        let attention = self.blocks().filter_map(|block| block.attention.as_ref()).map(|layers| {
+            // Queries times keys, weights times values.
+            let Layer { pixels, c_out, .. } = self.get(layers.q);
+            4usize.saturating_mul(*pixels).saturating_mul(*pixels).saturating_mul(*c_out)
+        });
+        layers.chain(attention).fold(0, usize::saturating_add) as u64
+    }
+
+    /// Values that a training step holds in memory for one image, at its peak: what the forward
+    /// pass saved for the backward pass, and the gradients on their way. An estimate, for the CPU.
+    ///
+    /// With `checkpointing` only what goes into a block and comes out of it is saved.
+    pub fn training_values(&self, checkpointing: bool) -> usize {
+        let ends = self.get(self.head).pixels * (2 * self.get(self.tail).c_out);
+        let mut saved = ends + self.get(self.head).pixels * self.get(self.head).c_out;
+        let mut widest = 0;
+        for stage in &self.stages {
+            let (layer, within) = match &stage.kind {
+                StageKind::Resample(conv) => (self.get(*conv), 0),
+                StageKind::Block(block) => {
+                    let conv = self.get(block.conv1);
+                    // The output of the first convolution; of an attention, its input, queries and
+                    // weighted values.
+                    let maps = if block.attention.is_some() { 4 } else { 1 };
+                    (conv, maps * conv.c_out)
+                }
+            };
+            // The input is the output of the stage before, and of the one that the skip is from.
+            saved += layer.pixels * (layer.c_out + if checkpointing { 0 } else { within });
+            widest = widest.max(layer.pixels * (layer.c_in + layer.c_out + within));
+        }
+        // While a block goes back, there are its gradients and what its kernels work with.
+        saved + 2 * widest
+    }
+}
+
+/// Writes down the layers in order.
+struct Builder<'a> {
+    config: &'a UNetConfig,
+    list: Vec<Layer>,
+    /// Pixels of the feature map at this point.
+    pixels: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn new(config: &'a UNetConfig) -> Self {
+        let [_, h, w] = config.patched_size();
+        Builder { config, list: Vec::new(), pixels: h * w }
+    }
+
+    fn build(mut self) -> Layers {
+        let config = self.config;
+        let [channels, _, _] = config.patched_size();
+        let n_levels = config.ch_mult.len();
+        let time_width = config.time_width();
+        let time = "time_embedding.time_embedding";
+        let time = [
+            self.linear(&format!("{time}.1"), config.ch, time_width),
+            self.linear(&format!("{time}.3"), time_width, time_width),
+        ];
+        let head = self.conv3x3("head", channels, config.ch, Resolution::SameSize);
+        let mut stages = Vec::new();
+        let mut width = config.ch;
+        let mut skips = vec![width];
+        let mut index = 0;
+        for level in 0..n_levels {
+            for _ in 0..config.num_res_blocks {
+                let name = format!("downblocks.{index}");
+                let widths = [width, config.width(level)];
+                let block = self.block(&name, widths, config.has_attention(level));
+                stages.push(Stage { kind: StageKind::Block(block), skip: Skip::Push });
+                width = config.width(level);
+                skips.push(width);
+                index += 1;
+            }
+            if level + 1 < n_levels {
+                let name = format!("downblocks.{index}.net");
+                let conv = self.conv3x3(&name, width, width, Resolution::Stride2);
+                stages.push(Stage { kind: StageKind::Resample(conv), skip: Skip::Push });
+                skips.push(width);
+                index += 1;
+            }
+        }
+        for (index, attention) in [true, false].into_iter().enumerate() {
+            let block = self.block(&format!("middle_blocks.{index}"), [width; 2], attention);
+            stages.push(Stage { kind: StageKind::Block(block), skip: Skip::None });
+        }
+        index = 0;
+        for level in (0..n_levels).rev() {
+            for _ in 0..=config.num_res_blocks {
+                let skip = skips.pop().expect("the way up pops what the way down pushed");
+                let name = format!("upblocks.{index}");
+                let widths = [width + skip, config.width(level)];
+                let block = self.block(&name, widths, config.has_attention(level));
+                stages.push(Stage { kind: StageKind::Block(block), skip: Skip::Pop });
+                width = config.width(level);
+                index += 1;
+            }
+            if level > 0 {
+                let name = format!("upblocks.{index}.net");
+                let conv = self.conv3x3(&name, width, width, Resolution::Upsampled);
+                stages.push(Stage { kind: StageKind::Resample(conv), skip: Skip::None });
+                index += 1;
+            }
+        }
+        let tail_norm = self.norm("tail.0", config.width(0));
+        let tail = self.conv3x3("tail.2", config.width(0), channels, Resolution::SameSize);
+        Layers { list: self.list, time, head, stages, tail_norm, tail }
+    }
+
+    fn block(&mut self, name: &str, [c_in, c_out]: [usize; 2], attention: bool) -> ResidualBlock {
+        let same = Resolution::SameSize;
+        ResidualBlock {
+            norm1: self.norm(&format!("{name}.block1.0"), c_in),
+            conv1: self.conv3x3(&format!("{name}.block1.2"), c_in, c_out, same),
+            time: self.linear(&format!("{name}.temb_proj.1"), self.config.time_width(), c_out),
+            norm2: self.norm(&format!("{name}.block2.0"), c_out),
+            conv2: self.conv3x3(&format!("{name}.block2.3"), c_out, c_out, same),
+            shortcut: (c_in != c_out)
+                .then(|| self.conv1x1(&format!("{name}.shortcut"), c_in, c_out)),
+            attention: attention.then(|| Attention {
+                norm: self.norm(&format!("{name}.attn.norm"), c_out),
+                q: self.conv1x1(&format!("{name}.attn.proj_q"), c_out, c_out),
+                k: self.conv1x1(&format!("{name}.attn.proj_k"), c_out, c_out),
+                v: self.conv1x1(&format!("{name}.attn.proj_v"), c_out, c_out),
+                proj: self.conv1x1(&format!("{name}.attn.proj"), c_out, c_out),
+            }),
+        }
+    }
+
+    fn linear(&mut self, name: &str, c_in: usize, c_out: usize) -> LayerId {
+        self.add(name, LayerKind::Linear, c_in, c_out, 1)
+    }
+
+    fn conv1x1(&mut self, name: &str, c_in: usize, c_out: usize) -> LayerId {
+        self.add(name, LayerKind::Conv1x1, c_in, c_out, self.pixels)
+    }
+
+    fn conv3x3(&mut self, name: &str, c_in: usize, c_out: usize, to: Resolution) -> LayerId {
+        self.pixels = match to {
+            Resolution::SameSize => self.pixels,
+            Resolution::Stride2 => self.pixels / 4,
+            Resolution::Upsampled => self.pixels * 4,
+        };
+        self.add(name, LayerKind::Conv3x3(to), c_in, c_out, self.pixels)
+    }
+
+    fn norm(&mut self, name: &str, width: usize) -> LayerId {
+        self.add(name, LayerKind::GroupNorm, width, width, self.pixels)
+    }
+
+    fn add(
         &mut self,
-        preparation: Preparation,
-        make: impl FnOnce(&[f32], usize, usize) -> PreparedConv,
-    ) {
-        self.prepared = (preparation == Preparation::Make).then(|| {
-            let [_, _, c_in, c_out] = self.weight.dims();
-            make(&host_values(&self.weight), c_in, c_out)
-        });
+        name: &str,
+        kind: LayerKind,
+        c_in: usize,
+        c_out: usize,
+        pixels: usize,
+    ) -> LayerId {
+        self.list.push(Layer { name: name.to_owned(), kind, c_in, c_out, pixels });
+        LayerId(self.list.len() - 1)
     }
-}
-
-/// A matrix and a bias: a linear layer, or a 1×1 convolution.
-#[derive(Module, Debug)]
-pub struct Linear {
-    /// `[C_in, C_out]`.
-    pub weight: Param<Tensor<2>>,
-    /// `[C_out]`.
-    pub bias: Param<Tensor<1>>,
-    /// The weights as the kernels want them; see `UNet::prepared`.
-    #[module(skip)]
-    pub(super) prepared: Option<PreparedMatrix>,
-}
-
-impl Linear {
-    pub(super) fn init(c_in: usize, c_out: usize, init: &mut Initializer<'_>) -> Self {
-        Linear {
-            weight: init.uniform([c_in, c_out], c_in),
-            bias: init.uniform([c_out], c_in),
-            prepared: None,
-        }
-    }
-
-    pub(super) fn prepare(&mut self, preparation: Preparation) {
-        self.prepared = (preparation == Preparation::Make).then(|| {
-            let [c_in, c_out] = self.weight.dims();
-            Arc::new(PreparedConv1x1::new(&host_values(&self.weight), c_in, c_out))
-        });
-    }
-}
-
-/// The affine part of a group normalization.
-#[derive(Module, Debug)]
-pub struct GroupNorm {
-    /// `[C]`.
-    pub gamma: Param<Tensor<1>>,
-    /// `[C]`.
-    pub beta: Param<Tensor<1>>,
-    /// Divides C.
-    #[module(skip)]
-    pub groups: usize,
-}
-
-impl GroupNorm {
-    pub(super) fn init(width: usize, init: &mut Initializer<'_>) -> Self {
-        let (gamma, beta) = (init.filled(1.0, width), init.filled(0.0, width));
-        GroupNorm { gamma, beta, groups: init.norm_groups }
-    }
-}
-
-pub(super) fn host_values<const D: usize>(weight: &Param<Tensor<D>>) -> Vec<f32> {
-    weight.val().into_data().try_into_vec().expect("parameters are f32")
 }

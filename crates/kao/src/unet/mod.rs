@@ -1,58 +1,56 @@
-//! The noise-prediction UNet, in Burn.
+//! The noise-prediction UNet.
 //!
-//! One definition serves training and sampling on every device. Feature maps are channels-last;
-//! everything hot goes through [`ops`]. This room knows the denoiser contract (see [`Network`]) but
+//! [`layers`] is the network as a list of layers, [`parameters`] their values by name,
+//! `operations` the forward pass over what an engine computes, `cpu` the engine of the CPU with its
+//! gradients, and [`Network`] the whole as a denoiser. This module knows the denoiser contract but
 //! no sampler, and neither files nor training.
 
-mod attention;
 mod config;
-mod layers;
+mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
+pub mod layers;
 mod layout;
 mod network;
-pub mod ops;
+mod operations;
 pub mod parameters;
-mod residual_block;
-mod time_embedding;
+mod patches;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+mod time_table;
 
 pub use config::{Activation, UNetConfig};
+pub use layers::Layers;
 pub use layout::Layout;
 pub use network::Network;
-pub(crate) use network::to_device;
 pub use parameters::ParameterSpec;
 
+use crate::device::Device;
 use crate::error::Result;
-use burn::module::{Module, ModuleMapper};
-use burn::tensor::{Device, Tensor};
-use config::Layer;
-use layers::{Conv3x3, GroupNorm, Initializer, Preparation};
-use ops::{Dropout, Features, Prologue};
-use residual_block::ResidualBlock;
-use time_embedding::TimeEmbedding;
+use crate::images::Images;
+use operations::DropoutMasks;
 
-/// One entry of the down or up path.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a network has some twenty")]
-enum Stage {
-    /// A residual block.
-    Block(ResidualBlock),
-    /// A convolution that changes the resolution.
-    Resample(Conv3x3),
+/// A network: its layers, and the values of their parameters on the host.
+#[derive(Clone, Debug)]
+pub struct UNet {
+    config: UNetConfig,
+    layers: Layers,
+    /// A weight and a bias for each layer, in memory order.
+    values: Vec<Vec<f32>>,
+    /// `[T, ch]`; not trained, but a checkpoint brings its own.
+    time_table: Vec<f32>,
 }
 
-/// The network.
-///
-/// Fields stand in the order of [`UNetConfig::parameters`]: that is how parameters get their names.
-#[derive(Module, Debug)]
-pub struct UNet {
-    time_embedding: TimeEmbedding,
-    head: Conv3x3,
-    down: Vec<Stage>,
-    middle: Vec<ResidualBlock>,
-    up: Vec<Stage>,
-    tail_norm: GroupNorm,
-    tail: Conv3x3,
-    #[module(skip)]
-    config: UNetConfig,
+/// How the gradients of a batch are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GradientConfig {
+    /// Turns dropout on, its masks drawn from this seed.
+    pub dropout_seed: Option<u64>,
+    /// Save only the input of each block in the forward pass, and compute what lies within again in
+    /// the backward pass: less memory, a third more time, the same bytes.
+    pub checkpointing: bool,
 }
 
 impl UNet {
@@ -60,43 +58,26 @@ impl UNet {
     ///
     /// # Errors
     /// When the configuration is impossible; nothing is allocated then.
-    pub fn init(config: &UNetConfig, seed: u64, device: &Device) -> Result<Self> {
-        Self::build(config, Some(seed), device)
+    pub fn init(config: &UNetConfig, seed: u64) -> Result<Self> {
+        config.validate()?;
+        let values = parameters::initial_values(&Layers::new(config), seed);
+        Self::from_values(config, values)
     }
 
-    /// A network that waits for its weights, to be given by [`with_values`](Self::with_values) or
-    /// [`with_tensors`](Self::with_tensors): nothing is drawn that would be thrown away.
+    /// A network with these values of its parameters, given as [`values`](Self::values) gives them.
     ///
     /// # Errors
-    /// When the configuration is impossible; nothing is allocated then.
-    pub fn zeros(config: &UNetConfig, device: &Device) -> Result<Self> {
-        Self::build(config, None, device)
-    }
-
-    fn build(config: &UNetConfig, seed: Option<u64>, device: &Device) -> Result<Self> {
+    /// When the configuration is impossible.
+    ///
+    /// # Panics
+    /// When the values do not fit the configuration.
+    pub fn from_values(config: &UNetConfig, values: Vec<Vec<f32>>) -> Result<Self> {
         config.validate()?;
-        let init = &mut Initializer { seed, device, norm_groups: config.norm_groups, n_drawn: 0 };
-        let plan = config.plan();
-        let stages = |layers: &[Layer], init: &mut Initializer<'_>| {
-            layers.iter().map(|&layer| stage(layer, config, init)).collect()
-        };
-        let time_embedding = TimeEmbedding::init(config, init);
-        let [channels, _, _] = config.patched_size();
-        let head = Conv3x3::init(channels, config.ch, init);
-        let down = stages(&plan.down, init);
-        let middle = plan
-            .middle
-            .iter()
-            .filter_map(|&layer| match stage(layer, config, init) {
-                Stage::Block(block) => Some(block),
-                Stage::Resample(_) => None,
-            })
-            .collect();
-        let up = stages(&plan.up, init);
-        let tail_norm = GroupNorm::init(config.width(0), init);
-        let tail = Conv3x3::init(config.width(0), channels, init);
-        let config = config.clone();
-        Ok(UNet { time_embedding, head, down, middle, up, tail_norm, tail, config })
+        let layers = Layers::new(config);
+        let lens = config.parameters().into_iter().map(|spec| spec.len());
+        assert!(lens.eq(values.iter().map(Vec::len)), "as many values as the layers have");
+        let time_table = time_table::sinusoids(config.num_steps, config.ch);
+        Ok(UNet { config: config.clone(), layers, values, time_table })
     }
 
     /// The configuration.
@@ -104,113 +85,60 @@ impl UNet {
         &self.config
     }
 
-    /// The prediction for `x` (`[N, H, W, C]`, channels-last, of the
-    /// [patched size](UNetConfig::patched_size)) at one timestep per image.
+    /// The layers.
+    pub fn layers(&self) -> &Layers {
+        &self.layers
+    }
+
+    /// The values of every parameter in memory order, in the order of [`UNetConfig::parameters`].
+    pub fn values(&self) -> &[Vec<f32>] {
+        &self.values
+    }
+
+    /// The same, to be changed in place; lengths must stay.
+    pub fn values_mut(&mut self) -> &mut [Vec<f32>] {
+        &mut self.values
+    }
+
+    /// The rows of the time table for these timesteps, `[N, ch]`.
     ///
-    /// `dropout_seed` turns dropout on, its masks drawn from it; sampling gives `None`.
+    /// # Panics
+    /// When a timestep is not below T.
+    fn time_rows(&self, timesteps: &[usize]) -> Vec<f32> {
+        let width = self.config.ch;
+        let rows = timesteps.iter().map(|&t| &self.time_table[t * width..(t + 1) * width]);
+        rows.flatten().copied().collect()
+    }
+
+    fn dropout_masks(&self, seed: Option<u64>) -> DropoutMasks {
+        DropoutMasks::new(self.config.dropout, seed)
+    }
+
+    /// Predicts for the noisy images `x_t` `[N, C, H, W]` at one timestep each, hands the prediction
+    /// to `loss_gradient`, which answers with the gradient of the loss with respect to it (both
+    /// `[N, C, H, W]`), and carries that gradient back: `sink` gets the index and the gradient of
+    /// every parameter, each once, in whatever order they are found.
+    ///
+    /// # Errors
+    /// Those of the closure, or of the device.
     ///
     /// # Panics
     /// When a timestep is not below T, or the shapes do not fit the configuration.
-    pub fn forward(
+    pub fn gradients(
         &self,
-        x: Tensor<4>,
+        x_t: &Images,
         timesteps: &[usize],
-        dropout_seed: Option<u64>,
-    ) -> Tensor<4> {
-        let mut dropout = DropoutMasks { rate: self.config.dropout as f32, seed: dropout_seed };
-        let activation = self.config.activation;
-        let time = self.time_embedding.forward(timesteps, &x.device());
-        let time = ops::activation(time, activation);
-
-        let mut h = ops::conv3x3(x, None, &self.head);
-        let mut skips = vec![h.clone()];
-        for stage in &self.down {
-            h = match stage {
-                Stage::Block(block) => block.forward(h.into(), time.clone(), dropout.next()),
-                Stage::Resample(conv) => ops::downsample(h, conv),
-            };
-            skips.push(h.clone());
-        }
-        for block in &self.middle {
-            h = block.forward(h.into(), time.clone(), dropout.next());
-        }
-        for stage in &self.up {
-            h = match stage {
-                Stage::Block(block) => {
-                    let skip = skips.pop().expect("the up path pops what the down path pushed");
-                    block.forward(Features::Pair(h, skip), time.clone(), dropout.next())
-                }
-                Stage::Resample(conv) => ops::upsample(h, conv),
-            };
-        }
-        ops::conv3x3(h, Some(Prologue { norm: &self.tail_norm, activation }), &self.tail)
-    }
-
-    /// The same network, its weights also in the form that the CPU kernels multiply with, so that
-    /// they are not brought into it for every pass: for sampling. It takes four times their memory,
-    /// and lasts until the parameters change. On devices without kernels nothing changes.
-    #[must_use]
-    pub fn prepared(mut self) -> Self {
-        if !ops::has_kernels(&self.head.bias.val().device()) {
-            return self;
-        }
-        self.prepare(Preparation::Make);
-        self
-    }
-
-    /// Changes parameters.
-    pub(crate) fn map_parameters(mut self, mapper: &mut impl ModuleMapper) -> Self {
-        // What was prepared is of the old ones.
-        self.prepare(Preparation::Drop);
-        self.map(mapper)
-    }
-
-    fn prepare(&mut self, preparation: Preparation) {
-        self.time_embedding.prepare(preparation);
-        self.head.prepare(preparation);
-        for stage in &mut self.down {
-            match stage {
-                Stage::Block(block) => block.prepare(preparation),
-                Stage::Resample(conv) => conv.prepare_halving(preparation),
+        config: GradientConfig,
+        device: &Device,
+        loss_gradient: &mut (dyn FnMut(&Images) -> Result<Images> + Send),
+        sink: &mut (dyn FnMut(usize, Vec<f32>) + Send),
+    ) -> Result<()> {
+        match device {
+            Device::Cpu => cpu::gradients(self, x_t, timesteps, config, loss_gradient, sink),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(device) => {
+                gpu::gradients(self, x_t, timesteps, config, device, loss_gradient, sink)
             }
         }
-        for block in &mut self.middle {
-            block.prepare(preparation);
-        }
-        for stage in &mut self.up {
-            match stage {
-                Stage::Block(block) => block.prepare(preparation),
-                Stage::Resample(conv) => conv.prepare_doubling(preparation),
-            }
-        }
-        self.tail.prepare(preparation);
-    }
-}
-
-fn stage(layer: Layer, config: &UNetConfig, init: &mut Initializer<'_>) -> Stage {
-    match layer {
-        Layer::Block { c_in, c_out, attention } => Stage::Block(ResidualBlock::init(
-            [c_in, c_out],
-            config.time_width(),
-            attention,
-            config.activation,
-            init,
-        )),
-        Layer::Resample { c_in, c_out } => Stage::Resample(Conv3x3::init(c_in, c_out, init)),
-    }
-}
-
-/// Hands every block a mask of its own.
-struct DropoutMasks {
-    rate: f32,
-    seed: Option<u64>,
-}
-
-impl DropoutMasks {
-    fn next(&mut self) -> Option<Dropout> {
-        let seed = self.seed.as_mut()?;
-        // An odd constant: 2^64 blocks before a seed returns.
-        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        (self.rate > 0.0).then_some(Dropout { rate: self.rate, seed: *seed })
     }
 }

@@ -1,12 +1,13 @@
-//! The parameters of a network by name: which there are, and how they come from files and go to
-//! them.
+//! The parameters of a network by name: which there are, how they begin, and how they come from
+//! files and go to them.
 
+use super::layers::{Layer, Layers};
 use super::layout::Layout;
-use super::{Layer, UNet, UNetConfig};
+use super::{UNet, UNetConfig};
 use crate::error::{Error, Result};
+use crate::noise::{Purpose, Stream};
 use crate::weights::{HostTensor, NamedTensors};
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Tensor, TensorData};
+use rayon::prelude::*;
 
 /// Name of the time table in files.
 const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
@@ -27,25 +28,39 @@ impl ParameterSpec {
     pub fn file_shape(&self) -> Vec<usize> {
         self.layout.file_shape(&self.shape)
     }
+
+    /// The number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no values, which no parameter of a possible network does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The weight and the bias of a layer.
+fn specs(layer: &Layer) -> [ParameterSpec; 2] {
+    [
+        ParameterSpec {
+            name: format!("{}.weight", layer.name),
+            shape: layer.weight_shape(),
+            layout: layer.weight_layout(),
+        },
+        ParameterSpec {
+            name: format!("{}.bias", layer.name),
+            shape: vec![layer.c_out],
+            layout: Layout::Vector,
+        },
+    ]
 }
 
 impl UNetConfig {
-    /// Every trained parameter, in the order in which the network's fields stand. Computed without
-    /// building anything.
+    /// Every trained parameter, a weight and a bias for each layer. Computed without building
+    /// anything.
     pub fn parameters(&self) -> Vec<ParameterSpec> {
-        let plan = self.plan();
-        let [c, _, _] = self.patched_size();
-        let mut list = Listing { specs: Vec::new(), time_width: self.time_width() };
-        let time = "time_embedding.time_embedding";
-        list.matrix(&format!("{time}.1"), self.ch, self.time_width(), Layout::Linear);
-        list.matrix(&format!("{time}.3"), self.time_width(), self.time_width(), Layout::Linear);
-        list.conv3x3("head", c, self.ch);
-        list.path("downblocks", &plan.down);
-        list.path("middle_blocks", &plan.middle);
-        list.path("upblocks", &plan.up);
-        list.norm("tail.0", self.width(0));
-        list.conv3x3("tail.2", self.width(0), c);
-        list.specs
+        Layers::new(self).list.iter().flat_map(specs).collect()
     }
 
     /// The names and shapes of all tensors in a file of this network: the parameters, and last the
@@ -60,62 +75,47 @@ impl UNetConfig {
     }
 }
 
-/// Writes down names and shapes, layer by layer.
-struct Listing {
-    specs: Vec<ParameterSpec>,
-    time_width: usize,
+/// Random initial values, a weight and a bias for each layer: PyTorch's default for convolutions
+/// and linear layers, uniform within ±1/√(fan in), weights and biases alike, each parameter from a
+/// stream of its own; normalizations begin as the identity.
+pub(super) fn initial_values(layers: &Layers, seed: u64) -> Vec<Vec<f32>> {
+    // The number of a parameter among the random ones is that of its stream.
+    let mut n_drawn = 0;
+    let mut stream_number = || {
+        n_drawn += 1;
+        n_drawn - 1
+    };
+    let planned: Vec<_> = layers
+        .list
+        .iter()
+        .flat_map(|layer| {
+            let [weight, bias] = specs(layer).map(|spec| spec.len());
+            match layer.fan_in() {
+                Some(fan_in) => [weight, bias].map(|len| Initial::Uniform {
+                    len,
+                    bound: 1.0 / (fan_in as f64).sqrt(),
+                    stream: stream_number(),
+                }),
+                None => [Initial::Constant(weight, 1.0), Initial::Constant(bias, 0.0)],
+            }
+        })
+        .collect();
+    planned
+        .into_par_iter()
+        .map(|initial| match initial {
+            Initial::Constant(len, value) => vec![value; len],
+            Initial::Uniform { len, bound, stream } => {
+                let mut stream = Stream::new(seed, Purpose::Initialization, stream, 0);
+                (0..len).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+            }
+        })
+        .collect()
 }
 
-impl Listing {
-    fn add(&mut self, name: String, shape: &[usize], layout: Layout) {
-        self.specs.push(ParameterSpec { name, shape: shape.to_vec(), layout });
-    }
-
-    fn conv3x3(&mut self, name: &str, c_in: usize, c_out: usize) {
-        self.add(format!("{name}.weight"), &[3, 3, c_in, c_out], Layout::Conv3x3);
-        self.add(format!("{name}.bias"), &[c_out], Layout::Vector);
-    }
-
-    fn matrix(&mut self, name: &str, c_in: usize, c_out: usize, layout: Layout) {
-        self.add(format!("{name}.weight"), &[c_in, c_out], layout);
-        self.add(format!("{name}.bias"), &[c_out], Layout::Vector);
-    }
-
-    fn norm(&mut self, name: &str, width: usize) {
-        self.add(format!("{name}.weight"), &[width], Layout::Vector);
-        self.add(format!("{name}.bias"), &[width], Layout::Vector);
-    }
-
-    fn path(&mut self, path: &str, layers: &[Layer]) {
-        for (index, &layer) in layers.iter().enumerate() {
-            let name = format!("{path}.{index}");
-            match layer {
-                Layer::Resample { c_in, c_out } => {
-                    self.conv3x3(&format!("{name}.net"), c_in, c_out);
-                }
-                Layer::Block { c_in, c_out, attention } => {
-                    self.block(&name, [c_in, c_out], attention);
-                }
-            }
-        }
-    }
-
-    fn block(&mut self, name: &str, [c_in, c_out]: [usize; 2], attention: bool) {
-        self.norm(&format!("{name}.block1.0"), c_in);
-        self.conv3x3(&format!("{name}.block1.2"), c_in, c_out);
-        self.matrix(&format!("{name}.temb_proj.1"), self.time_width, c_out, Layout::Linear);
-        self.norm(&format!("{name}.block2.0"), c_out);
-        self.conv3x3(&format!("{name}.block2.3"), c_out, c_out);
-        if c_in != c_out {
-            self.matrix(&format!("{name}.shortcut"), c_in, c_out, Layout::Conv1x1);
-        }
-        if attention {
-            self.norm(&format!("{name}.attn.norm"), c_out);
-            for proj in ["proj_q", "proj_k", "proj_v", "proj"] {
-                self.matrix(&format!("{name}.attn.{proj}"), c_out, c_out, Layout::Conv1x1);
-            }
-        }
-    }
+/// What the values of a parameter begin as.
+enum Initial {
+    Constant(usize, f32),
+    Uniform { len: usize, bound: f64, stream: u64 },
 }
 
 impl UNet {
@@ -123,45 +123,32 @@ impl UNet {
     /// included.
     pub fn to_tensors(&self) -> NamedTensors {
         let mut tensors = file_tensors(self.config(), self.values());
-        let table = self.time_embedding.table().to_vec();
         let shape = vec![self.config().num_steps, self.config().ch];
-        tensors.insert(TIME_TABLE, host_tensor(shape, table));
+        tensors.insert(TIME_TABLE, host_tensor(shape, self.time_table.clone()));
         tensors
     }
 
-    /// Replaces all parameters by those of a file; the time table too, where the file has one.
+    /// A network with the parameters of a file; with its time table too, where the file has one.
     ///
     /// # Errors
-    /// When a tensor is missing or of a wrong shape. Callers that hold a path compare with a
-    /// [`LoadReport`](crate::weights::LoadReport) first, which says more.
-    pub fn with_tensors(self, tensors: &NamedTensors) -> Result<Self> {
-        let values = memory_values(self.config(), "", tensors)?;
-        let table_len = self.time_embedding.table().len();
-        let mut network = self.with_values(values);
+    /// When the configuration is impossible, or a tensor is missing or of a wrong shape. Callers
+    /// that hold a path compare with a [`LoadReport`](crate::weights::LoadReport) first, which says
+    /// more.
+    pub fn from_tensors(config: &UNetConfig, tensors: &NamedTensors) -> Result<Self> {
+        config.validate()?;
+        let mut network = Self::from_values(config, memory_values(config, "", tensors)?)?;
+        let table_len = network.time_table.len();
         if let Some(table) = tensors.get(TIME_TABLE).filter(|t| t.data().len() == table_len) {
-            network.time_embedding.set_table(table.data().to_vec());
+            network.time_table = table.data().to_vec();
         }
         Ok(network)
-    }
-
-    /// The values of every parameter on the host, in memory order, in the order of
-    /// [`UNetConfig::parameters`].
-    pub fn values(&self) -> Vec<Vec<f32>> {
-        let mut values = Values(Vec::new());
-        self.visit(&mut values);
-        values.0
-    }
-
-    /// Replaces the values of every parameter, given as [`values`](Self::values) gives them.
-    pub fn with_values(self, values: Vec<Vec<f32>>) -> Self {
-        self.map_parameters(&mut Replacement(values.into_iter()))
     }
 }
 
 /// Values in memory order, one vector per parameter, as tensors in file order.
-pub fn file_tensors(config: &UNetConfig, values: Vec<Vec<f32>>) -> NamedTensors {
+pub fn file_tensors(config: &UNetConfig, values: &[Vec<f32>]) -> NamedTensors {
     let named = config.parameters().into_iter().zip(values).map(|(spec, values)| {
-        let data = spec.layout.to_file(&spec.shape, &values);
+        let data = spec.layout.to_file(&spec.shape, values);
         let shape = spec.file_shape();
         (spec.name, host_tensor(shape, data))
     });
@@ -196,34 +183,9 @@ fn host_tensor(shape: Vec<usize>, data: Vec<f32>) -> HostTensor {
     HostTensor::new(shape, data).expect("a layout keeps the number of values")
 }
 
-/// Collects values in field order.
-struct Values(Vec<Vec<f32>>);
-
-impl ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let data = param.val().into_data();
-        self.0.push(data.try_into_vec::<f32>().expect("parameters are f32"));
-    }
-}
-
-/// Puts values in, in field order.
-struct Replacement(std::vec::IntoIter<Vec<f32>>);
-
-impl ModuleMapper for Replacement {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let values = self.0.next().expect("one vector for every parameter");
-        param.map(|old| {
-            let data = TensorData::new(values, old.dims());
-            let new = Tensor::from_data(data, &old.device());
-            new.set_require_grad(old.is_require_grad())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::Device;
 
     fn small() -> UNetConfig {
         UNetConfig {
@@ -237,49 +199,36 @@ mod tests {
         }
     }
 
-    /// Shapes of the parameters in field order.
-    struct Shapes(Vec<Vec<usize>>);
-
-    impl ModuleVisitor for Shapes {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.lazy_shape().to_vec());
-        }
-    }
-
-    #[test]
-    fn the_listing_is_in_the_order_of_the_fields() {
-        let configs = [
-            small(),
-            UNetConfig { attn: vec![0, 1], num_res_blocks: 2, ..small() },
-            UNetConfig { ch_mult: vec![1], attn: vec![], ..small() },
-            UNetConfig { ch_mult: vec![3, 2, 1], ..small() },
-        ];
-        for config in configs {
-            let mut found = Shapes(Vec::new());
-            UNet::init(&config, 0, &Device::flex()).unwrap().visit(&mut found);
-            let expected: Vec<_> = config.parameters().into_iter().map(|p| p.shape).collect();
-            assert_eq!(found.0, expected, "{config:?}");
-        }
-    }
-
     #[test]
     fn tensors_survive_the_round_trip() {
-        let device = Device::flex();
-        let tensors = UNet::init(&small(), 1, &device).unwrap().to_tensors();
+        let tensors = UNet::init(&small(), 1).unwrap().to_tensors();
         let names: Vec<_> =
             tensors.iter().map(|(n, t)| (n.to_owned(), t.shape().to_vec())).collect();
         assert_eq!(names, small().tensors());
-        let other = UNet::init(&small(), 2, &device).unwrap();
-        assert_ne!(other.to_tensors(), tensors);
-        assert_eq!(other.with_tensors(&tensors).unwrap().to_tensors(), tensors);
+        assert_ne!(UNet::init(&small(), 2).unwrap().to_tensors(), tensors);
+        assert_eq!(UNet::from_tensors(&small(), &tensors).unwrap().to_tensors(), tensors);
     }
 
     #[test]
     fn a_missing_tensor_is_named() {
-        let device = Device::flex();
-        let mut tensors = UNet::init(&small(), 1, &device).unwrap().to_tensors();
+        let mut tensors = UNet::init(&small(), 1).unwrap().to_tensors();
         tensors.remove("head.bias");
-        let error = UNet::init(&small(), 1, &device).unwrap().with_tensors(&tensors).unwrap_err();
+        let error = UNet::from_tensors(&small(), &tensors).unwrap_err();
         assert!(error.to_string().contains("`head.bias` is missing"), "{error}");
+    }
+
+    #[test]
+    fn initial_values_stay_within_their_bound() {
+        let config = small();
+        let values = UNet::init(&config, 1).unwrap();
+        for (layer, values) in Layers::new(&config).list.iter().zip(values.values().chunks(2)) {
+            let Some(fan_in) = layer.fan_in() else {
+                assert!(values[0].iter().all(|&v| v == 1.0) && values[1].iter().all(|&v| v == 0.0));
+                continue;
+            };
+            let bound = 1.0 / (fan_in as f32).sqrt();
+            let largest = values[0].iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+            assert!((0.9 * bound..=bound).contains(&largest), "{}: {largest}", layer.name);
+        }
     }
 }

@@ -1,0 +1,111 @@
+//! The forward pass, written once over the operations that an engine computes.
+//!
+//! An operation is as large as fusion pays, up to a whole residual block: what lies between the
+//! convolutions of a block is the engine's own business. There are three engines: the CPU kernels
+//! (`cpu`), Burn's tensors on a GPU (`gpu`, behind a cargo feature), and the reference kernels,
+//! whose plain loops the tests hold the other two against.
+
+use super::layers::{Attention, LayerId, Layers, ResidualBlock, Skip, StageKind};
+use kao_kernels::Dropout;
+
+/// What goes into a residual block: a feature map, and on the way up the one beside it along the
+/// channels.
+#[derive(Clone, Debug)]
+pub(super) struct BlockInput<M> {
+    /// `[N, H, W, C_first]`.
+    pub(super) x: M,
+    /// `[N, H, W, C_second]`.
+    pub(super) skip: Option<M>,
+}
+
+/// The operations of a forward pass. Feature maps are channels-last, `[N, H, W, C]`.
+pub(super) trait Operations {
+    /// A feature map `[N, H, W, C]`. A clone is another handle on the same values.
+    type Map: Clone;
+    /// A matrix `[N, C]`, one row an image.
+    type Rows: Clone;
+
+    /// x·weight + bias: `[N, C_in]` to `[N, C_out]`.
+    fn linear(&mut self, x: &Self::Rows, layer: LayerId) -> Self::Rows;
+
+    /// The network's activation alone.
+    fn activation(&mut self, x: Self::Rows) -> Self::Rows;
+
+    /// The 3×3 convolution `conv`, at the resolution that its kind says; where there is a `norm`,
+    /// of the normalized and activated x.
+    fn conv3x3(&mut self, x: Self::Map, norm: Option<LayerId>, conv: LayerId) -> Self::Map;
+
+    /// conv2(drop(act(norm2(conv1(act(norm1(x))) + `image_bias`)))) + shortcut(x): `[N, H, W, C_in]`
+    /// to `[N, H, W, C_out]`; `image_bias` `[N, C_out]` is the same for all pixels of an image.
+    fn residual_block(
+        &mut self,
+        input: BlockInput<Self::Map>,
+        image_bias: Self::Rows,
+        block: &ResidualBlock,
+        dropout: Option<Dropout>,
+    ) -> Self::Map;
+
+    /// x + proj(softmax(q·kᵀ · C^-½)·v) with q, k and v from norm(x), one head over the pixels of
+    /// each image: `[N, H, W, C]` to the same.
+    fn attention(&mut self, x: Self::Map, layers: &Attention) -> Self::Map;
+}
+
+/// The prediction for `x` `[N, H, W, C]`, given one row of the time table per image, `[N, ch]`.
+pub(super) fn forward<O: Operations>(
+    ops: &mut O,
+    layers: &Layers,
+    x: O::Map,
+    time_rows: O::Rows,
+    dropout: &mut DropoutMasks,
+) -> O::Map {
+    let [first, second] = layers.time;
+    let time = ops.linear(&time_rows, first);
+    let time = ops.activation(time);
+    let time = ops.linear(&time, second);
+    let time = ops.activation(time);
+
+    let mut h = ops.conv3x3(x, None, layers.head);
+    let mut skips = vec![h.clone()];
+    for stage in &layers.stages {
+        h = match &stage.kind {
+            StageKind::Resample(conv) => ops.conv3x3(h, None, *conv),
+            StageKind::Block(block) => {
+                let skip = match stage.skip {
+                    Skip::Pop => skips.pop(),
+                    Skip::Push | Skip::None => None,
+                };
+                let image_bias = ops.linear(&time, block.time);
+                let input = BlockInput { x: h, skip };
+                let h = ops.residual_block(input, image_bias, block, dropout.next());
+                match &block.attention {
+                    Some(attention) => ops.attention(h, attention),
+                    None => h,
+                }
+            }
+        };
+        if stage.skip == Skip::Push {
+            skips.push(h.clone());
+        }
+    }
+    ops.conv3x3(h, Some(layers.tail_norm), layers.tail)
+}
+
+/// Hands every residual block a dropout mask of its own.
+pub(super) struct DropoutMasks {
+    rate: f32,
+    seed: Option<u64>,
+}
+
+impl DropoutMasks {
+    /// Masks drawn from `seed`; without one, or at rate 0, nothing is dropped.
+    pub(super) fn new(rate: f64, seed: Option<u64>) -> Self {
+        DropoutMasks { rate: rate as f32, seed }
+    }
+
+    fn next(&mut self) -> Option<Dropout> {
+        let seed = self.seed.as_mut()?;
+        // An odd constant: 2^64 blocks before a seed returns.
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        (self.rate > 0.0).then_some(Dropout { rate: self.rate, seed: *seed })
+    }
+}

@@ -1,0 +1,220 @@
+//! The engine of the CPU against the reference kernels, over whole networks; and what it promises:
+//! results that depend neither on the batch nor on the number of threads.
+
+use super::{Activation, GradientConfig, Network, UNet, UNetConfig, reference};
+use crate::denoiser::{Denoiser, Prediction};
+use crate::device::Device;
+use crate::images::Images;
+use crate::noise::SeededNoise;
+
+fn small() -> UNetConfig {
+    UNetConfig {
+        image_size: [3, 16, 16],
+        num_steps: 100,
+        ch: 32,
+        ch_mult: vec![1, 2],
+        attn: vec![1],
+        num_res_blocks: 1,
+        ..UNetConfig::default()
+    }
+}
+
+fn configs() -> Vec<UNetConfig> {
+    vec![
+        small(),
+        // Widths that are no power of two, two blocks a level, sides that differ.
+        UNetConfig {
+            image_size: [3, 12, 20],
+            ch: 96,
+            ch_mult: vec![1, 2, 1],
+            num_res_blocks: 2,
+            ..small()
+        },
+        UNetConfig { image_size: [1, 10, 6], attn: vec![0, 1], ..small() },
+        // What the built-in model has: SiLU, patches, wider groups.
+        UNetConfig {
+            activation: Activation::Silu,
+            patch_size: 2,
+            norm_groups: 8,
+            attn: vec![],
+            ..small()
+        },
+        // One level, no resampling, odd sides.
+        UNetConfig { image_size: [3, 7, 9], ch_mult: vec![2], attn: vec![0], ..small() },
+    ]
+}
+
+fn images(config: &UNetConfig, n: usize) -> Images {
+    SeededNoise { seed: 5, first_image: 0 }.x_t(n, config.image_size)
+}
+
+fn timesteps(n: usize) -> Vec<usize> {
+    (0..n).map(|k| (37 * k + 11) % 100).collect()
+}
+
+/// A network whose normalizations are not those of the initialization, which do nothing.
+fn unet(config: &UNetConfig) -> UNet {
+    let mut unet = UNet::init(config, 3).unwrap();
+    let specs = config.parameters();
+    let vectors = unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
+    for (index, (values, _)) in vectors.enumerate() {
+        for (i, value) in values.iter_mut().enumerate() {
+            *value += 0.1 * (((index * 31 + i * 7) % 13) as f32 / 6.0 - 1.0);
+        }
+    }
+    unet
+}
+
+fn network(config: &UNetConfig) -> Network {
+    Network::new(unet(config), Prediction::Epsilon, &Device::Cpu).unwrap()
+}
+
+/// Largest difference relative to the largest magnitude of the expected.
+fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0f32, |worst, v| worst.max(v.abs()));
+    let pairs = found.iter().zip(expected);
+    pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs())) / scale
+}
+
+/// The gradient of the mean squared difference between the prediction and a fixed target.
+fn loss_gradient(prediction: &Images) -> Images {
+    let target = SeededNoise { seed: 8, first_image: 0 }.x_t(prediction.len(), prediction.image_shape());
+    let n = prediction.data().len() as f32;
+    let pairs = prediction.data().iter().zip(target.data());
+    Images::from_vec(prediction.shape(), pairs.map(|(p, t)| 2.0 * (p - t) / n).collect()).unwrap()
+}
+
+fn gradients(config: &UNetConfig, passes: GradientConfig) -> Vec<Vec<f32>> {
+    let unet = unet(config);
+    let mut found = vec![Vec::new(); unet.values().len()];
+    unet.gradients(
+        &images(config, 2),
+        &timesteps(2),
+        passes,
+        &Device::Cpu,
+        &mut |prediction| Ok(loss_gradient(prediction)),
+        &mut |index, gradient| {
+            assert!(found[index].is_empty(), "parameter {index} twice");
+            found[index] = gradient;
+        },
+    )
+    .unwrap();
+    found
+}
+
+#[test]
+fn a_forward_pass_is_that_of_the_reference_kernels() {
+    for config in configs() {
+        let network = network(&config);
+        let (x, t) = (images(&config, 3), timesteps(3));
+        let found = network.predict(&x, &t).unwrap();
+        let expected = reference::predict(network.unet(), &x, &t);
+        let error = relative_error(found.data(), expected.data());
+        assert!(error < 2e-5, "{error} {config:?}");
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_reference_kernels() {
+    for config in configs() {
+        for dropout_seed in [None, Some(77)] {
+            let found = gradients(&config, GradientConfig { dropout_seed, checkpointing: false });
+            let expected = reference::gradients(
+                &unet(&config),
+                &images(&config, 2),
+                &timesteps(2),
+                dropout_seed,
+                loss_gradient,
+            );
+            let largest = |values: &[f32]| values.iter().fold(0.0f32, |l, v| l.max(v.abs()));
+            // Some gradients are sums that cancel to zero (a bias before a normalization).
+            let floor = 1e-6 * expected.iter().fold(0.0f32, |l, g| l.max(largest(g)));
+            let pairs = found.iter().zip(&expected);
+            for (spec, (found, expected)) in config.parameters().iter().zip(pairs) {
+                assert_eq!(found.len(), expected.len(), "{}", spec.name);
+                let bound = 1e-4 * largest(expected) + floor;
+                let pairs = found.iter().zip(expected);
+                let worst = pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()));
+                let name = &spec.name;
+                assert!(worst < bound, "{name}: off by {worst}, bound {bound}, {config:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_layers_do_the_arithmetic_that_they_say() {
+    // Counted by hand for one level, one block a way: 8×8 pixels, 32 channels throughout.
+    let config = UNetConfig { image_size: [3, 8, 8], ch_mult: vec![1], attn: vec![], ..small() };
+    let (pixels, c, time) = (64, 32, 128);
+    let conv = |c_in: usize, c_out: usize| 2 * 9 * pixels * c_in * c_out;
+    let block = |c_in: usize| {
+        let shortcut = if c_in == c { 0 } else { 2 * pixels * c_in * c };
+        conv(c_in, c) + conv(c, c) + 2 * time * c + shortcut
+    };
+    let attention = 4 * 2 * pixels * c * c + 2 * 2 * pixels * pixels * c;
+    let expected = 2 * (c * time + time * time)
+        + conv(3, c)
+        + block(c)
+        + (block(c) + attention)
+        + block(c)
+        + 2 * block(2 * c)
+        + conv(c, 3);
+    assert_eq!(config.forward_flop(), expected as u64);
+}
+
+#[test]
+fn dropout_takes_part() {
+    let config = small();
+    let with = |dropout_seed| {
+        gradients(&config, GradientConfig { dropout_seed, checkpointing: false })
+    };
+    let (without, one, two) = (with(None), with(Some(1)), with(Some(2)));
+    assert!(without != one && one != two);
+    assert_eq!(one, with(Some(1)));
+}
+
+#[test]
+fn an_image_does_not_know_its_batch() {
+    for config in configs() {
+        let network = network(&config);
+        let (x, t) = (images(&config, 8), timesteps(8));
+        let all = network.predict(&x, &t).unwrap();
+        for n in [1, 3] {
+            for first in (0..8 - n).step_by(n) {
+                let some = first..first + n;
+                let found = network.predict(&x.slice(some.clone()), &t[some.clone()]).unwrap();
+                assert_eq!(found, all.slice(some), "{n} images {config:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    for config in configs() {
+        let results: Vec<_> = [1, 2, 3]
+            .into_iter()
+            .map(|n_threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+                pool.install(|| {
+                    let images = network(&config).predict(&images(&config, 3), &timesteps(3));
+                    let passes = GradientConfig { dropout_seed: Some(4), checkpointing: false };
+                    (images.unwrap(), gradients(&config, passes))
+                })
+            })
+            .collect();
+        assert!(results.iter().all(|result| *result == results[0]), "{config:?}");
+    }
+}
+
+#[test]
+fn checkpointing_changes_nothing() {
+    for config in configs() {
+        let passes = GradientConfig { dropout_seed: Some(6), checkpointing: false };
+        let expected = gradients(&config, passes);
+        let saving = GradientConfig { checkpointing: true, ..passes };
+        assert_eq!(gradients(&config, saving), expected, "{config:?}");
+    }
+}
