@@ -30,15 +30,18 @@ pub mod error;
 pub mod eval;
 pub mod experiments;
 pub mod files;
+mod hyper_parameters;
 pub mod images;
 pub mod model;
 pub mod noise;
 pub mod render;
 pub mod sampler;
 pub mod schedule;
+mod shapes;
 pub mod timesteps;
 pub mod train;
 pub mod unet;
+mod weight_sets;
 pub mod weights;
 
 pub use error::{Error, ErrorKind, Result};
