@@ -58,9 +58,9 @@ impl<'a> Settings<'a> {
 
     /// Whether there is still budget for `cost`, which is then taken.
     fn spend(&mut self, cost: usize) -> bool {
-        let enough = self.budget >= cost;
-        self.budget = if enough { self.budget - cost } else { 0 };
-        enough
+        let left = self.budget.checked_sub(cost);
+        self.budget = left.unwrap_or(self.budget);
+        left.is_some()
     }
 
     fn text(&mut self, text: &str) -> Value {
