@@ -31,7 +31,7 @@ impl<'a> Output<'a> {
             c_first: channels,
             second: std::ptr::null_mut(),
             c_second: 0,
-            accumulate: false,
+            accumulate: epilogue.accumulate,
             epilogue: *epilogue,
         }
     }

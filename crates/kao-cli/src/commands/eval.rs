@@ -82,6 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             return Err(Error::invalid(flag, "0 found; expected at least 1"));
         }
     }
+    arguments.model.check()?;
     if let Some(path) = &arguments.neighbours {
         render::check_png_path(path)?;
         destination::distinct(

@@ -4,12 +4,15 @@ use crate::destination;
 use crate::output::{counted, one_line, result};
 use crate::progress::duration;
 use clap::Args;
+use kao::error::shortened;
 use kao::model::{self, ModelConfig};
+use kao::schedule::{ScheduleConfig, ScheduleKind};
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
 use kao::weights::Contents;
 use kao::{Error, Result, render};
+use serde::Serialize;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -224,10 +227,10 @@ fn weights_file(path: &Path, tensors: bool) -> Result<()> {
         row("steps", format_args!("{} of {}", position.n_steps, position.config.steps))?;
         row("images seen", position.n_images)?;
     } else {
+        for note in &contents.notes {
+            row("note", note)?;
+        }
         describe(path, &contents)?;
-    }
-    for note in &contents.notes {
-        row("note", note)?;
     }
     if tensors {
         result("")?;
@@ -243,9 +246,19 @@ fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     Ok(())
 }
 
-/// What is known under a name.
+/// What is known under a name. A file from a stranger may hold texts of megabytes.
 fn row(name: &str, value: impl Display) -> Result<()> {
-    result(format!("{:<20} {}", one_line(name), one_line(&value.to_string())))
+    const MAX_NAME_CHARS: usize = 60;
+    const MAX_VALUE_CHARS: usize = 1000;
+    let value = value.to_string();
+    let (name, value) = (shortened(name, MAX_NAME_CHARS), shortened(&value, MAX_VALUE_CHARS));
+    result(format!("{:<20} {}", one_line(&name), one_line(&value)))
+}
+
+/// What an entry of a configuration is called in files: `hardswish`, `squared-cosine`.
+fn in_files(value: impl Serialize) -> String {
+    let json = serde_json::to_value(value).unwrap_or_default();
+    json.as_str().unwrap_or_default().to_owned()
 }
 
 /// The model in a file, or what keeps it from being one.
@@ -254,7 +267,11 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
         Ok(config) => config,
         Err(error) => {
             row("tensors", contents.tensors.len())?;
-            return row("model", format_args!("no: {error}"));
+            row("model", format_args!("no: {error}"))?;
+            return match error.hint() {
+                Some(hint) => row("hint", hint),
+                None => Ok(()),
+            };
         }
     };
     let ModelConfig { unet, schedule, prediction, training, .. } = &config;
@@ -264,7 +281,7 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row(
         "network",
         format_args!(
-            "patch_size {}, ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {:?}, \
+            "patch_size {}, ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {}, \
              norm_groups {}",
             unet.patch_size,
             unet.ch,
@@ -272,12 +289,19 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
             unet.attn,
             unet.num_res_blocks,
             unet.dropout,
-            unet.activation,
+            in_files(unet.activation),
             unet.norm_groups
         ),
     )?;
-    row("schedule", schedule)?;
-    row("prediction", format_args!("{prediction:?}"))?;
+    let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = schedule;
+    let ends = match kind {
+        ScheduleKind::Linear | ScheduleKind::ScaledLinear => {
+            format!(", beta {beta_start} to {beta_end}")
+        }
+        ScheduleKind::SquaredCosine | ScheduleKind::Karras => String::new(),
+    };
+    row("schedule", format_args!("{}, {n_timesteps} timesteps{ends}", in_files(kind)))?;
+    row("prediction", in_files(prediction))?;
     for (key, value) in training {
         // A text without the quotes of JSON.
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -285,6 +309,10 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     }
     let shapes: Vec<(&str, &[usize])> =
         contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    let (report, notes) = model::compare(&config, &shapes);
+    for note in notes {
+        row("note", note)?;
+    }
     result("")?;
-    model::compare(&config, &shapes).to_string().lines().map(one_line).try_for_each(result)
+    report.to_string().lines().map(one_line).try_for_each(result)
 }

@@ -336,13 +336,15 @@ fn configurations_that_cannot_be_are_named_with_their_file() {
 
 #[test]
 fn a_device_that_this_build_lacks_is_refused() {
-    if cfg!(feature = "cuda") {
-        return;
+    let built = [cfg!(feature = "cuda"), cfg!(feature = "metal"), cfg!(feature = "vulkan")];
+    let lacking = ["cuda", "metal", "vulkan"].into_iter().zip(built).filter(|(_, built)| !built);
+    for (device, _) in lacking {
+        let ran = kao(trained(), &format!("sample --model run --device {device}"));
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.error().starts_with(&format!("error: --device: {device} found; ")));
+        let hint = format!("hint: build it with `cargo build --release --features {device}`");
+        assert!(ran.err.contains(&hint), "{ran:?}");
     }
-    let ran = kao(trained(), "sample --model run --device cuda");
-    assert_eq!(ran.code, Some(2));
-    assert!(ran.error().starts_with("error: --device: cuda found; "));
-    assert!(ran.err.contains("hint: build it with `--features cuda`"));
 }
 
 #[test]

@@ -1,12 +1,18 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
+mod checkpoints;
 mod data_folders;
 mod evaluating;
 mod failures;
 mod faults;
 mod fixture;
+mod hostile;
 mod looking;
 mod pictures;
 mod sampling;
 mod streams;
 mod training;
+
+/// Makes files as `torch.save` does.
+#[path = "../../../kao/src/weights/tests/torch.rs"]
+mod torch;

@@ -564,18 +564,40 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
     let (found, expected) = (&model.config, config.model_config());
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
-    for (what, found, expected) in [
-        ("architecture", format!("{unet:?}"), format!("{:?}", expected.unet)),
-        ("prediction", format!("{:?}", found.prediction), format!("{:?}", expected.prediction)),
-    ] {
-        if found != expected {
-            let problem = format!("its {what} is {found}; the run has {expected}");
+    let found_config = ModelConfig { unet, ..found.clone() };
+    for (entry, what) in [("unet", "architecture is another: its "), ("prediction", "")] {
+        if let Some((entry, found, expected)) = difference(entry, &found_config, &expected) {
+            let problem = format!("its {what}{entry} is {found}; the run has {expected}");
             return Err(Error::malformed(path, problem).with_hint(
                 "give neither --preset nor --config: then the run takes them from the model",
             ));
         }
     }
     Ok((model.network.unet().values().to_vec(), found.schedule))
+}
+
+/// The first entry in which `entry` of two configurations differs, with both values, all as they
+/// are called in files.
+fn difference(
+    entry: &str,
+    one: &ModelConfig,
+    other: &ModelConfig,
+) -> Option<(String, String, String)> {
+    let value = |config| Some(serde_json::to_value(config).ok()?.get(entry)?.clone());
+    let (one, other) = (value(one)?, value(other)?);
+    let shown = |value: Option<&serde_json::Value>| match value {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        None => "its default".to_owned(),
+    };
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => one
+            .keys()
+            .chain(other.keys())
+            .find(|key| one.get(*key) != other.get(*key))
+            .map(|key| (key.clone(), shown(one.get(key)), shown(other.get(key)))),
+        _ if one == other => None,
+        _ => Some((entry.to_owned(), shown(Some(&one)), shown(Some(&other)))),
+    }
 }
 
 /// The Euclidean norm of all gradients together, summed in an order that no thread changes.
