@@ -50,7 +50,7 @@ pub fn weights(unet: &UNetConfig) -> u64 {
 pub fn parse_size(words: &str) -> std::result::Result<u64, String> {
     let words = words.trim();
     let end = words.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(words.len());
-    let expected = || format!("`{words}` found; expected a size such as 4GiB or 1500MB");
+    let expected = || "expected a size such as 4GiB or 1500MB".to_owned();
     let number: f64 = words[..end].parse().map_err(|_| expected())?;
     let unit: f64 = match words[end..].trim().to_ascii_lowercase().as_str() {
         "b" => 1.0,

@@ -2,13 +2,14 @@
 
 use super::adam::OptimizerState;
 use super::checkpoint::{self, Checkpoint, Position};
-use super::config::TrainConfig;
+use super::config::{TrainConfig, first_difference, table};
 use super::events::EventFile;
 use super::history::{Look, StepReport};
 use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
 use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
+use crate::denoiser::Prediction;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
@@ -322,7 +323,13 @@ impl<'a> Run<'a> {
 
     fn diverged(&self, problem: String) -> Error {
         let error = Error::from(ErrorKind::Diverged { problem });
-        let advice = "try a lower learning rate, or `--max-gradient-norm 1`";
+        let TrainConfig { learning_rate, max_gradient_norm, .. } = self.config;
+        let advice = match *max_gradient_norm {
+            norm if norm > 0.0 && norm <= 1.0 => {
+                format!("try a learning rate below {learning_rate}")
+            }
+            _ => format!("try a learning rate below {learning_rate}, or `--max-gradient-norm 1`"),
+        };
         match &self.last_checkpoint {
             Some(path) => {
                 error.with_hint(format!("the last good state is `{}`; {advice}", path.display()))
@@ -539,16 +546,19 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
     let (found, expected) = (&model.config, config.model_config());
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
-    for (what, found, expected) in [
-        ("architecture", format!("{unet:?}"), format!("{:?}", expected.unet)),
-        ("prediction", format!("{:?}", found.prediction), format!("{:?}", expected.prediction)),
-    ] {
-        if found != expected {
-            let problem = format!("its {what} is {found}; the run has {expected}");
-            return Err(Error::malformed(path, problem).with_hint(
-                "give neither --preset nor --config: then the run takes them from the model",
-            ));
-        }
+    let entries = |unet: &UNetConfig, prediction: &Prediction| {
+        toml::Table::from_iter([
+            ("architecture".to_owned(), table(unet)),
+            ("prediction".to_owned(), table(prediction)),
+        ])
+    };
+    let (here, there) =
+        (entries(&unet, &found.prediction), entries(&expected.unet, &expected.prediction));
+    if let Some((name, found, expected)) = first_difference("", &here, &there) {
+        let problem = format!("its {name} is {found}; the run has {expected}");
+        return Err(Error::malformed(path, problem).with_hint(
+            "give neither --preset nor --config: then the run takes them from the model",
+        ));
     }
     Ok((model.network.unet().values().to_vec(), found.schedule))
 }
