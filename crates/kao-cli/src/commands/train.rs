@@ -350,6 +350,9 @@ impl Arguments {
                     "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
                 ));
         }
+        if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            return Err(Error::out_of_range("--dropout", p, "at least 0 and below 1"));
+        }
         config.validate()?;
         let (unet, together) = (&config.model, config.micro_batch_size);
         let needed = memory::training(config.batch_size, together, unet);

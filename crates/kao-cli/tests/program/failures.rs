@@ -103,6 +103,7 @@ fn wrong_values_are_named_by_their_flag() {
             "train --data FACES --out run --learning-rate nan",
             "--learning-rate NaN: must be above 0",
         ),
+        ("train --data FACES --out run --dropout 1", "--dropout 1: must be at least 0 and below 1"),
         ("train --data FACES --out run --ema-halflife 0", "--ema-halflife 0: must be above 0"),
         (
             "train --data FACES --out run --max-gradient-norm -1",

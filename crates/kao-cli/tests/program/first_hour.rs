@@ -3,6 +3,7 @@
 
 use crate::fixture::{kao, names, trained, with_model};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// A folder with `n` faces of `size` pixels in `faces`.
 fn faces(n: usize, size: usize) -> tempfile::TempDir {
@@ -139,6 +140,35 @@ fn recovery_shows_something() {
     let ran = kao(folder.path(), &wrong);
     assert_eq!(ran.error(), "error: --eta: given, but it belongs to `--sampler ddim`");
     assert_eq!(names(folder.path()), [""; 0]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_quick_start_goes_on_whatever_steps_are_asked_for() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../quickstart.sh");
+    let folder = tempfile::tempdir().unwrap();
+    let start = |steps: &str| {
+        let output = Command::new("bash")
+            .args([script, steps])
+            .env("KAO", env!("CARGO_BIN_EXE_kao"))
+            .env("QUICKSTART_OUT", folder.path())
+            .env("QUICKSTART_FACES", "40")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{steps}: {out}{:?}", String::from_utf8(output.stderr));
+        // What it takes is said before anything is done.
+        assert!(out.starts_with("What this takes on two cores:\n"), "{out}");
+        assert!(folder.path().join("grid.png").is_file());
+        out
+    };
+    assert!(start("2").contains("minutes for 2 steps"));
+    assert!(start("3").contains("minutes for 1 steps"));
+    assert!(start("1").contains("trained for 3 steps already"));
+    assert!(start("3").contains("trained for 3 steps already"));
+    let refused = Command::new("bash").args([script, "many"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]
