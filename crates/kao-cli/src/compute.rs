@@ -39,6 +39,14 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
         .map_err(|error| Error::invalid("--threads", error))
 }
 
+/// Refuses to take no image at a time.
+pub fn check_batch_size(batch_size: usize) -> Result<()> {
+    match batch_size {
+        0 => Err(Error::out_of_range("--batch-size", 0, "at least 1")),
+        _ => Ok(()),
+    }
+}
+
 /// The argument that names a model.
 #[derive(Args)]
 pub struct ModelArgument {

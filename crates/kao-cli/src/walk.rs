@@ -90,6 +90,16 @@ enum Variance {
     Posterior,
 }
 
+/// Looks at η before anything is sampled with it.
+pub fn check_eta(eta: Option<f64>) -> Result<()> {
+    match eta {
+        Some(eta) if !(0.0..=1.0).contains(&eta) => {
+            Err(Error::out_of_range("--eta", eta, "between 0 and 1"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl WalkArguments {
     /// Says which sampler is used where another flag than --sampler decides it.
     pub fn say_sampler(&self) {
@@ -107,6 +117,7 @@ impl WalkArguments {
         let only = |flag: &str, sampler: &str| {
             Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
         };
+        check_eta(self.eta)?;
         let spacing = timesteps::Spacing::from(self.spacing);
         let as_published = self.eta.is_some() || spacing.is_the_originals();
         let sampler = match self.sampler {

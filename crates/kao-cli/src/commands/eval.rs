@@ -1,6 +1,6 @@
 //! `kao eval`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
@@ -93,6 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )?;
     }
     let config = arguments.sampling()?;
+    check_batch_size(arguments.batch_size)?;
     let device = arguments.compute.open()?;
     let (samples, data, texts) = match &arguments.samples {
         Some(dir) => arguments.pictures_as_samples(dir)?,

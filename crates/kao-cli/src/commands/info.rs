@@ -3,6 +3,7 @@
 mod json;
 
 use crate::destination;
+use crate::memory;
 use crate::output::{counted, one_line, result};
 use crate::progress::duration;
 use clap::Args;
@@ -221,7 +222,7 @@ fn trend_in_words(trend: &Trend) -> String {
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     let contents = model::peek(path)?;
     row("format", contents.format)?;
-    row("size", format_args!("{:.1} MiB", contents.file_bytes as f64 / f64::from(1 << 20)))?;
+    row("size", memory::size(contents.file_bytes))?;
     for key in ["epoch", "global_step", "pytorch-lightning_version"] {
         if let Some(value) = contents.metadata.get(key) {
             row(key, value)?;

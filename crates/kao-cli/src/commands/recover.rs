@@ -1,12 +1,12 @@
 //! `kao recover`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
 use crate::output::{counted, note, result};
 use crate::progress::{Progress, estimate};
-use crate::walk::Sampler;
+use crate::walk::{Sampler, check_eta};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig};
 use kao::experiments::{RecoverConfig, recover, visible_noise};
@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return Err(Error::out_of_range("count", 0, "at least 1"));
     }
     let method = arguments.method()?;
+    check_batch_size(arguments.batch_size)?;
     destination::file(&arguments.out)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
@@ -125,6 +126,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 impl Arguments {
     fn method(&self) -> Result<Method> {
+        check_eta(self.eta)?;
         let eta = self.eta.unwrap_or(0.0);
         match self.sampler {
             Sampler::Ddim => Ok(Method::Ddim { eta }),

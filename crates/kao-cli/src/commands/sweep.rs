@@ -1,6 +1,6 @@
 //! `kao sweep`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
@@ -50,6 +50,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     destination::folder(&arguments.out)?;
+    check_batch_size(arguments.batch_size)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
     let most = arguments.max_steps.unwrap_or(usize::MAX);

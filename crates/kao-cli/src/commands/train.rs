@@ -446,6 +446,9 @@ fn go(
                 ));
                 let n_left = total_steps.saturating_sub(n_steps);
                 progress.say(&format!("{n_left} of {total_steps} steps to go"));
+                if let Some(words) = plan::time_elsewhere(config, n_steps) {
+                    progress.say(&words);
+                }
                 if let Some(found) = other_schedule {
                     progress.say(&format!(
                         "the model it begins with has another schedule ({found}) than the run \

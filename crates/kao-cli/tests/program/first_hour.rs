@@ -108,8 +108,14 @@ fn sampling_says_what_it_did() {
     // Not a word on the model where the command is wrong anyway, and errors also when quiet.
     let ran = kao(folder, "sample -n 0 --quiet");
     assert_eq!(ran.err, "error: --count 0: must be at least 1\n");
-    let ran = kao(folder, "sweep -n 0 -o sweep");
-    assert_eq!(ran.err, "error: --count 0: must be at least 1\n");
+    for (arguments, error) in [
+        ("sweep -n 0 -o sweep", "--count 0: must be at least 1"),
+        ("sweep --batch-size 0 -o sweep", "--batch-size 0: must be at least 1"),
+        ("recover --eta 2 --data a.png", "--eta 2: must be between 0 and 1"),
+        ("eval --batch-size 0 --data .", "--batch-size 0: must be at least 1"),
+    ] {
+        assert_eq!(kao(folder, arguments).err, format!("error: {error}\n"), "{arguments}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a run takes, before it begins and after its first steps; what the presets take.
 
 use crate::interrupt;
+use crate::memory;
 use crate::output::{note, result};
 use crate::progress::{Progress, estimate};
 use kao::Result;
@@ -80,6 +81,14 @@ pub fn time_here(config: &TrainConfig, n_steps: u64, images_per_second: f64) -> 
     times(config, n_steps, images_per_second, " here")
 }
 
+/// Where a run of a preset takes long: how long elsewhere, before the first steps tell how long
+/// here. A step of `anime64` alone takes a quarter of a minute.
+pub fn time_elsewhere(config: &TrainConfig, n_steps: u64) -> Option<String> {
+    let time = seconds(config, n_steps, reference_speed(preset_of(config)?));
+    let words = format!("about {} on two idle cores; how long here, soon", estimate(time));
+    (time > LONG_RUN).then_some(words)
+}
+
 fn times(config: &TrainConfig, n_steps: u64, images_per_second: f64, place: &str) -> String {
     let time = seconds(config, n_steps, images_per_second);
     let mut words = format!("about {}{place}", estimate(time));
@@ -106,7 +115,6 @@ pub fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device
     let split = folder.split(&SplitConfig::default())?;
     let n_train = split.train.len().max(1);
     let n_parts = config.batch_size.div_ceil(config.micro_batch_size);
-    let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
     if let Some(preset) = preset_of(config) {
         row("preset", preset.name().to_owned())?;
     }
@@ -132,14 +140,14 @@ pub fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device
             config.batch_size.div_ceil(n_parts)
         ),
     )?;
-    row("memory", format!("about {} at most", gibibytes(config.estimated_bytes(folder.len()))))?;
+    row("memory", format!("about {} at most", memory::size(config.estimated_bytes(folder.len()))))?;
     let n_kept = config.keep_checkpoints as u64 + 1;
     row(
         "checkpoints",
         format!(
             "{} each, up to {n_kept} kept: {}",
-            gibibytes(config.checkpoint_bytes()),
-            gibibytes(config.checkpoint_bytes().saturating_mul(n_kept))
+            memory::size(config.checkpoint_bytes()),
+            memory::size(config.checkpoint_bytes().saturating_mul(n_kept))
         ),
     )?;
     let measuring = MeasureConfig {
@@ -185,6 +193,14 @@ mod tests {
         assert!(anime.contains("--preset tiny: "), "{anime}");
         assert!(anime.chars().count() <= 80, "{anime}");
         assert_eq!(of(Preset::Tiny, 20.0), "about 85 min here");
+    }
+
+    #[test]
+    fn long_runs_are_told_so_before_their_first_step() {
+        let of = |preset: Preset| time_elsewhere(&preset.config(), 0);
+        assert_eq!(of(Preset::Tiny), None);
+        let words = of(Preset::Anime64).unwrap();
+        assert!(words.starts_with("about 41 days on two idle cores"), "{words}");
     }
 
     #[test]
