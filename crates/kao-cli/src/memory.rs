@@ -50,7 +50,7 @@ pub fn weights(unet: &UNetConfig) -> u64 {
 pub fn parse_size(words: &str) -> std::result::Result<u64, String> {
     let words = words.trim();
     let end = words.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(words.len());
-    let expected = || format!("`{words}` found; expected a size such as 4GiB or 1500MB");
+    let expected = || "expected a size such as 4GiB or 1500MB".to_owned();
     let number: f64 = words[..end].parse().map_err(|_| expected())?;
     let unit: f64 = match words[end..].trim().to_ascii_lowercase().as_str() {
         "b" => 1.0,
@@ -73,10 +73,12 @@ fn free_bytes() -> Option<u64> {
     Some(kibibytes.saturating_mul(1024))
 }
 
-/// Bytes in words.
-fn size(bytes: u64) -> String {
+/// Bytes in words: `9.2 MiB`, `1.4 GiB`.
+pub fn size(bytes: u64) -> String {
     let gibibytes = bytes as f64 / (1u64 << 30) as f64;
-    if gibibytes < 10.0 { format!("{gibibytes:.1} GiB") } else { format!("{gibibytes:.0} GiB") }
+    let (number, unit) =
+        if gibibytes < 1.0 { (1024.0 * gibibytes, "MiB") } else { (gibibytes, "GiB") };
+    if number < 10.0 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
 }
 
 #[cfg(test)]
@@ -91,6 +93,14 @@ mod tests {
         }
         for words in ["", "4", "GiB", "-1GiB", "4 apples", "1.2.3g", "４GiB"] {
             assert!(parse_size(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_in_one_way() {
+        let cases = [(9_600_000, "9.2 MiB"), (300 << 20, "300 MiB"), (3 << 29, "1.5 GiB")];
+        for (bytes, words) in cases {
+            assert_eq!(size(bytes), words);
         }
     }
 

@@ -176,7 +176,7 @@ fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
 pub fn preset(name: &str) -> Result<Preset> {
     Preset::from_name(name).ok_or_else(|| {
         let names = Preset::ALL.map(Preset::name).join(", ");
-        Error::invalid("--preset", format!("`{name}` found; expected one of {names}"))
+        Error::out_of_range("--preset", name, format!("one of {names}"))
     })
 }
 

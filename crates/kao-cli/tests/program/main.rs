@@ -3,8 +3,10 @@
 mod checkpoints;
 mod data_folders;
 mod evaluating;
+mod examples;
 mod failures;
 mod faults;
+mod first_hour;
 mod fixture;
 mod hostile;
 mod looking;

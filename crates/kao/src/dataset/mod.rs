@@ -36,5 +36,5 @@ pub use folder::{Folder, FolderPicture, LoadProgress};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use prepare::{PrepareConfig, PrepareProgress, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
-pub use size::common_size;
+pub use size::{common_size, usual_side};
 pub use split::{Split, SplitConfig, SplitIndices};

@@ -78,7 +78,7 @@ pub fn write_folder(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Written> {
     if config.count == 0 {
-        return Err(Error::invalid("count", "0 found; expected at least 1"));
+        return Err(Error::out_of_range("count", 0, "at least 1"));
     }
     check_size(config.size)?;
     let dir = &config.out_dir;

@@ -110,7 +110,7 @@ pub fn measure(
     let MeasureConfig { batch_size, n_rounds, n_warmup, training, by_kernel } = config;
     for (what, n) in [("batch size", batch_size), ("rounds", n_rounds)] {
         if n == 0 {
-            return Err(Error::invalid(what, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(what, 0, "at least 1"));
         }
     }
     let schedule = NoiseSchedule::new(model.schedule)?;

@@ -147,6 +147,15 @@ impl Preset {
         Preset::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
+    /// The preset for pictures whose shorter side has so many pixels: the largest that does not
+    /// enlarge them and that a laptop trains in an evening. `anime64` has to be asked for.
+    pub fn for_side(side: usize) -> Self {
+        match side {
+            0..64 => Preset::Tiny,
+            _ => Preset::Small64,
+        }
+    }
+
     /// What it stands for.
     pub fn config(self) -> TrainConfig {
         let anime64 = TrainConfig {
@@ -293,15 +302,13 @@ impl TrainConfig {
             ("sample_steps", self.sample_steps as u64),
         ];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::invalid(*name, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(*name, 0, "at least 1"));
         }
         if self.sample_steps > self.schedule.n_timesteps {
-            return Err(Error::invalid(
+            return Err(Error::out_of_range(
                 "sample_steps",
-                format!(
-                    "{} found; expected at most {}, the number of timesteps",
-                    self.sample_steps, self.schedule.n_timesteps
-                ),
+                self.sample_steps,
+                format!("at most {}, the number of timesteps", self.schedule.n_timesteps),
             ));
         }
         let positive = [
@@ -310,7 +317,7 @@ impl TrainConfig {
         ];
         for (name, value) in positive {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::invalid(name, format!("{value} found; expected above 0")));
+                return Err(Error::out_of_range(name, value, "above 0"));
             }
         }
         let at_least_zero = [
@@ -321,7 +328,7 @@ impl TrainConfig {
         ];
         for (name, value) in at_least_zero {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::invalid(name, format!("{value} found; expected 0 or above")));
+                return Err(Error::out_of_range(name, value, "at least 0"));
             }
         }
         if self.weight_decay > 0.0 && self.optimizer == Optimizer::Adam {
@@ -331,8 +338,8 @@ impl TrainConfig {
         }
         if self.final_learning_rate > self.learning_rate {
             let (end, start) = (self.final_learning_rate, self.learning_rate);
-            let problem = format!("{end} found; expected at most the learning rate, {start}");
-            return Err(Error::invalid("final_learning_rate", problem));
+            let allowed = format!("at most the learning rate, {start}");
+            return Err(Error::out_of_range("final_learning_rate", end, allowed));
         }
         Ok(())
     }
@@ -385,12 +392,13 @@ impl TrainConfig {
     }
 }
 
-fn table(entry: &impl Serialize) -> toml::Value {
+/// An entry of a configuration as TOML.
+pub(super) fn table(entry: &impl Serialize) -> toml::Value {
     toml::Value::try_from(entry).expect("a configuration is plain data")
 }
 
 /// The first entry in which two tables differ: its name, and both values.
-fn first_difference(
+pub(super) fn first_difference(
     path: &str,
     here: &toml::Table,
     there: &toml::Table,
@@ -446,6 +454,12 @@ mod tests {
         assert_eq!(TrainConfig::read(&path).unwrap(), config);
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
+    }
+
+    #[test]
+    fn a_preset_is_chosen_that_does_not_enlarge_and_takes_no_days() {
+        let chosen = [16, 32, 63, 64, 500].map(|side| Preset::for_side(side).name());
+        assert_eq!(chosen, ["tiny", "tiny", "tiny", "small64", "small64"]);
     }
 
     #[test]

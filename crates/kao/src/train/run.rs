@@ -311,7 +311,13 @@ impl<'a> Run<'a> {
 
     fn diverged(&self, problem: String) -> Error {
         let error = Error::from(ErrorKind::Diverged { problem });
-        let advice = "try a lower learning rate, or `--max-gradient-norm 1`";
+        let TrainConfig { learning_rate, max_gradient_norm, .. } = self.config;
+        let advice = match *max_gradient_norm {
+            norm if norm > 0.0 && norm <= 1.0 => {
+                format!("try a learning rate below {learning_rate}")
+            }
+            _ => format!("try a learning rate below {learning_rate}, or `--max-gradient-norm 1`"),
+        };
         match &self.last_checkpoint {
             Some(path) => {
                 error.with_hint(format!("the last good state is `{}`; {advice}", path.display()))
