@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use kao::dataset::{DecodeError, Picture};
+use tiff::encoder::colortype::{ColorType, Gray8, RGB8, RGB16, RGBA8};
+use tiff::encoder::{Compression, TiffEncoder, TiffValue};
 
 /// What one file may take.
 const MAX_TIME: Duration = Duration::from_secs(10);
@@ -77,42 +79,45 @@ fn corpus() -> Vec<Vec<u8>> {
         include_bytes!("../src/dataset/testdata/jpeg/cmyk.jpg").to_vec(),
         include_bytes!("../src/dataset/testdata/jpeg/410.jpg").to_vec(),
     ];
-    for format in [
-        ImageFormat::Jpeg,
-        ImageFormat::Png,
-        ImageFormat::Gif,
-        ImageFormat::WebP,
-        ImageFormat::Bmp,
-        ImageFormat::Tiff,
-    ] {
+    for format in
+        [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Gif, ImageFormat::WebP, ImageFormat::Bmp]
+    {
         files.push(encoded(rgb.clone(), format));
     }
-    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Tiff] {
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp] {
         files.push(encoded(rgba.clone(), format));
     }
-    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff] {
+    for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Bmp] {
         files.push(encoded(grey.clone(), format));
     }
-    for format in [ImageFormat::Png, ImageFormat::Tiff] {
-        files.push(encoded(deep.clone(), format));
+    files.push(encoded(deep.clone(), ImageFormat::Png));
+    for compression in [
+        Compression::Uncompressed,
+        Compression::Lzw,
+        Compression::Deflate(Default::default()),
+        Compression::Packbits,
+    ] {
+        files.push(tiff_file::<RGB8>(rgb.dimensions(), compression, rgb.as_raw()));
     }
-    files.extend(tiffs(&rgb));
+    files.push(tiff_file::<RGBA8>(rgba.dimensions(), Compression::Lzw, rgba.as_raw()));
+    files.push(tiff_file::<Gray8>(grey.dimensions(), Compression::Uncompressed, grey.as_raw()));
+    files.push(tiff_file::<RGB16>(deep.dimensions(), Compression::Lzw, deep.as_raw()));
     files.push(bitmap_of_runs());
     files
 }
 
-/// TIFF files of every compression that can be written here.
-fn tiffs(image: &RgbImage) -> Vec<Vec<u8>> {
-    use tiff::encoder::{Compression, TiffEncoder, colortype::RGB8};
-    [Compression::Lzw, Compression::Deflate(Default::default()), Compression::Packbits]
-        .into_iter()
-        .map(|compression| {
-            let mut file = Cursor::new(Vec::new());
-            let mut encoder = TiffEncoder::new(&mut file).unwrap().with_compression(compression);
-            encoder.write_image::<RGB8>(image.width(), image.height(), image.as_raw()).unwrap();
-            file.into_inner()
-        })
-        .collect()
+fn tiff_file<C: ColorType>(
+    (width, height): (u32, u32),
+    compression: Compression,
+    samples: &[C::Inner],
+) -> Vec<u8>
+where
+    [C::Inner]: TiffValue,
+{
+    let mut file = Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut file).unwrap().with_compression(compression);
+    encoder.write_image::<C>(width, height, samples).unwrap();
+    file.into_inner()
 }
 
 /// A bitmap of 16 by 4 pixels in run lengths.
