@@ -1,9 +1,9 @@
 //! The arguments of every command that runs a network.
 
-use crate::output::note;
+use crate::output::{note, one_line};
 use clap::Args;
 use kao::device::DeviceKind;
-use kao::model::{BUILT_IN, CheckpointWeights, Model};
+use kao::model::{self, BUILT_IN, CheckpointWeights, Model};
 use kao::{Error, Result};
 use std::path::PathBuf;
 
@@ -50,11 +50,11 @@ pub fn check_batch_size(batch_size: usize) -> Result<()> {
 /// The argument that names a model.
 #[derive(Args)]
 pub struct ModelArgument {
-    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, or Lightning checkpoint
-    /// (.ckpt); without it the built-in model
+    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, or checkpoint of Lightning
+    /// or PyTorch (.ckpt, .pt, .pth); without it the built-in model
     #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
-    /// Of a checkpoint of `kao train`, the weights themselves in place of their average
+    /// Of a checkpoint with two sets of weights, the weights themselves in place of their average
     #[arg(long, requires = "model")]
     pub raw_weights: bool,
 }
@@ -77,6 +77,18 @@ impl ModelArgument {
             true => CheckpointWeights::Raw,
             false => CheckpointWeights::Average,
         };
-        Ok((Model::load_weights(path, which, device)?, path.display().to_string()))
+        let model = Model::load_weights(path, which, device)?;
+        for words in &model.notes {
+            note(one_line(&format!("note: {words}")));
+        }
+        Ok((model, path.display().to_string()))
+    }
+
+    /// Looks whether the file that is given can hold a model at all, before what else may be wrong.
+    pub fn check(&self) -> Result<()> {
+        match &self.model {
+            Some(path) => model::check(path),
+            None => Ok(()),
+        }
     }
 }

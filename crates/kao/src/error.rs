@@ -2,11 +2,19 @@
 //!
 //! Every error names what it is about (a path, a tensor, an option), what was found and what was
 //! expected, in one line, and may carry a hint: a second line that says what to do. The library
-//! returns errors and never prints them; user input never panics.
+//! returns errors and never prints them; user input never panics. A name in a file may be megabytes
+//! long, so messages are shortened to what a person can read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// The most characters of a message, and of a hint.
+const MAX_MESSAGE_CHARS: usize = 480;
+
+/// The most characters of a path within a message that would otherwise be too long.
+const MAX_PATH_CHARS: usize = 160;
 
 /// `Result` with the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,12 +83,13 @@ impl Error {
     /// The content of `path` is not what it should be.
     pub fn malformed(path: impl AsRef<Path>, problem: impl fmt::Display) -> Self {
         let path = path.as_ref().to_path_buf();
-        ErrorKind::Malformed { path, problem: problem.to_string() }.into()
+        ErrorKind::Malformed { path, problem: bounded(problem.to_string()) }.into()
     }
 
     /// The value of `what` (an option, an entry, an argument) cannot be used.
     pub fn invalid(what: impl Into<String>, problem: impl fmt::Display) -> Self {
-        ErrorKind::Invalid { what: what.into(), value: None, problem: problem.to_string() }.into()
+        let (what, problem) = (bounded(what.into()), bounded(problem.to_string()));
+        ErrorKind::Invalid { what, value: None, problem }.into()
     }
 
     /// The value of `what` is outside what is `allowed`: `--count 0: must be at least 1`.
@@ -89,8 +98,8 @@ impl Error {
         value: impl fmt::Display,
         allowed: impl fmt::Display,
     ) -> Self {
-        let problem = format!("must be {allowed}");
-        ErrorKind::Invalid { what: what.into(), value: Some(value.to_string()), problem }.into()
+        let (what, value) = (bounded(what.into()), Some(bounded(value.to_string())));
+        ErrorKind::Invalid { what, value, problem: bounded(format!("must be {allowed}")) }.into()
     }
 
     /// Stopped on request.
@@ -101,7 +110,7 @@ impl Error {
     /// The same error with a hint: one line that says what to do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(bounded(hint.into()));
         self
     }
 
@@ -153,7 +162,46 @@ impl From<ErrorKind> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.kind.fmt(f)
+        let whole = self.0.kind.to_string();
+        let message = match &self.0.kind {
+            // A long path must not push the problem out.
+            ErrorKind::Io { path, .. } | ErrorKind::Malformed { path, .. }
+                if is_longer(&whole, MAX_MESSAGE_CHARS) =>
+            {
+                let path = path.display().to_string();
+                whole.replacen(&path, &shortened(&path, MAX_PATH_CHARS), 1)
+            }
+            _ => whole,
+        };
+        f.write_str(&shortened(&message, MAX_MESSAGE_CHARS))
+    }
+}
+
+/// `text` in at most `max_chars` characters: where it is longer, `…` stands for its middle.
+///
+/// # Panics
+/// When `max_chars` is less than 3.
+pub fn shortened(text: &str, max_chars: usize) -> Cow<'_, str> {
+    assert!(max_chars >= 3, "no room for both ends of a text");
+    if !is_longer(text, max_chars) {
+        return Cow::Borrowed(text);
+    }
+    let n_last = max_chars / 3;
+    let n_first = max_chars - 1 - n_last;
+    let first_end = text.char_indices().nth(n_first).map_or(text.len(), |(at, _)| at);
+    let last_start = text.char_indices().nth_back(n_last - 1).map_or(0, |(at, _)| at);
+    Cow::Owned(format!("{}…{}", &text[..first_end], &text[last_start..]))
+}
+
+fn is_longer(text: &str, max_chars: usize) -> bool {
+    // No character is less than a byte, so most texts need not be counted.
+    text.len() > max_chars && text.chars().nth(max_chars).is_some()
+}
+
+fn bounded(text: String) -> String {
+    match is_longer(&text, MAX_MESSAGE_CHARS) {
+        true => shortened(&text, MAX_MESSAGE_CHARS).into_owned(),
+        false => text,
     }
 }
 
@@ -175,6 +223,33 @@ mod tests {
         let refused = tempfile::NamedTempFile::new_in(&missing).unwrap_err();
         let message = Error::io("write", "a.png", refused).to_string();
         assert_eq!(message, "cannot write `a.png`: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn messages_are_short_enough_to_be_read() {
+        let long = "名".repeat(3_000_000);
+        let (start, end) = ("`m.ckpt`: tensor `名名", "名名` is missing");
+        let error = Error::malformed("m.ckpt", format!("tensor `{long}` is missing"))
+            .with_hint(format!("the file has `{long}`"));
+        let message = error.to_string();
+        assert!(message.starts_with(start) && message.ends_with(end), "{message}");
+        for text in [&message, error.hint().unwrap()] {
+            assert!(text.chars().count() <= MAX_MESSAGE_CHARS && text.contains('…'), "{text}");
+        }
+        // A path is shortened before the problem is.
+        let path = format!("{}/m.ckpt", "folder/".repeat(500));
+        let message = Error::malformed(path, "this is a pipe").to_string();
+        assert!(message.ends_with("/m.ckpt`: this is a pipe"), "{message}");
+        assert!(message.chars().count() < 200, "{message}");
+        let error = Error::invalid(long.clone(), long);
+        assert!(error.to_string().chars().count() <= MAX_MESSAGE_CHARS);
+    }
+
+    #[test]
+    fn a_short_text_is_left_alone() {
+        assert_eq!(shortened("顔顔顔", 3), "顔顔顔");
+        assert_eq!(shortened("abcdefghij", 6), "abc…ij");
+        assert_eq!(shortened("", 3), "");
     }
 
     #[test]

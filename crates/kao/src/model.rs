@@ -2,18 +2,23 @@
 //!
 //! This is where the configuration in a file's metadata meets the tensors in it. Kao's own files
 //! carry the configuration as JSON under the key `kao`; the original's Lightning checkpoints carry
-//! `hyper_parameters`.
+//! `hyper_parameters`; a state dictionary carries none, and gets one from whoever loads it.
 
 use crate::denoiser::Prediction;
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
+use crate::hyper_parameters::{self, CONFIG_HINT};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
+use crate::shapes::configuration_in_words;
 use crate::unet::{Network, UNet, UNetConfig};
+use crate::weight_sets::{self, Selection};
 use crate::weights::{self, Contents, Format, LoadReport, Metadata, NamedTensors, StoreAs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+pub use crate::weight_sets::CheckpointWeights;
 
 /// The metadata key of Kao's own files.
 const METADATA_KEY: &str = "kao";
@@ -35,6 +40,12 @@ pub(crate) const CHECKPOINT_AVERAGE: &str = "ema.";
 
 /// What stands before the names of a checkpoint's weights themselves.
 pub(crate) const CHECKPOINT_WEIGHTS: &str = "weights.";
+
+/// Bytes of a configuration in a file. Real ones have some hundred.
+const MAX_CONFIG_BYTES: usize = 1 << 20;
+
+/// The most values of a time table that is computed, where a file has none.
+const MAX_COMPUTED_TABLE: usize = 1 << 26;
 
 /// The version of the configuration in files that this program writes; newer ones are refused.
 const FORMAT_VERSION: u32 = 1;
@@ -102,25 +113,19 @@ impl ModelConfig {
     /// # Errors
     /// When there is none, or it is no possible model's.
     pub fn from_metadata(path: &Path, format: Format, metadata: &Metadata) -> Result<Self> {
-        let config = match (metadata.get(METADATA_KEY), metadata.get("hyper_parameters")) {
-            (Some(serde_json::Value::String(json)), _) => serde_json::from_str(json)
-                .map_err(|error| Error::malformed(path, format!("its configuration: {error}")))?,
-            (_, Some(hyper_parameters)) => from_hyper_parameters(path, hyper_parameters)?,
-            _ if metadata.contains_key(CHECKPOINT_METADATA_KEY) => {
-                let position = &metadata[CHECKPOINT_METADATA_KEY];
-                serde_json::from_str::<CheckpointPosition>(position.as_str().unwrap_or_default())
-                    .map_err(|error| Error::malformed(path, format!("its position: {error}")))?
-                    .into_config()
+        let own = |key| metadata.get(key).map(|json| json.as_str().unwrap_or_default());
+        let config = match (own(METADATA_KEY), own(CHECKPOINT_METADATA_KEY)) {
+            (Some(json), _) => parse(path, "its configuration", json)?,
+            (None, Some(json)) => {
+                parse::<CheckpointPosition>(path, "its position", json)?.into_config()
             }
-            _ => {
-                return Err(Error::malformed(
-                    path,
-                    format!("a {format} file without a model's configuration in it"),
-                )
-                .with_hint(
-                    "Kao's own .safetensors files carry it, and Lightning checkpoints with \
-                     hyper_parameters",
-                ));
+            (None, None) => {
+                let Some(settings) = hyper_parameters::read(path, metadata) else {
+                    let problem = format!("a {format} without the configuration of a model in it");
+                    return Err(Error::malformed(path, problem).with_hint(CONFIG_HINT));
+                };
+                let (unet, schedule, prediction) = settings?;
+                ModelConfig::new(unet, schedule, prediction)
             }
         };
         let checked: Result<()> = ModelConfig::validate(&config);
@@ -159,48 +164,23 @@ impl CheckpointPosition {
     }
 }
 
-/// Which weights of a training checkpoint, which holds two sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CheckpointWeights {
-    /// Their exponential moving average.
-    #[default]
-    Average,
-    /// The weights themselves.
-    Raw,
-}
-
-/// The `hyper_parameters` of the original's checkpoints. Entries that say nothing about the model
-/// (batch size, folders) are passed over.
-#[derive(Deserialize)]
-struct HyperParameters {
-    image_size: [usize; 3],
-    num_steps: usize,
-    ch: usize,
-    ch_mult: Vec<usize>,
-    attn: Vec<usize>,
-    num_res_blocks: usize,
-    #[serde(default)]
-    dropout: f64,
-}
-
-fn from_hyper_parameters(path: &Path, value: &serde_json::Value) -> Result<ModelConfig> {
-    let HyperParameters { image_size, num_steps, ch, ch_mult, attn, num_res_blocks, dropout } =
-        HyperParameters::deserialize(value)
-            .map_err(|error| Error::malformed(path, format!("its hyper_parameters: {error}")))?;
-    let activation = crate::unet::Activation::Hardswish;
-    let unet = UNetConfig {
-        image_size,
-        num_steps,
-        ch,
-        ch_mult,
-        attn,
-        num_res_blocks,
-        dropout,
-        activation,
-        ..UNetConfig::default()
-    };
-    let schedule = ScheduleConfig { n_timesteps: num_steps, ..ScheduleConfig::default() };
-    Ok(ModelConfig::new(unet, schedule, Prediction::Epsilon))
+/// Reads the JSON that Kao itself keeps in a file, called `what`.
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, what: &str, json: &str) -> Result<T> {
+    let wrong = |problem| Error::malformed(path, format!("{what}: {problem}"));
+    if json.len() > MAX_CONFIG_BYTES {
+        return Err(wrong(format!("{} bytes; at most {MAX_CONFIG_BYTES} are read", json.len())));
+    }
+    serde_json::from_str(json).map_err(|error| {
+        let mut message = error.to_string();
+        // Names of types are Rust's.
+        for name in ["ModelConfig", "UNetConfig", "ScheduleConfig", "CheckpointConfig"] {
+            message = message.replace(&format!("struct {name}"), "an object");
+        }
+        for name in ["usize", "u64", "u32"] {
+            message = message.replace(&format!("expected {name}"), "expected a whole number");
+        }
+        wrong(message.replace("expected f64", "expected a number"))
+    })
 }
 
 /// A network ready to sample from.
@@ -212,6 +192,18 @@ pub struct Model {
     pub network: Network,
     /// Its noise levels.
     pub schedule: NoiseSchedule,
+    /// What whoever uses the model should know of how it was read: which of two sets of weights it
+    /// has, what of the file was left out.
+    pub notes: Vec<String>,
+}
+
+/// How a file is read as a model.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Which weights, where there are two sets.
+    pub weights: CheckpointWeights,
+    /// The configuration, in place of what the file says.
+    pub config: Option<ModelConfig>,
 }
 
 impl Model {
@@ -223,7 +215,7 @@ impl Model {
         config.validate()?;
         let schedule = NoiseSchedule::new(config.schedule)?;
         let network = Network::new(unet, config.prediction, device)?;
-        Ok(Model { config, network, schedule })
+        Ok(Model { config, network, schedule, notes: Vec::new() })
     }
 
     /// The model that is part of the program: faces of 64×64 pixels, trained on drawn ones. It is
@@ -233,56 +225,92 @@ impl Model {
     /// When the device takes no network.
     pub fn built_in(device: &Device) -> Result<Self> {
         let file = weights::read_embedded(BUILT_IN, BUILT_IN_FILE)?;
-        Self::from_file(Path::new(BUILT_IN), file, CheckpointWeights::Average, device)
+        Self::from_file(Path::new(BUILT_IN), file, &LoadOptions::default(), device)
     }
 
     /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
-    /// averaged weights) or a Lightning checkpoint.
+    /// averaged weights) or a checkpoint of PyTorch that says what model it is of.
     ///
     /// # Errors
     /// When the file cannot be read, is no model, or lacks a tensor.
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        Self::load_weights(path, CheckpointWeights::Average, device)
+        Self::load_with(path, &LoadOptions::default(), device)
     }
 
-    /// As [`load`](Self::load), with the choice of which weights of a run's checkpoint.
+    /// As [`load`](Self::load), with the choice of which weights of a file that has two sets.
     ///
     /// # Errors
-    /// As for [`load`](Self::load), and when the raw weights are asked of another file.
+    /// As for [`load`](Self::load), and when the raw weights are asked of a file with one set.
     pub fn load_weights(
         path: impl AsRef<Path>,
         which: CheckpointWeights,
         device: &Device,
     ) -> Result<Self> {
+        Self::load_with(path, &LoadOptions { weights: which, config: None }, device)
+    }
+
+    /// As [`load`](Self::load), as `options` say. With a configuration of its own, a file of bare
+    /// weights becomes a model.
+    ///
+    /// # Errors
+    /// As for [`load_weights`](Self::load_weights), and when the configuration does not fit.
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &LoadOptions,
+        device: &Device,
+    ) -> Result<Self> {
         if is_built_in(path.as_ref()) {
-            return Self::built_in(device);
+            let file = weights::read_embedded(BUILT_IN, BUILT_IN_FILE)?;
+            return Self::from_file(Path::new(BUILT_IN), file, options, device);
         }
         let path = model_file(path.as_ref())?;
-        let file = weights::read(&path)?;
-        Self::from_file(&path, file, which, device)
+        // What can be known without the values is, before they are read.
+        let contents = weights::peek(&path)?;
+        if options.config.is_none() {
+            let config = ModelConfig::from_metadata(&path, contents.format, &contents.metadata);
+            config.map_err(|error| with_shapes(error, &contents))?;
+        }
+        drop(contents);
+        Self::from_file(&path, weights::read(&path)?, options, device)
     }
 
     fn from_file(
         path: &Path,
         file: weights::WeightsFile,
-        which: CheckpointWeights,
+        options: &LoadOptions,
         device: &Device,
     ) -> Result<Self> {
         let weights::WeightsFile { format, metadata, mut tensors, .. } = file;
-        let config = ModelConfig::from_metadata(path, format, &metadata)?;
+        let config = match &options.config {
+            Some(config) => config.clone(),
+            None => ModelConfig::from_metadata(path, format, &metadata)?,
+        };
+        let mut notes = Vec::new();
         if metadata.contains_key(CHECKPOINT_METADATA_KEY) {
-            tensors = tensors.under(match which {
+            tensors = tensors.under(match options.weights {
                 CheckpointWeights::Average => CHECKPOINT_AVERAGE,
                 CheckpointWeights::Raw => CHECKPOINT_WEIGHTS,
             });
-        } else if which == CheckpointWeights::Raw {
-            let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
-            return Err(Error::malformed(path, problem)
-                .with_hint("give RUN_DIR/checkpoints/step-....safetensors"));
+        } else {
+            let selection = select(&config, &tensors.names().collect::<Vec<_>>(), options.weights);
+            if options.weights == CheckpointWeights::Raw && selection.chosen.is_none() {
+                let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
+                return Err(Error::malformed(path, problem)
+                    .with_hint("give RUN_DIR/checkpoints/step-....safetensors"));
+            }
+            if selection.is_any() {
+                tensors = tensors.renamed(|name| selection.name(name).map(str::to_owned));
+            }
+            notes.extend(selection.choice);
         }
-        let unet = build(path, &config, &tensors)?;
+        let (unet, report) = build(path, &config, &tensors)?;
         drop(tensors);
-        Model::new(config, unet, device)
+        if let [first, ..] = &report.unused[..] {
+            let (n, first) = (report.unused.len(), shortened(first, 60));
+            notes
+                .push(format!("{n} tensors are not of this network and are left out: `{first}` …"));
+        }
+        Ok(Model { notes, ..Model::new(config, unet, device)? })
     }
 
     /// 16 hexadecimal digits that stand for the weights.
@@ -332,6 +360,18 @@ pub fn peek(path: &Path) -> Result<Contents> {
     }
 }
 
+/// Checks by the first bytes that what a user names as a model can be one: a quick look before
+/// other arguments are checked.
+///
+/// # Errors
+/// When there is no such file, or it is something else.
+pub fn check(path: &Path) -> Result<()> {
+    match is_built_in(path) {
+        true => Ok(()),
+        false => weights::check(model_file(path)?),
+    }
+}
+
 /// Whether a path means the built-in model; a file of that name goes before it.
 pub fn is_built_in(path: &Path) -> bool {
     path == Path::new(BUILT_IN) && !path.exists()
@@ -353,8 +393,44 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
         .with_hint("give a model file, a Lightning checkpoint, or a folder that `kao train` wrote"))
 }
 
-/// How a file's tensors compare with what its configuration asks for.
-pub fn compare(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> LoadReport {
+/// How a file's tensors compare with what its configuration asks for, and what was taken off their
+/// names or chosen for it.
+pub fn compare(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> (LoadReport, Vec<String>) {
+    let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
+    let selection = select(config, &names, CheckpointWeights::Average);
+    let listed: Vec<_> = tensors
+        .iter()
+        .filter_map(|&(name, shape)| Some((selection.listed_name(name)?, shape)))
+        .collect();
+    let report = compare_named(config, &listed);
+    (report, selection.choice.into_iter().chain(selection.notes).collect())
+}
+
+/// Which of a file's tensors are those of the network.
+fn select(config: &ModelConfig, names: &[&str], which: CheckpointWeights) -> Selection {
+    let expected = config.unet.tensors();
+    let expected: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+    // The last one is the time table, which is computed where the file has none.
+    let (optional, needed) = expected
+        .split_last()
+        .map_or((&[][..], &[][..]), |(last, rest)| (std::slice::from_ref(last), rest));
+    weight_sets::select(needed, optional, names, which)
+}
+
+/// `error`, which says that a file has no configuration, with what its shapes tell of it.
+fn with_shapes(error: Error, contents: &Contents) -> Error {
+    if error.hint() != Some(CONFIG_HINT) {
+        return error;
+    }
+    let shapes: Vec<(&str, &[usize])> =
+        contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    match configuration_in_words(&shapes) {
+        Some(words) => error.with_hint(format!("{CONFIG_HINT}; the shapes fit {words}")),
+        None => error,
+    }
+}
+
+fn compare_named(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> LoadReport {
     let expected = expected_tensors(config, |name| tensors.iter().any(|(found, _)| *found == name));
     let expected = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     LoadReport::compare_shapes(expected, tensors.iter().copied())
@@ -372,9 +448,16 @@ fn expected_tensors(
     expected
 }
 
-fn build(path: &Path, config: &ModelConfig, tensors: &NamedTensors) -> Result<UNet> {
+fn build(path: &Path, config: &ModelConfig, tensors: &NamedTensors) -> Result<(UNet, LoadReport)> {
     let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape())).collect();
-    compare(config, &shapes).into_result(path)?;
+    let report = compare_named(config, &shapes).into_result(path)?;
+    let UNetConfig { num_steps, ch, .. } = config.unet;
+    if report.loaded.len() == config.unet.parameters().len()
+        && num_steps.saturating_mul(ch) > MAX_COMPUTED_TABLE
+    {
+        let problem = format!("no table of its {num_steps} timesteps, too large to be computed");
+        return Err(Error::malformed(path, problem));
+    }
     if let Some((name, _)) =
         tensors.iter().find(|(_, tensor)| !tensor.data().iter().all(|value| value.is_finite()))
     {
@@ -384,7 +467,7 @@ fn build(path: &Path, config: &ModelConfig, tensors: &NamedTensors) -> Result<UN
         )
         .with_hint("the training that wrote it had diverged"));
     }
-    UNet::from_tensors(&config.unet, tensors)
+    Ok((UNet::from_tensors(&config.unet, tensors)?, report))
 }
 
 #[cfg(test)]

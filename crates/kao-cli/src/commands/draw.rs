@@ -49,6 +49,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         0 => String::new(),
         kept => format!(", {kept} were there"),
     };
+    let replaced = match written.replaced {
+        0 => String::new(),
+        replaced => format!(" ({replaced} in place of broken or older ones)"),
+    };
     let drawn = counted(written.drawn, "face");
-    result(format!("{drawn} drawn{kept}: {}", arguments.out.display()))
+    result(format!("{drawn} drawn{replaced}{kept}: {}", arguments.out.display()))
 }

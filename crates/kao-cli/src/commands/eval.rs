@@ -85,6 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             return Err(Error::out_of_range(flag, 0, "at least 1"));
         }
     }
+    arguments.model.check()?;
     if let Some(path) = &arguments.neighbours {
         render::check_png_path(path)?;
         destination::distinct(

@@ -7,6 +7,7 @@ use crate::memory;
 use crate::output::{counted, one_line, result};
 use crate::progress::duration;
 use clap::Args;
+use kao::error::shortened;
 use kao::model::{self, ModelConfig};
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
@@ -234,10 +235,10 @@ fn weights_file(path: &Path, tensors: bool) -> Result<()> {
         row("steps", format_args!("{} of {}", position.n_steps, position.config.steps))?;
         row("images seen", position.n_images)?;
     } else {
+        for note in &contents.notes {
+            row("note", note)?;
+        }
         describe(path, &contents)?;
-    }
-    for note in &contents.notes {
-        row("note", note)?;
     }
     if tensors {
         result("")?;
@@ -253,9 +254,13 @@ fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     Ok(())
 }
 
-/// What is known under a name.
+/// What is known under a name. A file from a stranger may hold texts of megabytes.
 fn row(name: &str, value: impl Display) -> Result<()> {
-    result(format!("{:<20} {}", one_line(name), one_line(&value.to_string())))
+    const MAX_NAME_CHARS: usize = 60;
+    const MAX_VALUE_CHARS: usize = 1000;
+    let value = value.to_string();
+    let (name, value) = (shortened(name, MAX_NAME_CHARS), shortened(&value, MAX_VALUE_CHARS));
+    result(format!("{:<20} {}", one_line(&name), one_line(&value)))
 }
 
 /// What an entry of a configuration is called in files: `hardswish`, `squared-cosine`.
@@ -270,7 +275,11 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
         Ok(config) => config,
         Err(error) => {
             row("tensors", contents.tensors.len())?;
-            return row("model", format_args!("no: {error}"));
+            row("model", format_args!("no: {error}"))?;
+            return match error.hint() {
+                Some(hint) => row("hint", hint),
+                None => Ok(()),
+            };
         }
     };
     let ModelConfig { unet, schedule, prediction, training, .. } = &config;
@@ -299,6 +308,10 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     }
     let shapes: Vec<(&str, &[usize])> =
         contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    let (report, notes) = model::compare(&config, &shapes);
+    for note in notes {
+        row("note", note)?;
+    }
     result("")?;
-    model::compare(&config, &shapes).to_string().lines().map(one_line).try_for_each(result)
+    report.to_string().lines().map(one_line).try_for_each(result)
 }

@@ -151,6 +151,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(strip) = &arguments.strip {
         render::check_png_path(strip)?;
     }
+    arguments.model.check()?;
     destination::distinct(
         &[("--model", arguments.model.model.as_deref()), ("--noise", arguments.noise.as_deref())],
         &[

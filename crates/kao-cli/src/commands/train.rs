@@ -13,12 +13,12 @@ use clap::Args;
 use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::denoiser::Prediction;
 use kao::device::Device;
-use kao::model::ModelConfig;
+use kao::model::{ModelConfig, RUN_MODEL};
 use kao::render::Layout;
 use kao::train::checkpoint::{self, Checkpoint, Newest};
 use kao::train::{
     CHECKPOINTS, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS, TimestepSampling,
-    TrainConfig, train,
+    TrainConfig, check_initial_model, check_pictures, train,
 };
 use kao::unet::UNetConfig;
 use kao::{Error, ErrorKind, Result, render};
@@ -166,13 +166,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// A new run. Its directory is made only once it is known that there is something to put there.
 fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     let mut config = arguments.over(arguments.base()?)?;
-    if !arguments.dry_run {
-        destination::folder(&arguments.out)?;
-    }
+    destination::folder(&arguments.out)?;
     refuse_a_run_at(&arguments.out)?;
+    refuse_own_samples(&config.data, &arguments.out)?;
     let folder = load(&config)?;
     arguments.fit(&mut config, &folder)?;
     if arguments.dry_run {
+        // What would fail fails here too, and nothing is written.
+        RunDir::check_free(&arguments.out)?;
+        check_initial_model(&config)?;
         return plan(&config, &folder, 0, device);
     }
     let run_dir = RunDir::open(&arguments.out)?;
@@ -190,6 +192,20 @@ fn refuse_a_run_at(path: &Path) -> Result<()> {
         .with_hint("go on with --resume, or give another --out"))
 }
 
+/// Refuses to train on what the run itself writes. (A run directory within the folder of pictures
+/// is passed over where they are looked for.)
+fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
+    let [pictures, run] = [data, out].map(destination::resolved);
+    let problem = if pictures == run {
+        "the run directory is the folder of pictures"
+    } else if pictures.starts_with(run.join("samples")) {
+        "the folder of pictures is that of the run's own samples"
+    } else {
+        return Ok(());
+    };
+    Err(Error::malformed(data, problem).with_hint("give another --out"))
+}
+
 fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     checkpoint::list(&run.join(CHECKPOINTS))
 }
@@ -202,10 +218,17 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
             .with_hint("leave --resume out to start a run there"));
     }
     // Locked before anything is read, lest another training moves on meanwhile.
-    let run_dir = RunDir::open(out)?;
-    let Newest { checkpoint, path, damaged } = run_dir.newest_checkpoint()?;
+    let run_dir = match arguments.dry_run {
+        true => RunDir::check_free(out).map(|()| None)?,
+        false => Some(RunDir::open(out)?),
+    };
+    let (newest, fate) = match &run_dir {
+        Some(run_dir) => (run_dir.newest_checkpoint()?, "it is put aside"),
+        None => (checkpoint::newest_whole(&out.join(CHECKPOINTS))?, "it would be put aside"),
+    };
+    let Newest { checkpoint, path, damaged } = newest;
     for (_, error) in &damaged {
-        note(one_line(&format!("warning: {error}; it is put aside")));
+        note(one_line(&format!("warning: {error}; {fate}")));
     }
     if !damaged.is_empty() {
         note(one_line(&format!("going on from `{}`", path.display())));
@@ -226,9 +249,10 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         if config.steps == position.n_steps && position.looked {
             note(format!("all {} were done before", counted(config.steps, "step")));
             note("hint: give --steps to go on to more");
-            return result(run_dir.model().display());
+            return result(out.join(RUN_MODEL).display());
         }
     }
+    refuse_own_samples(&config.data, out)?;
     let folder = load(&config).map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if arguments.data.is_none() => {
             error.with_hint("give --data where the pictures of the run are now")
@@ -237,9 +261,10 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     })?;
     arguments.fit(&mut config, &folder)?;
     refuse_fewer(&config)?;
-    if arguments.dry_run {
+    check_pictures(&config, position, &folder.fingerprint(), out)?;
+    let Some(run_dir) = run_dir else {
         return plan(&config, &folder, position.n_steps, device);
-    }
+    };
     run_dir.write_config(&config)?;
     go(&config, &run_dir, folder, Some(checkpoint), device)
 }
@@ -413,6 +438,14 @@ fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
             if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
         note(one_line(&format!("warning: `{}` skipped: {}{more}", first.path, first.reason)));
     }
+    if folder.n_enlarged() > 0 {
+        let [_, height, width] = folder.shape();
+        note(format!(
+            "warning: {} of {} enlarged to {width}x{height} pixels: the model learns their blur",
+            folder.n_enlarged(),
+            counted(folder.len() as u64, "picture")
+        ));
+    }
     Ok(Arc::new(folder))
 }
 
@@ -457,7 +490,12 @@ fn go(
                     ));
                 }
                 if held == 0 {
-                    progress.say("warning: too few pictures for a validation set: no loss on it");
+                    let rest = match test {
+                        0 => "all are trained on, and there is no validation loss",
+                        _ => "there is no loss on it",
+                    };
+                    progress
+                        .say(&format!("warning: too few pictures for a validation set: {rest}"));
                 }
             }
             Event::Step(step) => {

@@ -66,6 +66,11 @@ impl Picture {
         }
     }
 
+    /// Whether [`fit`](Self::fit) would make the picture larger on a side: what it adds is blur.
+    pub fn is_smaller_than(&self, width: u32, height: u32) -> bool {
+        self.width() < width || self.height() < height
+    }
+
     /// The middle `width × height` pixels. Neither side may be above the picture's.
     fn centre(&self, width: u32, height: u32) -> Result<Self> {
         let left = half(self.width() - width) as usize;

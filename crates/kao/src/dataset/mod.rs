@@ -18,7 +18,6 @@
 mod decode;
 mod fit;
 mod folder;
-mod jpeg;
 mod loader;
 mod names;
 mod output;

@@ -41,8 +41,9 @@ pub fn common_size(dir: &Path, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<
             if cancelled() {
                 return Err(Error::interrupted());
             }
-            let picture = Picture::read(&found.path).ok();
-            Ok(picture.map(|picture| [picture.height(), picture.width()].map(|n| n as usize)))
+            let size = |picture: Picture| [picture.height(), picture.width()];
+            let size = Picture::read_with(&found.path, size).ok();
+            Ok(size.map(|size| size.map(|side| side as usize)))
         })
         .collect::<Result<_>>()?;
     let mut sized = found.iter().zip(sizes).filter_map(|(found, size)| Some((found, size?)));

@@ -1,5 +1,6 @@
 //! What a training run is made from: presets, a TOML file, flags over them.
 
+use super::path_text;
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// The folder of pictures.
+    #[serde(with = "path_text")]
     pub data: PathBuf,
     /// Steps of the optimizer in the whole run.
     pub steps: u64,
@@ -26,7 +28,7 @@ pub struct TrainConfig {
     /// gradients: less memory, a third more time, the same bytes.
     pub gradient_checkpointing: bool,
     /// A model whose weights the run begins with, in place of random ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub initial_model: Option<PathBuf>,
     /// The update rule.
     pub optimizer: Optimizer,
@@ -390,13 +392,12 @@ impl TrainConfig {
     }
 }
 
-/// An entry of a configuration as TOML.
-pub(super) fn table(entry: &impl Serialize) -> toml::Value {
+fn table(entry: &impl Serialize) -> toml::Value {
     toml::Value::try_from(entry).expect("a configuration is plain data")
 }
 
 /// The first entry in which two tables differ: its name, and both values.
-pub(super) fn first_difference(
+fn first_difference(
     path: &str,
     here: &toml::Table,
     there: &toml::Table,
@@ -437,6 +438,21 @@ mod tests {
             assert_eq!(TrainConfig::read(&path).unwrap(), config);
             assert_eq!(Preset::from_name(preset.name()), Some(preset));
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_no_unicode_survive_toml_and_json() {
+        use std::os::unix::ffi::OsStrExt;
+        let data = PathBuf::from(std::ffi::OsStr::from_bytes(b"/data/\x93\xfa\x96\x7b"));
+        let initial_model = Some(data.join("model.safetensors"));
+        let config = TrainConfig { data, initial_model, ..Preset::Tiny.config() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, config.to_toml()).unwrap();
+        assert_eq!(TrainConfig::read(&path).unwrap(), config);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
     }
 
     #[test]

@@ -2,14 +2,13 @@
 
 use super::adam::OptimizerState;
 use super::checkpoint::{self, Checkpoint, Position};
-use super::config::{TrainConfig, first_difference, table};
+use super::config::TrainConfig;
 use super::events::EventFile;
 use super::history::{Look, StepReport};
 use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
 use super::validation::Validation;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
-use crate::denoiser::Prediction;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
@@ -177,11 +176,6 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let schedule = NoiseSchedule::new(config.schedule)?;
         let split = folder.split(&SplitConfig::default())?;
-        if split.train.is_empty() {
-            let problem = "all of its pictures fall into the validation and test sets";
-            return Err(Error::malformed(&config.data, problem)
-                .with_hint("add pictures: which set one falls into is decided by what it shows"));
-        }
         let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
         let data_fingerprint = folder.fingerprint();
 
@@ -215,13 +209,7 @@ impl<'a> Run<'a> {
             }
             Some(Checkpoint { position, weights, optimizer }) => {
                 config.check_continues(&position.config)?;
-                if position.data_fingerprint != data_fingerprint {
-                    return Err(Error::invalid(
-                        format!("data `{}`", config.data.display()),
-                        "these are not the pictures that the run was trained on so far",
-                    )
-                    .with_hint("put the folder back as it was, or start a new run"));
-                }
+                check_pictures(config, &position, &data_fingerprint, run_dir.path())?;
                 let unet = UNet::from_values(&config.model, weights)?;
                 (unet, optimizer, Some(position))
             }
@@ -540,27 +528,82 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Checks that the pictures of `fingerprint` are those that the run in the directory `run` has
+/// been trained on so far, up to `position`.
+///
+/// # Errors
+/// When they are others.
+pub fn check_pictures(
+    config: &TrainConfig,
+    position: &Position,
+    fingerprint: &str,
+    run: &Path,
+) -> Result<()> {
+    if position.data_fingerprint == fingerprint {
+        return Ok(());
+    }
+    let (data, run) = (config.data.display(), run.display());
+    Err(Error::invalid(
+        format!("data `{data}`"),
+        "these are not the pictures that the run was trained on so far",
+    )
+    .with_hint(format!(
+        "put the folder back as it was, or train on these pictures from this run's model on: \
+         kao train --data {data} --from {run} --out NEW_RUN"
+    )))
+}
+
+/// Checks that a run of `config` can begin with the model that it names, where it names one.
+///
+/// # Errors
+/// When that model cannot be read, or is not one that a run of `config` could have trained.
+pub fn check_initial_model(config: &TrainConfig) -> Result<()> {
+    match &config.initial_model {
+        Some(path) => initial_values(path, config).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
 /// The weights of the model at `path`, which must be one that a run of `config` could have trained.
 fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, ScheduleConfig)> {
     let model = Model::load(path, &Device::Cpu)?;
     let (found, expected) = (&model.config, config.model_config());
     // Dropout is no part of what weights mean.
     let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
-    let entries = |unet: &UNetConfig, prediction: &Prediction| {
-        toml::Table::from_iter([
-            ("architecture".to_owned(), table(unet)),
-            ("prediction".to_owned(), table(prediction)),
-        ])
-    };
-    let (here, there) =
-        (entries(&unet, &found.prediction), entries(&expected.unet, &expected.prediction));
-    if let Some((name, found, expected)) = first_difference("", &here, &there) {
-        let problem = format!("its {name} is {found}; the run has {expected}");
-        return Err(Error::malformed(path, problem).with_hint(
-            "give neither --preset nor --config: then the run takes them from the model",
-        ));
+    let found_config = ModelConfig { unet, ..found.clone() };
+    for (entry, what) in [("unet", "architecture is another: its "), ("prediction", "")] {
+        if let Some((entry, found, expected)) = difference(entry, &found_config, &expected) {
+            let problem = format!("its {what}{entry} is {found}; the run has {expected}");
+            return Err(Error::malformed(path, problem).with_hint(
+                "give neither --preset nor --config: then the run takes them from the model",
+            ));
+        }
     }
     Ok((model.network.unet().values().to_vec(), found.schedule))
+}
+
+/// The first entry in which `entry` of two configurations differs, with both values, all as they
+/// are called in files.
+fn difference(
+    entry: &str,
+    one: &ModelConfig,
+    other: &ModelConfig,
+) -> Option<(String, String, String)> {
+    let value = |config| Some(serde_json::to_value(config).ok()?.get(entry)?.clone());
+    let (one, other) = (value(one)?, value(other)?);
+    let shown = |value: Option<&serde_json::Value>| match value {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        None => "its default".to_owned(),
+    };
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => one
+            .keys()
+            .chain(other.keys())
+            .find(|key| one.get(*key) != other.get(*key))
+            .map(|key| (key.clone(), shown(one.get(key)), shown(other.get(key)))),
+        _ if one == other => None,
+        _ => Some((entry.to_owned(), shown(Some(&one)), shown(Some(&other)))),
+    }
 }
 
 /// The Euclidean norm of all gradients together, summed in an order that no thread changes.

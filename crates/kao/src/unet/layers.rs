@@ -275,7 +275,7 @@ impl Layers {
             widest = widest.max(layer.pixels * (layer.c_in + layer.c_out + within));
         }
         // While a block goes back, there are its gradients and what its kernels work with.
-        saved + 2 * widest
+        saved + widest
     }
 }
 

@@ -8,15 +8,20 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::tensor::{NamedTensors, TensorInfo};
-use super::{lightning, safetensors};
+use super::{safetensors, torch_file};
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 /// What a file says besides its tensors, by name.
 ///
-/// For safetensors: the strings of its `__metadata__`. For a Lightning checkpoint:
-/// `hyper_parameters` (an object), `epoch`, `global_step`, `pytorch-lightning_version`, and any
-/// other plain number or text at its top.
+/// For safetensors: the strings of its `__metadata__`. For a checkpoint of Lightning or of another
+/// training program: the settings (objects, under the names of [`SETTINGS`]), `epoch`,
+/// `global_step`, `pytorch-lightning_version`, and any other plain number or text at its top.
 pub type Metadata = serde_json::Map<String, Value>;
+
+/// The entries under which training programs keep their settings; Lightning's is the first.
+pub const SETTINGS: [&str; 7] =
+    ["hyper_parameters", "hparams", "hyperparameters", "config", "cfg", "model_config", "args"];
 
 /// The formats that [`read`] knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,11 @@ pub enum Format {
     Lightning,
     /// A zip archive that `torch.save` made of a state dictionary alone.
     StateDict,
+    /// One that it made of the state of a training program, with state dictionaries among its
+    /// entries.
+    TrainingState,
+    /// One that it made of a whole module.
+    Module,
 }
 
 impl fmt::Display for Format {
@@ -36,6 +46,8 @@ impl fmt::Display for Format {
             Format::Safetensors => "safetensors",
             Format::Lightning => "Lightning checkpoint",
             Format::StateDict => "PyTorch state dictionary",
+            Format::TrainingState => "PyTorch training state",
+            Format::Module => "PyTorch module",
         })
     }
 }
@@ -49,7 +61,7 @@ pub struct WeightsFile {
     pub tensors: NamedTensors,
     /// What the file says besides.
     pub metadata: Metadata,
-    /// What a reader may want to know: a prefix taken off, an entry left out.
+    /// What a reader may want to know: where the tensors are, an entry left out.
     pub notes: Vec<String>,
 }
 
@@ -64,7 +76,7 @@ pub struct Contents {
     pub tensors: Vec<TensorInfo>,
     /// What the file says besides.
     pub metadata: Metadata,
-    /// What a reader may want to know: a prefix taken off, an entry left out.
+    /// What a reader may want to know: where the tensors are, an entry left out.
     pub notes: Vec<String>,
 }
 
@@ -76,7 +88,7 @@ pub struct Contents {
 pub fn read(path: impl AsRef<Path>) -> Result<WeightsFile> {
     match open(path.as_ref())? {
         Opened::Safetensors(file) => file.read(),
-        Opened::Lightning(file) => file.read(),
+        Opened::Torch(file) => file.read(),
     }
 }
 
@@ -110,26 +122,48 @@ fn open_embedded(name: &str, bytes: &'static [u8]) -> Result<safetensors::Safete
 pub fn peek(path: impl AsRef<Path>) -> Result<Contents> {
     match open(path.as_ref())? {
         Opened::Safetensors(file) => Ok(file.contents()),
-        Opened::Lightning(file) => Ok(file.contents()),
+        Opened::Torch(file) => Ok(file.contents()),
     }
+}
+
+/// Checks by its first bytes that `path` is a file of one of the [`Format`]s, or seems to be.
+///
+/// # Errors
+/// When the file cannot be read, or is something else.
+pub fn check(path: impl AsRef<Path>) -> Result<()> {
+    let mut source = Source::open(path.as_ref())?;
+    recognise(&mut source).map(|_| ())
 }
 
 enum Opened {
     Safetensors(safetensors::SafetensorsFile),
-    Lightning(lightning::Checkpoint),
+    Torch(torch_file::TorchFile),
 }
 
 fn open(path: &Path) -> Result<Opened> {
     let mut source = Source::open(path)?;
+    match recognise(&mut source)? {
+        Kind::Torch => torch_file::TorchFile::open(source).map(Opened::Torch),
+        Kind::Safetensors => safetensors::SafetensorsFile::open(source).map(Opened::Safetensors),
+    }
+}
+
+enum Kind {
+    Torch,
+    Safetensors,
+}
+
+/// The reader that a file is for, by how it starts.
+fn recognise(source: &mut Source) -> Result<Kind> {
     let start = source.read_at(0, source.len.min(512))?;
     if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
-        return lightning::Checkpoint::open(source).map(Opened::Lightning);
+        return Ok(Kind::Torch);
     }
-    let recognised = recognise(&start);
-    if recognised.is_none() && start.get(8) == Some(&b'{') {
-        return safetensors::SafetensorsFile::open(source).map(Opened::Safetensors);
+    let stranger = recognise_stranger(&start);
+    if stranger.is_none() && start.get(8) == Some(&b'{') {
+        return Ok(Kind::Safetensors);
     }
-    let (what, hint) = match recognised {
+    let (what, hint) = match stranger {
         Some((what, Some(hint))) => (what, hint),
         Some((what, None)) => (what, READABLE),
         None if source.len == 0 => ("an empty file", READABLE),
@@ -143,7 +177,7 @@ const READABLE: &str = "Kao reads .safetensors files, and checkpoints that PyTor
 const SAVE_AGAIN: &str = "load it in PyTorch 1.6 or newer and save it again with torch.save";
 
 /// Names what a file is that is not for us, by how it starts.
-fn recognise(start: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
+fn recognise_stranger(start: &[u8]) -> Option<(&'static str, Option<&'static str>)> {
     // The number 0x1950a86a20f9469cfc6c as a pickled LONG1: how torch.save began before 1.6.
     const LEGACY_TORCH: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
     let is_pickle = matches!(start, [0x80, 2..=5, ..]);
@@ -204,14 +238,9 @@ pub(super) struct Source {
 
 impl Source {
     fn open(path: &Path) -> Result<Self> {
-        let refused = |source| Error::io("read", path, source);
-        // Looked at before it is opened: opening a pipe would wait for a writer.
-        let metadata = std::fs::metadata(path).map_err(refused)?;
-        if !metadata.is_file() {
-            let what = if metadata.is_dir() { "a folder" } else { "not a regular file" };
-            return Err(Error::malformed(path, format!("this is {what}")).with_hint(READABLE));
-        }
-        let file = Content::File(File::open(path).map_err(refused)?);
+        let file = open_regular(path)?;
+        let metadata = file.metadata().map_err(|source| Error::io("read", path, source))?;
+        let file = Content::File(file);
         Ok(Source { path: path.to_path_buf(), file, len: metadata.len() })
     }
 

@@ -10,20 +10,19 @@ use std::path::Path;
 
 use safetensors::Dtype as StoredDtype;
 use safetensors::tensor::TensorInfo as Entry;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::atomic::atomic_write;
 use super::file::{Contents, Format, Metadata, Source, WeightsFile};
+use super::limits::{MAX_DIMENSIONS, MAX_HEADER_BYTES, MAX_NAME_BYTES, MAX_TENSORS, shown};
 use super::tensor::{Dtype, HostTensor, TensorInfo, TensorView, checked_product};
 use crate::error::{Error, Result};
 
 const METADATA: &str = "__metadata__";
 /// Bytes of the number before the header: its length.
 const LENGTH_BYTES: u64 = 8;
-/// The format's own limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes that are read or written at a time; a multiple of every value's size.
 const CHUNK_BYTES: usize = 1 << 18;
 
@@ -186,31 +185,38 @@ impl SafetensorsFile {
         source.read_exact_at(0, &mut length)?;
         let n_header = u64::from_le_bytes(length);
         let n_after = source.len.saturating_sub(LENGTH_BYTES);
-        if n_header > n_after || n_header > MAX_HEADER_BYTES {
+        if n_header > n_after {
             return Err(source
                 .malformed(format!(
                     "its safetensors header should be {n_header} bytes, but {n_after} bytes follow"
                 ))
                 .with_hint("the file is truncated, or no safetensors file"));
         }
-        let header = source.read_at(LENGTH_BYTES, n_header)?;
-        let header: ReadHeader = serde_json::from_slice(&header)
+        if n_header > MAX_HEADER_BYTES {
+            return Err(source.malformed(format!(
+                "its safetensors header is {n_header} bytes; at most {MAX_HEADER_BYTES} are read"
+            )));
+        }
+        let bytes = source.read_at(LENGTH_BYTES, n_header)?;
+        let header: ReadHeader = serde_json::from_slice(&bytes)
             .map_err(|error| source.malformed(format!("its safetensors header: {error}")))?;
+        drop(bytes);
 
         let mut entries = header.entries;
         entries.sort_by_key(|(_, entry)| entry.data_offsets);
         let mut position = 0;
         let mut tensors = Vec::with_capacity(entries.len());
         for (name, entry) in entries {
-            let wrong = |problem| Err(source.malformed(format!("tensor `{name}`: {problem}")));
+            let wrong =
+                |problem| Err(source.malformed(format!("tensor `{}`: {problem}", shown(&name))));
             let Some(dtype) = known_dtype(entry.dtype) else {
                 return wrong(format!("values of type {:?} are not supported", entry.dtype));
             };
             let (start, end) = entry.data_offsets;
-            let n_bytes = checked_product(&entry.shape)
-                .and_then(|n_values| n_values.checked_mul(dtype.size()));
+            let Shape(shape) = entry.shape;
+            let n_bytes =
+                checked_product(&shape).and_then(|n_values| n_values.checked_mul(dtype.size()));
             if start != position || end.checked_sub(start) != n_bytes {
-                let shape = &entry.shape;
                 return wrong(format!(
                     "shape {shape:?} of {dtype} lies at bytes {start}..{end}, expected {position}..{}",
                     match n_bytes.and_then(|n_bytes| n_bytes.checked_add(position)) {
@@ -220,7 +226,7 @@ impl SafetensorsFile {
                 ));
             }
             position = end;
-            tensors.push(TensorInfo { name, shape: entry.shape, dtype });
+            tensors.push(TensorInfo { name, shape, dtype });
         }
         let n_data = n_after - n_header;
         if position as u64 != n_data {
@@ -293,7 +299,46 @@ fn known_dtype(stored: StoredDtype) -> Option<Dtype> {
 #[derive(Default)]
 struct ReadHeader {
     metadata: Metadata,
-    entries: Vec<(String, Entry)>,
+    entries: Vec<(String, ReadEntry)>,
+}
+
+/// A tensor of a header.
+#[derive(serde::Deserialize)]
+struct ReadEntry {
+    dtype: StoredDtype,
+    shape: Shape,
+    data_offsets: (usize, usize),
+}
+
+/// No more dimensions than a tensor may have.
+struct Shape(Vec<usize>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShapeVisitor;
+
+        impl<'de> Visitor<'de> for ShapeVisitor {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of sizes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Shape, A::Error> {
+                let mut shape = Vec::new();
+                while let Some(size) = sizes.next_element()? {
+                    if shape.len() == MAX_DIMENSIONS {
+                        let words = format!("more than {MAX_DIMENSIONS} dimensions");
+                        return Err(A::Error::custom(words));
+                    }
+                    shape.push(size);
+                }
+                Ok(Shape(shape))
+            }
+        }
+
+        deserializer.deserialize_seq(ShapeVisitor)
+    }
 }
 
 impl<'de> Deserialize<'de> for ReadHeader {
@@ -311,8 +356,18 @@ impl<'de> Deserialize<'de> for ReadHeader {
                 let mut header = ReadHeader::default();
                 let mut names = HashSet::new();
                 while let Some(name) = map.next_key::<String>()? {
+                    if name.len() > MAX_NAME_BYTES {
+                        let (shown, n) = (shown(&name), name.len());
+                        return Err(A::Error::custom(format!(
+                            "the tensor `{shown}` has a name of {n} bytes; at most \
+                             {MAX_NAME_BYTES} are read"
+                        )));
+                    }
+                    if names.len() > MAX_TENSORS {
+                        return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+                    }
                     if !names.insert(name.clone()) {
-                        return Err(A::Error::custom(format!("`{name}` is there twice")));
+                        return Err(A::Error::custom(format!("`{}` is there twice", shown(&name))));
                     }
                     if name == METADATA {
                         let strings: BTreeMap<String, String> = map.next_value()?;
@@ -321,9 +376,9 @@ impl<'de> Deserialize<'de> for ReadHeader {
                             .map(|(key, text)| (key, Value::String(text)))
                             .collect();
                     } else {
-                        let entry = map
-                            .next_value()
-                            .map_err(|e| A::Error::custom(format!("tensor `{name}`: {e}")))?;
+                        let entry = map.next_value().map_err(|e| {
+                            A::Error::custom(format!("tensor `{}`: {e}", shown(&name)))
+                        })?;
                         header.entries.push((name, entry));
                     }
                 }

@@ -50,6 +50,11 @@ impl Dtype {
         }
     }
 
+    /// Whether values are whole numbers, or true and false.
+    pub fn is_integer(self) -> bool {
+        !matches!(self, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16)
+    }
+
     /// Appends the little-endian values of `bytes` to `out`. A last incomplete value is left out.
     pub(super) fn decode_into(self, bytes: &[u8], out: &mut Vec<f32>) {
         fn each<const N: usize>(
@@ -100,7 +105,7 @@ impl fmt::Display for Dtype {
 /// A tensor's name, shape and stored type, without its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
-    /// The name, canonical: without a prefix that the format or its training program adds.
+    /// The name in the file.
     pub name: String,
     /// The sizes, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
@@ -247,11 +252,12 @@ impl NamedTensors {
 
     /// The tensors whose names start with `prefix`, without it; the others are dropped.
     pub fn under(self, prefix: &str) -> Self {
-        self.into_iter()
-            .filter_map(|(name, tensor)| {
-                name.strip_prefix(prefix).map(|rest| (rest.to_owned(), tensor))
-            })
-            .collect()
+        self.renamed(|name| name.strip_prefix(prefix).map(str::to_owned))
+    }
+
+    /// The tensors under the names that `rename` gives them; those without one are dropped.
+    pub fn renamed(self, rename: impl Fn(&str) -> Option<String>) -> Self {
+        self.into_iter().filter_map(|(name, tensor)| Some((rename(&name)?, tensor))).collect()
     }
 }
 

@@ -4,11 +4,9 @@
 //! persistent id. The call is recognised here and never made. A view need not be contiguous:
 //! it may be transposed, cut out, or expanded with stride 0, and several may share a storage.
 
+use super::limits::{MAX_DIMENSIONS, MAX_NAME_BYTES, shown};
 use super::pickle::{Id, Node, Pickle};
 use super::tensor::{Dtype, checked_product};
-
-/// As many dimensions as PyTorch allows.
-const MAX_DIMENSIONS: usize = 64;
 
 /// A tensor as the pickle describes it: a view of a storage.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +112,7 @@ pub(super) fn tensor(pickle: &Pickle, id: Id) -> Option<Result<TensorSpec, Strin
                 return Some(view(pickle, args, Some(dtype)));
             }
             ("torch._utils", other) if other.starts_with("_rebuild_") => {
-                return Some(Err(format!("`{other}` tensors are not supported")));
+                return Some(Err(format!("`{}` tensors are not supported", shown(other))));
             }
             _ => return None,
         }
@@ -148,20 +146,18 @@ fn read_view(
         None => class,
     };
     let Some(dtype) = dtype_of(dtype_name) else {
-        return Some(Err(format!("values of type `{dtype_name}` are not supported")));
+        return Some(Err(format!("values of type `{}` are not supported", shown(dtype_name))));
     };
     let n_stored = size(pickle, n_values)?;
     // An untyped storage counts bytes.
     let n_stored = if class == "UntypedStorage" { n_stored / dtype.size() } else { n_stored };
 
-    let sizes = |id| -> Option<Vec<usize>> {
-        let items = pickle.sequence(id)?;
-        (items.len() <= MAX_DIMENSIONS)
-            .then_some(items)?
-            .iter()
-            .map(|&id| size(pickle, id))
-            .collect()
-    };
+    let (shape, strides) = (pickle.sequence(shape)?, pickle.sequence(strides)?);
+    if let Some(items) = [shape, strides].iter().find(|items| items.len() > MAX_DIMENSIONS) {
+        let n = items.len();
+        return Some(Err(format!("{n} dimensions; at most {MAX_DIMENSIONS} are read")));
+    }
+    let sizes = |items: &[Id]| items.iter().map(|&id| size(pickle, id)).collect::<Option<Vec<_>>>();
     let (shape, strides, offset) = (sizes(shape)?, sizes(strides)?, size(pickle, offset)?);
     if shape.len() != strides.len() {
         return None;
@@ -182,7 +178,12 @@ fn read_view(
              storage of {n_stored}"
         )));
     }
-    let storage = pickle.text(key)?.to_owned();
+    let storage = pickle.text(key)?;
+    if storage.len() > MAX_NAME_BYTES {
+        let (n, name) = (storage.len(), shown(storage));
+        return Some(Err(format!("its storage `{name}` has a name of {n} bytes")));
+    }
+    let storage = storage.to_owned();
     Some(Ok(TensorSpec { storage, dtype, offset, shape, strides }))
 }
 

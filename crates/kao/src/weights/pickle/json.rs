@@ -6,26 +6,36 @@
 use serde_json::{Map, Number, Value};
 
 use super::{Id, Node, Object, Pickle};
+use crate::weights::limits::MAX_SETTINGS;
+use crate::weights::torch_tensor::{TensorSpec, tensor};
 
 const MAX_DEPTH: usize = 32;
-/// Values, and bytes of text, that one tree may have.
-const BUDGET: usize = 1 << 20;
 
-/// The value `id` as JSON.
-///
-/// Tuples and sets become arrays. An object becomes what it holds: its entries, items or state
-/// (for `Namespace`, `AttributeDict`, omegaconf's containers and NumPy's numbers that is the
-/// plain value), and else its name in angle brackets.
-pub(in crate::weights) fn to_json(pickle: &Pickle, id: Id) -> Value {
-    Converter { pickle, budget: BUDGET }.value(id, 0)
-}
+/// The values of a small tensor, where they can be had.
+type TensorValues<'a> = dyn FnMut(&TensorSpec) -> Option<Vec<f32>> + 'a;
 
-struct Converter<'a> {
+/// Turns the settings of one pickle into JSON, all from one budget.
+pub(in crate::weights) struct Settings<'a> {
     pickle: &'a Pickle,
+    tensor_values: &'a mut TensorValues<'a>,
     budget: usize,
 }
 
-impl Converter<'_> {
+impl<'a> Settings<'a> {
+    /// For the settings of `pickle`; `tensor_values` is asked for the values of tensors among them.
+    pub fn new(pickle: &'a Pickle, tensor_values: &'a mut TensorValues<'a>) -> Self {
+        Settings { pickle, tensor_values, budget: MAX_SETTINGS }
+    }
+
+    /// The value `id` as JSON.
+    ///
+    /// Tuples and sets become arrays. An object becomes what it holds: its entries, items or state
+    /// (for `Namespace`, `AttributeDict`, omegaconf's containers, NumPy's numbers and small arrays,
+    /// and small tensors that is the plain value), and else its name in angle brackets.
+    pub fn to_json(&mut self, id: Id) -> Value {
+        self.value(id, 0)
+    }
+
     fn value(&mut self, id: Id, depth: usize) -> Value {
         if depth > MAX_DEPTH || !self.spend(1) {
             return Value::String("<left out: too deep or too much>".to_owned());
@@ -41,16 +51,16 @@ impl Converter<'_> {
             Node::List(items) | Node::Tuple(items) | Node::Set(items) => self.array(items, depth),
             Node::Dict(pairs) => self.object(pairs, depth),
             Node::Global { .. } => self.name(id, ["", ""]),
-            Node::Object(object) => self.instance(object, depth),
+            Node::Object(object) => self.instance(id, object, depth),
             Node::Persistent(_) => Value::String("<data of a tensor>".to_owned()),
         }
     }
 
     /// Whether there is still budget for `cost`, which is then taken.
     fn spend(&mut self, cost: usize) -> bool {
-        let enough = self.budget >= cost;
-        self.budget = if enough { self.budget - cost } else { 0 };
-        enough
+        let left = self.budget.checked_sub(cost);
+        self.budget = left.unwrap_or(self.budget);
+        left.is_some()
     }
 
     fn text(&mut self, text: &str) -> Value {
@@ -97,10 +107,21 @@ impl Converter<'_> {
         Value::Object(map)
     }
 
-    fn instance(&mut self, object: &Object, depth: usize) -> Value {
+    fn instance(&mut self, id: Id, object: &Object, depth: usize) -> Value {
         let (module, name) = self.pickle.global(object.class).unwrap_or_default();
-        if name == "scalar" && module.starts_with("numpy") {
-            return self.numpy_scalar(object).unwrap_or_else(|| "<numpy number>".into());
+        if module.starts_with("numpy") {
+            let plain = match name {
+                "scalar" => self.numpy_scalar(object),
+                "_reconstruct" => self.numpy_array(object),
+                _ => None,
+            };
+            return plain.unwrap_or_else(|| "<numpy data>".into());
+        }
+        if let Some(spec) = tensor(self.pickle, id) {
+            return spec
+                .ok()
+                .and_then(|spec| self.tensor(&spec))
+                .unwrap_or_else(|| Value::String("<tensor>".to_owned()));
         }
         if module.starts_with("pathlib") && name.ends_with("Path") {
             let parts = self.pickle.sequence(object.args).unwrap_or_default();
@@ -125,31 +146,93 @@ impl Converter<'_> {
             Some(state) if self.pickle.pairs(state).is_some() => self.value(state, depth + 1),
             // An empty container of a class of its own, such as an `AttributeDict`.
             _ if name.ends_with("Dict") || name == "Namespace" => Value::Object(Map::new()),
-            _ => self.name(object.class, ["<", ">"]),
+            _ => self.called(object),
+        }
+    }
+
+    /// An object of which no more is known than what was called with what: its name, and the value
+    /// of a member of an enumeration.
+    fn called(&mut self, object: &Object) -> Value {
+        let member = match self.pickle.sequence(object.args) {
+            Some(&[only]) => match self.pickle.node(only) {
+                Node::Str(text) if self.spend(text.len()) => format!(": {text}>"),
+                Node::Int(value) => format!(": {value}>"),
+                _ => ">".to_owned(),
+            },
+            _ => ">".to_owned(),
+        };
+        self.name(object.class, ["<", &member])
+    }
+
+    /// A number, or an array of numbers, of a small tensor.
+    fn tensor(&mut self, spec: &TensorSpec) -> Option<Value> {
+        if spec.shape.len() > 1 || !self.spend(spec.n_values()) {
+            return None;
+        }
+        let values = (self.tensor_values)(spec)?;
+        let number = |value: f32| match spec.dtype.is_integer() {
+            true => Value::from(value as i64),
+            // The shortest decimal number: 0.0001 rather than 0.00009999999747378752.
+            false => float(value.to_string().parse().unwrap_or(f64::NAN)),
+        };
+        match spec.shape.is_empty() {
+            true => values.first().copied().map(number),
+            false => Some(values.into_iter().map(number).collect()),
         }
     }
 
     /// `scalar(dtype('f8'), bytes)`, for little-endian numbers.
     fn numpy_scalar(&self, object: &Object) -> Option<Value> {
         let &[dtype, bytes] = self.pickle.sequence(object.args)? else { return None };
-        let Node::Object(dtype) = self.pickle.node(dtype) else { return None };
-        let dtype = self.pickle.text(*self.pickle.sequence(dtype.args)?.first()?)?;
         let Node::Bytes(bytes) = self.pickle.node(bytes) else { return None };
-        Some(match dtype {
-            "f8" => float(f64::from_le_bytes(bytes.as_slice().try_into().ok()?)),
-            "f4" => float(f32::from_le_bytes(bytes.as_slice().try_into().ok()?).into()),
-            "i8" => i64::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "i4" => i32::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "i2" => i16::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "i1" => i8::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "u8" => u64::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "u4" => u32::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "u2" => u16::from_le_bytes(bytes.as_slice().try_into().ok()?).into(),
-            "u1" => (*bytes.first()?).into(),
-            "b1" => (*bytes.first()? != 0).into(),
-            _ => return None,
-        })
+        numpy_number(self.numpy_dtype(dtype)?, bytes)
     }
+
+    /// The state `(version, shape, dtype, is_fortran, bytes)` of an array of one dimension, or none.
+    fn numpy_array(&mut self, object: &Object) -> Option<Value> {
+        let &[_, shape, dtype, _, bytes] = self.pickle.sequence(object.state?)? else {
+            return None;
+        };
+        let (n_dimensions, dtype) = (self.pickle.sequence(shape)?.len(), self.numpy_dtype(dtype)?);
+        let Node::Bytes(bytes) = self.pickle.node(bytes) else { return None };
+        if n_dimensions == 0 {
+            return numpy_number(dtype, bytes);
+        }
+        let size = dtype.get(1..)?.parse().ok().filter(|size| (1..=8).contains(size))?;
+        if n_dimensions > 1 || !self.spend(bytes.len()) {
+            return None;
+        }
+        bytes.chunks(size).map(|bytes| numpy_number(dtype, bytes)).collect()
+    }
+
+    /// The name of a little-endian data type, as in `f8`.
+    fn numpy_dtype(&self, dtype: Id) -> Option<&'a str> {
+        let Node::Object(dtype) = self.pickle.node(dtype) else { return None };
+        // (version, byte order, …)
+        let order = dtype.state.and_then(|state| self.pickle.sequence(state)?.get(1));
+        if order.is_some_and(|&order| self.pickle.text(order) == Some(">")) {
+            return None;
+        }
+        self.pickle.text(*self.pickle.sequence(dtype.args)?.first()?)
+    }
+}
+
+/// A little-endian number of NumPy's data type `dtype`.
+fn numpy_number(dtype: &str, bytes: &[u8]) -> Option<Value> {
+    Some(match dtype {
+        "f8" => float(f64::from_le_bytes(bytes.try_into().ok()?)),
+        "f4" => float(f32::from_le_bytes(bytes.try_into().ok()?).to_string().parse().ok()?),
+        "i8" => i64::from_le_bytes(bytes.try_into().ok()?).into(),
+        "i4" => i32::from_le_bytes(bytes.try_into().ok()?).into(),
+        "i2" => i16::from_le_bytes(bytes.try_into().ok()?).into(),
+        "i1" => i8::from_le_bytes(bytes.try_into().ok()?).into(),
+        "u8" => u64::from_le_bytes(bytes.try_into().ok()?).into(),
+        "u4" => u32::from_le_bytes(bytes.try_into().ok()?).into(),
+        "u2" => u16::from_le_bytes(bytes.try_into().ok()?).into(),
+        "u1" => (*bytes.first()?).into(),
+        "b1" => (*bytes.first()? != 0).into(),
+        _ => return None,
+    })
 }
 
 /// JSON has no infinity and no NaN: those become text.

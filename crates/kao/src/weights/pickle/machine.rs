@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use super::{Id, Node, Object, Pickle};
+use crate::weights::limits::{MAX_PICKLE_MEMORY, MAX_PICKLE_VALUES};
 
-/// Values and stack entries a pickle may have. A large checkpoint has some hundred thousand.
-const MAX_NODES: usize = 4_000_000;
-/// Elements that containers may copy from their arguments.
-const MAX_COPIED: usize = 64 << 20;
+/// What the allocator takes for itself on each piece of memory, about.
+const ALLOCATION: usize = 16;
+/// What an entry of the memo takes.
+const MEMO_ENTRY: usize = 40;
 
 const NONE: Id = Id(0);
 const FALSE: Id = Id(1);
@@ -27,9 +28,8 @@ struct Machine<'a> {
     /// Heights of the stack at which a mark lies.
     marks: Vec<usize>,
     memo: HashMap<u64, Id>,
-    /// Elements that containers copied from their arguments: the one thing that could grow
-    /// faster than the program.
-    n_copied: usize,
+    /// Bytes that values may still take. Copies of shared values grow faster than the program.
+    memory_left: usize,
 }
 
 type Step<T = ()> = Result<T, String>;
@@ -38,7 +38,8 @@ impl<'a> Machine<'a> {
     fn new(bytes: &'a [u8]) -> Self {
         let nodes = vec![Node::None, Node::Bool(false), Node::Bool(true), Node::Tuple(Vec::new())];
         let (stack, marks, memo) = Default::default();
-        Machine { bytes, position: 0, nodes, stack, marks, memo, n_copied: 0 }
+        let memory_left = MAX_PICKLE_MEMORY;
+        Machine { bytes, position: 0, nodes, stack, marks, memo, memory_left }
     }
 
     fn run(mut self) -> Result<Pickle, String> {
@@ -47,7 +48,7 @@ impl<'a> Machine<'a> {
             let opcode = self.byte()?;
             if opcode == b'.' {
                 let root = self.pop()?;
-                return Ok(Pickle { nodes: self.nodes, root });
+                return Ok(Pickle::new(self.nodes, root));
             }
             self.execute(opcode)
                 .map_err(|problem| format!("{problem} (opcode {opcode:#04x} at byte {start})"))?;
@@ -272,10 +273,22 @@ impl<'a> Machine<'a> {
         &self.nodes[id.0 as usize]
     }
 
-    fn new_node(&mut self, node: Node) -> Step<Id> {
-        if self.nodes.len() >= MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values"));
+    /// Takes `n_bytes` from the memory that values may have.
+    fn spend(&mut self, n_bytes: usize) -> Step {
+        match self.memory_left.checked_sub(n_bytes) {
+            Some(left) => {
+                self.memory_left = left;
+                Ok(())
+            }
+            None => Err(format!("values of more than {MAX_PICKLE_MEMORY} bytes of memory")),
         }
+    }
+
+    fn new_node(&mut self, node: Node) -> Step<Id> {
+        if self.nodes.len() >= MAX_PICKLE_VALUES {
+            return Err(format!("more than {MAX_PICKLE_VALUES} values"));
+        }
+        self.spend(size_of::<Node>() + heap_bytes(&node))?;
         self.nodes.push(node);
         Ok(Id((self.nodes.len() - 1) as u32))
     }
@@ -286,16 +299,16 @@ impl<'a> Machine<'a> {
     }
 
     fn push(&mut self, id: Id) -> Step {
-        if self.stack.len() >= MAX_NODES {
-            return Err(format!("more than {MAX_NODES} values on the stack"));
+        if self.stack.len() >= MAX_PICKLE_VALUES {
+            return Err(format!("more than {MAX_PICKLE_VALUES} values on the stack"));
         }
         self.stack.push(id);
         Ok(())
     }
 
     fn mark(&mut self) -> Step {
-        if self.marks.len() >= MAX_NODES {
-            return Err(format!("more than {MAX_NODES} marks"));
+        if self.marks.len() >= MAX_PICKLE_VALUES {
+            return Err(format!("more than {MAX_PICKLE_VALUES} marks"));
         }
         self.marks.push(self.stack.len());
         Ok(())
@@ -327,6 +340,7 @@ impl<'a> Machine<'a> {
 
     fn store(&mut self, index: u64) -> Step {
         let top = self.top()?;
+        self.spend(MEMO_ENTRY)?;
         self.memo.insert(index, top);
         Ok(())
     }
@@ -354,6 +368,7 @@ impl<'a> Machine<'a> {
     }
 
     fn extend(&mut self, new: Vec<Id>) -> Step {
+        self.spend(size_of_val(new.as_slice()))?;
         match self.top_node()? {
             Node::List(items) | Node::Set(items) => items.extend(new),
             Node::Object(object) => object.items.extend(new),
@@ -363,6 +378,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self, new: Vec<(Id, Id)>) -> Step {
+        self.spend(size_of_val(new.as_slice()))?;
         match self.top_node()? {
             Node::Dict(pairs) => pairs.extend(new),
             Node::Object(object) => object.pairs.extend(new),
@@ -382,17 +398,17 @@ impl<'a> Machine<'a> {
 
     /// Takes the standard containers for what they are, and remembers any other call.
     fn call(&mut self, class: Id, args: Id) -> Step {
+        // Containers copy what they are made of, which may be shared: paid for before it is done.
         if let Node::Tuple(args) = self.node(args)
             && let Some(&content) = args.first()
         {
-            self.n_copied += match self.node(content) {
-                Node::List(items) | Node::Tuple(items) | Node::Set(items) => items.len(),
+            self.spend(match self.node(content) {
+                Node::List(items) | Node::Tuple(items) | Node::Set(items) => {
+                    items.len() * size_of::<(Id, Id)>()
+                }
                 Node::Str(text) => text.len(),
                 _ => 0,
-            };
-            if self.n_copied > MAX_COPIED {
-                return Err(format!("more than {MAX_COPIED} values copied"));
-            }
+            })?;
         }
         let node = self.container(class, args).unwrap_or_else(|| {
             let (items, pairs) = Default::default();
@@ -443,6 +459,24 @@ impl<'a> Machine<'a> {
             _ => None,
         }
     }
+}
+
+/// The memory of a value beyond its place among the others.
+fn heap_bytes(node: &Node) -> usize {
+    let n_bytes = match node {
+        Node::BigInt(bytes) | Node::Bytes(bytes) => bytes.len(),
+        Node::Str(text) => text.len(),
+        Node::List(items) | Node::Tuple(items) | Node::Set(items) => size_of_val(items.as_slice()),
+        Node::Dict(pairs) => size_of_val(pairs.as_slice()),
+        Node::Object(_) => size_of::<Object>(),
+        Node::None
+        | Node::Bool(_)
+        | Node::Int(_)
+        | Node::Float(_)
+        | Node::Global { .. }
+        | Node::Persistent(_) => 0,
+    };
+    if n_bytes == 0 { 0 } else { n_bytes + ALLOCATION }
 }
 
 fn in_pairs(items: Vec<Id>) -> Step<Vec<(Id, Id)>> {

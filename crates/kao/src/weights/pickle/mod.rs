@@ -7,12 +7,18 @@
 //!
 //! Values live in one arena and refer to each other by number. So a value that contains itself,
 //! or one list shared a billion times, costs no more than the bytes that describe it, and nothing
-//! here recurses.
+//! here recurses. Looking through it can cost more: a dictionary that a hundred thousand others
+//! share is met a hundred thousand times. So whoever asks for the items of a value spends what is
+//! handed out, all from one budget ([`MAX_PICKLE_VISITS`]); once it is used up, values seem to be
+//! empty, and [`Pickle::is_exhausted`] tells that they are not.
 
 mod json;
 mod machine;
 
-pub(super) use json::to_json;
+use super::limits::MAX_PICKLE_VISITS;
+use std::cell::Cell;
+
+pub(super) use json::Settings;
 
 /// The number of a value in its [`Pickle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,9 +71,14 @@ pub(super) struct Object {
 pub(super) struct Pickle {
     nodes: Vec<Node>,
     root: Id,
+    visits_left: Cell<u64>,
 }
 
 impl Pickle {
+    fn new(nodes: Vec<Node>, root: Id) -> Self {
+        Pickle { nodes, root, visits_left: Cell::new(MAX_PICKLE_VISITS) }
+    }
+
     /// Reads `bytes`.
     ///
     /// # Errors
@@ -93,7 +104,7 @@ impl Pickle {
     /// The elements of a list or tuple.
     pub fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
-            Node::List(items) | Node::Tuple(items) => Some(items),
+            Node::List(items) | Node::Tuple(items) => self.visited(items),
             _ => None,
         }
     }
@@ -101,8 +112,8 @@ impl Pickle {
     /// The entries of a dictionary, or of an object of a dictionary's subclass.
     pub fn pairs(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.node(id) {
-            Node::Dict(pairs) => Some(pairs),
-            Node::Object(object) if !object.pairs.is_empty() => Some(&object.pairs),
+            Node::Dict(pairs) => self.visited(pairs),
+            Node::Object(object) if !object.pairs.is_empty() => self.visited(&object.pairs),
             _ => None,
         }
     }
@@ -111,6 +122,18 @@ impl Pickle {
     pub fn get(&self, id: Id, key: &str) -> Option<Id> {
         let pairs = self.pairs(id)?;
         pairs.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|&(_, value)| value)
+    }
+
+    /// Whether more was asked for than a pickle may cost, so that answers are incomplete.
+    pub fn is_exhausted(&self) -> bool {
+        self.visits_left.get() == 0
+    }
+
+    /// `items`, paid for.
+    fn visited<'a, T>(&self, items: &'a [T]) -> Option<&'a [T]> {
+        let left = self.visits_left.get().checked_sub(items.len() as u64 + 1);
+        self.visits_left.set(left.unwrap_or(0));
+        left.map(|_| items)
     }
 
     /// Module and name of a class or function.
