@@ -98,9 +98,8 @@ impl Error {
         value: impl fmt::Display,
         allowed: impl fmt::Display,
     ) -> Self {
-        let problem = bounded(format!("must be {allowed}"));
         let (what, value) = (bounded(what.into()), Some(bounded(value.to_string())));
-        ErrorKind::Invalid { what, value, problem }.into()
+        ErrorKind::Invalid { what, value, problem: bounded(format!("must be {allowed}")) }.into()
     }
 
     /// Stopped on request.

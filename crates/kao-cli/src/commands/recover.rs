@@ -85,6 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     config.walk(model.schedule.n_timesteps())?;
     arguments.model.say_default();
+    note(format!("noise of {t} of {} steps", model.schedule.n_timesteps()));
     let images = counted(originals.len() as u64, "image");
     let progress = Progress::new(format!("recovering {images}"), 0, "image steps");
     let started = Instant::now();
@@ -119,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ("psnr_recovered", format!("{:.2}", recovery.recovered_psnr)),
     ];
     render::write_png(&arguments.out, &picture, &texts)?;
-    result(format!("PSNR noisy      {:.2} dB at t = {t}", recovery.noisy_psnr))?;
+    result(format!("PSNR noisy      {:.2} dB", recovery.noisy_psnr))?;
     result(format!("PSNR recovered  {:.2} dB", recovery.recovered_psnr))?;
     result(arguments.out.display())
 }

@@ -74,8 +74,8 @@ fn wrong_values_are_named_by_their_flag() {
             "--max-steps 3: must be at least 10, the steps of the shortest run",
         ),
         ("draw --count 0 --out faces", "--count 0: must be at least 1"),
-        ("draw --count 1 --out faces --size 5", "--size: 5 given, 16 to 512 pixels expected"),
-        ("prepare FACES out --size 0", "--size: 0 pixels; from 1 to 4096 are possible"),
+        ("draw --count 1 --out faces --size 5", "--size 5: must be between 16 and 512 pixels"),
+        ("prepare FACES out --size 0", "--size 0: must be between 1 and 4096 pixels"),
         (
             "convert MODEL out.bin",
             "`out.bin`: models are written as safetensors, expected a name that ends in .safetensors",
@@ -208,7 +208,7 @@ fn help_and_version_are_no_failures() {
     }
     let ran = kao(here, "");
     assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
-    assert!(ran.err.contains("Usage: kao <COMMAND>"));
+    assert!(ran.err.contains("Usage: kao [OPTIONS] <COMMAND>"));
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
     assert!(pairs.fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs())) < 1e-6);
 
     let ran = kao(folder, "train --data faces --from first --out third --preset tiny");
-    assert!(ran.error().contains("its architecture."), "{ran:?}");
+    assert!(ran.error().contains("its architecture is another: its "), "{ran:?}");
 
     // Another schedule is said, and no more; another prediction is refused.
     let schedule = config.split("[schedule]").nth(1).expect("a schedule");

@@ -99,15 +99,8 @@ pub fn prepare(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<PrepareReport> {
     if !SIZES.contains(&config.size) {
-        return Err(Error::invalid(
-            "size",
-            format!(
-                "{} pixels; from {} to {} are possible",
-                config.size,
-                SIZES.start(),
-                SIZES.end()
-            ),
-        ));
+        let allowed = format!("between {} and {} pixels", SIZES.start(), SIZES.end());
+        return Err(Error::out_of_range("size", config.size, allowed));
     }
     let scan = scan(&config.raw_dir)?;
     refuse_nested(&config.raw_dir, &config.out_dir)?;

@@ -79,5 +79,5 @@ fn check_size(size: u32) -> Result<()> {
         return Ok(());
     }
     let (low, high) = (SIZES.start(), SIZES.end());
-    Err(Error::invalid("size", format!("{size} given, {low} to {high} pixels expected")))
+    Err(Error::out_of_range("size", size, format!("between {low} and {high} pixels")))
 }

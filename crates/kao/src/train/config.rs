@@ -392,13 +392,12 @@ impl TrainConfig {
     }
 }
 
-/// An entry of a configuration as TOML.
-pub(super) fn table(entry: &impl Serialize) -> toml::Value {
+fn table(entry: &impl Serialize) -> toml::Value {
     toml::Value::try_from(entry).expect("a configuration is plain data")
 }
 
 /// The first entry in which two tables differ: its name, and both values.
-pub(super) fn first_difference(
+fn first_difference(
     path: &str,
     here: &toml::Table,
     there: &toml::Table,
