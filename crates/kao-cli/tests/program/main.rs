@@ -8,5 +8,7 @@ mod fixture;
 mod looking;
 mod pictures;
 mod sampling;
+mod signals;
+mod soundness;
 mod streams;
 mod training;
