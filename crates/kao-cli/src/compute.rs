@@ -31,13 +31,20 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
     const MAX_THREADS: usize = 1024;
     let Some(n) = threads else { return Ok(()) };
     if n == 0 || n > MAX_THREADS {
-        let problem = format!("{n} found; expected 1 to {MAX_THREADS}");
-        return Err(Error::invalid("--threads", problem));
+        return Err(Error::out_of_range("--threads", n, format!("between 1 and {MAX_THREADS}")));
     }
     rayon::ThreadPoolBuilder::new()
         .num_threads(n)
         .build_global()
         .map_err(|error| Error::invalid("--threads", error))
+}
+
+/// Refuses to take no image at a time.
+pub fn check_batch_size(batch_size: usize) -> Result<()> {
+    match batch_size {
+        0 => Err(Error::out_of_range("--batch-size", 0, "at least 1")),
+        _ => Ok(()),
+    }
 }
 
 /// The argument that names a model.
@@ -53,10 +60,17 @@ pub struct ModelArgument {
 }
 
 impl ModelArgument {
+    /// Says which model is used where none is given; to be called when nothing can be wrong with
+    /// what was typed any more.
+    pub fn say_default(&self) {
+        if self.model.is_none() {
+            note("no --model given: this is the built-in one, trained on faces that Kao drew");
+        }
+    }
+
     /// Loads the model, and gives its path as the user wrote it.
     pub fn load(&self, device: &kao::device::Device) -> Result<(Model, String)> {
         let Some(path) = &self.model else {
-            note("no --model given: this is the built-in one, trained on faces that Kao drew");
             return Ok((Model::built_in(device)?, BUILT_IN.to_owned()));
         };
         let which = match self.raw_weights {

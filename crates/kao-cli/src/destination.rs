@@ -38,7 +38,8 @@ pub fn distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
     Ok(())
 }
 
-fn resolved(path: &Path) -> PathBuf {
+/// The absolute path, with links followed as far as it exists.
+pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).map_or_else(
         |_| path.to_path_buf(),
         |path| path.components().filter(|part| *part != Component::CurDir).collect(),

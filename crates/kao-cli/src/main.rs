@@ -15,11 +15,15 @@ mod usage;
 mod walk;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kao::ErrorKind;
 use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "kao", version, about = ABOUT, long_about = LONG_ABOUT, max_term_width = 100)]
 struct Arguments {
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,6 +63,10 @@ enum Command {
     Info(commands::info::Arguments),
     /// Measure a forward pass and a training step on this machine
     Bench(commands::bench::Arguments),
+    /// Print completions of commands and flags for a shell
+    Completions(commands::completions::Arguments),
+    /// Print the manual page
+    Man,
 }
 
 fn main() -> ExitCode {
@@ -75,6 +83,9 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => return usage::tell_parser(&error),
     };
+    if arguments.quiet {
+        output::be_quiet();
+    }
     interrupt::listen();
     let result = match arguments.command {
         Command::Prepare(arguments) => commands::prepare::run(&arguments),
@@ -87,9 +98,18 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => commands::convert::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Completions(arguments) => {
+            commands::completions::run(&arguments, Arguments::command())
+        }
+        Command::Man => commands::man::run(Arguments::command()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Interrupted) && !interrupt::takes_last_word() =>
+        {
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => usage::tell(error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }

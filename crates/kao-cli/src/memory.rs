@@ -21,24 +21,29 @@ pub fn check(flag: &str, what: &str, needed: u64) -> Result<()> {
 /// Bytes of `n` images on the host.
 pub fn images(n: usize, unet: &UNetConfig) -> u64 {
     let [c, h, w] = unet.image_size.map(|side| side as u64);
-    (n as u64).saturating_mul(c * h * w * F32)
+    bytes(&[n as u64, c, h, w])
 }
 
 /// A lower bound for `n` images on their way through the network.
 pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
     let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // The skips of the first level, and what goes into and out of a convolution.
-    let n_maps = unet.num_res_blocks as u64 + 4;
-    (n as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32)
+    let n_maps = (unet.num_res_blocks as u64).saturating_add(4);
+    bytes(&[n as u64, n_maps, unet.ch as u64, h, w])
 }
 
 /// A lower bound for a training step of `n` images, of which `n_together` pass at a time.
 pub fn training(n: usize, n_together: usize, unet: &UNetConfig) -> u64 {
     let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // Of every block of the first level, what its convolutions and normalizations keep.
-    let n_maps = 4 * (2 * unet.num_res_blocks as u64 + 1);
-    let kept = (n_together as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32);
+    let n_maps = (unet.num_res_blocks as u64).saturating_mul(8).saturating_add(4);
+    let kept = bytes(&[n_together as u64, n_maps, unet.ch as u64, h, w]);
     kept.saturating_add(images(n, unet)).saturating_add(weights(unet).saturating_mul(5))
+}
+
+/// Bytes of an array of these lengths.
+fn bytes(lengths: &[u64]) -> u64 {
+    lengths.iter().fold(F32, |bytes, &length| bytes.saturating_mul(length))
 }
 
 /// Bytes of the weights.
@@ -50,7 +55,7 @@ pub fn weights(unet: &UNetConfig) -> u64 {
 pub fn parse_size(words: &str) -> std::result::Result<u64, String> {
     let words = words.trim();
     let end = words.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(words.len());
-    let expected = || format!("`{words}` found; expected a size such as 4GiB or 1500MB");
+    let expected = || "expected a size such as 4GiB or 1500MB".to_owned();
     let number: f64 = words[..end].parse().map_err(|_| expected())?;
     let unit: f64 = match words[end..].trim().to_ascii_lowercase().as_str() {
         "b" => 1.0,
@@ -73,10 +78,12 @@ fn free_bytes() -> Option<u64> {
     Some(kibibytes.saturating_mul(1024))
 }
 
-/// Bytes in words.
-fn size(bytes: u64) -> String {
+/// Bytes in words: `9.2 MiB`, `1.4 GiB`.
+pub fn size(bytes: u64) -> String {
     let gibibytes = bytes as f64 / (1u64 << 30) as f64;
-    if gibibytes < 10.0 { format!("{gibibytes:.1} GiB") } else { format!("{gibibytes:.0} GiB") }
+    let (number, unit) =
+        if gibibytes < 1.0 { (1024.0 * gibibytes, "MiB") } else { (gibibytes, "GiB") };
+    if number < 10.0 { format!("{number:.1} {unit}") } else { format!("{number:.0} {unit}") }
 }
 
 #[cfg(test)]
@@ -91,6 +98,14 @@ mod tests {
         }
         for words in ["", "4", "GiB", "-1GiB", "4 apples", "1.2.3g", "４GiB"] {
             assert!(parse_size(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_told_in_one_way() {
+        let cases = [(9_600_000, "9.2 MiB"), (300 << 20, "300 MiB"), (3 << 29, "1.5 GiB")];
+        for (bytes, words) in cases {
+            assert_eq!(size(bytes), words);
         }
     }
 

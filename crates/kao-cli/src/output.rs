@@ -5,6 +5,19 @@
 use kao::{Error, Result};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on, standard error gets nothing but warnings and errors.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether the user asked for no words but warnings and errors.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
 
 /// A line of results on standard output. Where nobody reads any more (`kao info x | head -1`), it
 /// goes nowhere.
@@ -19,8 +32,17 @@ pub fn result(line: impl Display) -> Result<()> {
     }
 }
 
-/// A line on standard error, for people. Where it cannot be written, nobody misses it.
+/// A line on standard error, for people. Where it cannot be written, nobody misses it; with
+/// `--quiet` only warnings are.
 pub fn note(line: impl Display) {
+    let line = line.to_string();
+    if !is_quiet() || line.starts_with("warning: ") {
+        complain(line);
+    }
+}
+
+/// A line on standard error that `--quiet` does not hold back: what failed, and what to do.
+pub fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 

@@ -1,8 +1,9 @@
 //! Wrong usage told the way every other failure is: one `error:` line, a `hint:` line, the flag
 //! named as it is typed.
 
-use crate::output::{note, one_line};
-use clap::error::ErrorKind as ClapErrorKind;
+use crate::interrupt;
+use crate::output::{complain, one_line};
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use kao::{Error, ErrorKind};
 use std::process::ExitCode;
 
@@ -16,8 +17,9 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let (problem, hint) = plain(&error.render().to_string());
-            note(format!("error: {}", one_line(&problem)));
-            note(format!("hint: {}", one_line(&hint)));
+            let hint = similar(error).unwrap_or(hint);
+            complain(format!("error: {}", one_line(&problem)));
+            complain(format!("hint: {}", one_line(&hint)));
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -26,13 +28,13 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
 /// Tells what failed in `command`, and the exit code for it.
 pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
     let error = error.renamed(|what| flag(what, command?));
-    note(format!("error: {}", one_line(&error.to_string())));
+    complain(format!("error: {}", one_line(&error.to_string())));
     if let Some(hint) = error.hint() {
-        note(format!("hint: {}", one_line(hint)));
+        complain(format!("hint: {}", one_line(hint)));
     }
     match error.kind() {
         ErrorKind::Invalid { .. } => ExitCode::from(2),
-        ErrorKind::Interrupted => ExitCode::from(130),
+        ErrorKind::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         _ => ExitCode::FAILURE,
     }
 }
@@ -47,6 +49,17 @@ fn flag(name: &str, command: &clap::Command) -> Option<String> {
     };
     let argument = command.get_arguments().find(is_it)?;
     Some(format!("--{}", argument.get_long()?))
+}
+
+/// Of the possible values, the one that begins with what was given: `dpm` is meant to be `dpm++`,
+/// though `ddpm` looks more like it.
+fn similar(error: &clap::Error) -> Option<String> {
+    let ContextValue::String(given) = error.get(ContextKind::InvalidValue)? else { return None };
+    let ContextValue::Strings(possible) = error.get(ContextKind::ValidValue)? else { return None };
+    let mut longer = possible.iter().filter(|value| value.starts_with(given.as_str()));
+    let (first, second) = (longer.next()?, longer.next());
+    let is_it = !given.is_empty() && second.is_none();
+    is_it.then(|| format!("a similar value exists: '{first}'"))
 }
 
 /// The parser's message of several paragraphs as a problem and a hint.

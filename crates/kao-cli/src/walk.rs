@@ -1,5 +1,6 @@
 //! The arguments of every command that samples: which method, along which steps.
 
+use crate::output::note;
 use clap::{Args, ValueEnum};
 use kao::experiments::{SampleConfig, SamplerKind};
 use kao::{Error, Result, sampler, timesteps};
@@ -7,13 +8,14 @@ use kao::{Error, Result, sampler, timesteps};
 /// How to go from noise to images.
 #[derive(Args)]
 pub struct WalkArguments {
-    /// Sampler [default: ddim where --eta or the original's spacings are given, dpm++ otherwise]
+    /// Sampler [default: dpm++; ddim where --eta or one of the original's spacings is given]
     #[arg(long, value_enum)]
     sampler: Option<Sampler>,
     /// Steps; by default all with DDPM, 20 with the others
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Noise of DDIM and DPM-Solver++: 0 is deterministic, 1 as noisy as DDPM [default: 0]
+    /// Noise of DDIM and DPM-Solver++: 0 is deterministic, 1 as noisy as DDPM [default: 0]. Where it
+    /// is given and no --sampler, the sampler is DDIM
     #[arg(long)]
     eta: Option<f64>,
     /// Which timesteps are visited; linear and quadratic are the original's
@@ -36,7 +38,7 @@ pub struct WalkArguments {
 
 /// See [`SamplerKind`].
 #[derive(Clone, Copy, ValueEnum)]
-enum Sampler {
+pub enum Sampler {
     /// Song et al. 2021, as published
     Ddim,
     /// DPM-Solver++(2M), Lu et al. 2022: better pictures in few steps
@@ -53,6 +55,16 @@ pub enum Spacing {
     Quadratic,
     Trailing,
     Leading,
+}
+
+impl From<Sampler> for SamplerKind {
+    fn from(sampler: Sampler) -> Self {
+        match sampler {
+            Sampler::Ddim => SamplerKind::Ddim,
+            Sampler::DpmPlusPlus => SamplerKind::DpmPlusPlus,
+            Sampler::Ddpm => SamplerKind::Ddpm,
+        }
+    }
 }
 
 impl From<Spacing> for timesteps::Spacing {
@@ -78,18 +90,38 @@ enum Variance {
     Posterior,
 }
 
+/// Looks at η before anything is sampled with it.
+pub fn check_eta(eta: Option<f64>) -> Result<()> {
+    match eta {
+        Some(eta) if !(0.0..=1.0).contains(&eta) => {
+            Err(Error::out_of_range("--eta", eta, "between 0 and 1"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl WalkArguments {
+    /// Says which sampler is used where another flag than --sampler decides it.
+    pub fn say_sampler(&self) {
+        let spacing = timesteps::Spacing::from(self.spacing);
+        let reason = match (self.sampler, self.eta) {
+            (None, Some(_)) => "--eta is",
+            (None, None) if spacing.is_the_originals() => "one of the original's spacings is",
+            _ => return,
+        };
+        note(format!("{reason} given, so the sampler is DDIM; --sampler dpm++ is the other"));
+    }
+
     /// What the user typed, as the library wants it; all else by default.
     pub fn config(&self) -> Result<SampleConfig> {
         let only = |flag: &str, sampler: &str| {
             Err(Error::invalid(flag, format!("given, but it belongs to `--sampler {sampler}`")))
         };
+        check_eta(self.eta)?;
         let spacing = timesteps::Spacing::from(self.spacing);
         let as_published = self.eta.is_some() || spacing.is_the_originals();
         let sampler = match self.sampler {
-            Some(Sampler::Ddim) => SamplerKind::Ddim,
-            Some(Sampler::DpmPlusPlus) => SamplerKind::DpmPlusPlus,
-            Some(Sampler::Ddpm) => SamplerKind::Ddpm,
+            Some(sampler) => sampler.into(),
             None if as_published => SamplerKind::Ddim,
             None => SamplerKind::DpmPlusPlus,
         };

@@ -12,6 +12,7 @@
 //! | nearest ×2 upsampling | [`Source::upsampled`], [`upsample_nearest`] | [`Sink::upsampled`], [`upsample_nearest_backward`] |
 //! | concatenation of channels | [`Source::pair`], [`concat_channels`] | [`Sink::pair`], [`split_channels`] |
 //! | activations alone | [`activation()`] | [`activation_backward`] |
+//! | loops of the evaluation | [`project`], [`squared_distance_below`] | |
 //! | optimizer, moving average | [`adam_step`], [`ema_update`], [`adam_ema_step`] | |
 //!
 //! What comes before a convolution is fused into reading its input: a second part of the channels
@@ -73,6 +74,7 @@ mod activation;
 mod adam;
 mod attention;
 mod channels;
+mod compare;
 mod conv1x1;
 mod conv3x3;
 mod conv_stride2;
@@ -95,6 +97,7 @@ pub use activation::{Activation, activation, activation_backward};
 pub use adam::{AdamStep, adam_ema_step, adam_step, ema_update};
 pub use attention::{AttentionShape, attention, attention_backward};
 pub use channels::{concat_channels, split_channels, sum_pixels};
+pub use compare::{project, squared_distance_below};
 pub use conv_stride2::{
     PreparedConv3x3Stride2, conv3x3_stride2, conv3x3_stride2_data_grad, conv3x3_stride2_weight_grad,
 };

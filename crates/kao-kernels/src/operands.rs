@@ -239,16 +239,23 @@ pub struct Epilogue<'a> {
     pub image_bias: Option<&'a [f32]>,
     /// `[N, H, W, C_out]`, of the output's own shape.
     pub residual: Option<&'a [f32]>,
+    /// What the output holds already, which must have been written.
+    pub accumulate: bool,
 }
 
 impl<'a> Epilogue<'a> {
     /// Only a bias `[C_out]`.
     pub const fn bias(bias: &'a [f32]) -> Self {
-        Self { bias: Some(bias), image_bias: None, residual: None }
+        Self { bias: Some(bias), image_bias: None, residual: None, accumulate: false }
     }
 
     #[track_caller]
-    pub(crate) fn check(&self, output: Pixels, c_out: usize) {
+    pub(crate) fn check(&self, output: Pixels, c_out: usize, out: &Destination<'_>) {
+        assert_eq!(out.len(), output.total() * c_out, "length of the output");
+        assert!(
+            !self.accumulate || out.is_written(),
+            "the output is added to before it is written"
+        );
         if let Some(bias) = self.bias {
             assert_eq!(bias.len(), c_out, "length of the bias");
         }

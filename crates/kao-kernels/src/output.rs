@@ -31,13 +31,19 @@ impl<'a> Output<'a> {
             c_first: channels,
             second: std::ptr::null_mut(),
             c_second: 0,
-            accumulate: false,
+            accumulate: epilogue.accumulate,
             epilogue: *epilogue,
         }
     }
 
     pub(crate) fn channels(&self) -> usize {
         self.c_first + self.c_second
+    }
+
+    /// Whether each image has a bias of its own.
+    #[inline(always)]
+    pub(crate) fn has_image_bias(&self) -> bool {
+        self.epilogue.image_bias.is_some()
     }
 
     /// What is added to all pixels of an image, for `lanes` channels from `channel` on.

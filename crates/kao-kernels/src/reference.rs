@@ -120,7 +120,7 @@ fn deliver(pixels: Pixels, gradient: &[f64], sink: Sink<'_>) {
 
 /// Adds an [`Epilogue`] and rounds.
 fn finish(output: Pixels, c_out: usize, sums: &[f64], epilogue: &Epilogue<'_>, out: &mut [f32]) {
-    epilogue.check(output, c_out);
+    epilogue.check(output, c_out, &(&mut *out).into());
     for (i, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
         let (n, channel) = (i / (output.per_image() * c_out), i % c_out);
         let mut value = sum;
@@ -132,6 +132,9 @@ fn finish(output: Pixels, c_out: usize, sums: &[f64], epilogue: &Epilogue<'_>, o
         }
         if let Some(residual) = epilogue.residual {
             value += f64::from(residual[i]);
+        }
+        if epilogue.accumulate {
+            value += f64::from(*out);
         }
         *out = value as f32;
     }

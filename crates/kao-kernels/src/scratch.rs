@@ -5,6 +5,7 @@
 //! use at once, and lends them again. Their contents are whatever was left there.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 /// A cache line, so that buffers are aligned to one.
 #[derive(Clone, Copy, Debug)]
@@ -32,13 +33,20 @@ impl Aligned {
     }
 }
 
+/// The most lines of a buffer that a thread keeps. Larger ones, which the transformed weights of wide
+/// layers need, go back to the allocator, so that feature maps can have their memory meanwhile.
+const KEPT_LINES: usize = 1 << 16;
+
+/// Lines of any contents: they are written and read through pointers only.
+type Lines = Vec<MaybeUninit<Line>>;
+
 thread_local! {
-    static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Lines>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A buffer on loan from the thread that asked for it.
 pub(crate) struct Scratch {
-    lines: Vec<Line>,
+    lines: Lines,
 }
 
 impl Scratch {
@@ -51,12 +59,17 @@ impl Scratch {
                 .filter(|&i| kept[i].len() >= needed)
                 .min_by_key(|&i| kept[i].len())
                 .or_else(|| (0..kept.len()).max_by_key(|&i| kept[i].len()));
-            fits.map(|i| kept.swap_remove(i)).unwrap_or_default()
+            match fits {
+                // Nothing that is kept is large enough, and nothing as large will be kept.
+                Some(i) if kept[i].len() < needed && needed > KEPT_LINES => Lines::new(),
+                Some(i) => kept.swap_remove(i),
+                None => Lines::new(),
+            }
         });
         if lines.len() < needed {
             // Drop before allocating, so that nothing is copied.
             drop(lines);
-            lines = vec![Line([0.0; 16]); needed];
+            lines = Box::new_uninit_slice(needed).into_vec();
         }
         Self { lines }
     }
@@ -69,7 +82,9 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let lines = std::mem::take(&mut self.lines);
-        // No room to keep it while the thread ends.
-        let _ = KEPT.try_with(|kept| kept.borrow_mut().push(lines));
+        if lines.len() <= KEPT_LINES {
+            // No room to keep it while the thread ends.
+            let _ = KEPT.try_with(|kept| kept.borrow_mut().push(lines));
+        }
     }
 }

@@ -1,6 +1,15 @@
 //! Which device the network runs on.
+//!
+//! What a device is, and how a GPU is found. It is opened by [`DeviceKind::open`], whose last step
+//! is to see that the device computes what the CPU computes; that needs a network, so it is written
+//! with the networks.
 
-use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+
+#[cfg(feature = "gpu")]
+pub use gpu::GpuDevice;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -46,31 +55,14 @@ impl DeviceKind {
         }
     }
 
-    /// The device, the first of its kind.
-    ///
-    /// # Errors
-    /// When this build does not have it.
-    pub fn open(self) -> Result<Device> {
+    /// Its name in a sentence.
+    #[cfg(feature = "gpu")]
+    fn title(self) -> &'static str {
         match self {
-            DeviceKind::Cpu => Ok(Device::Cpu),
-            #[cfg(feature = "cuda")]
-            DeviceKind::Cuda => Ok(Device::Gpu(GpuDevice::new(self, burn::tensor::Device::cuda(0)))),
-            #[cfg(feature = "metal")]
-            DeviceKind::Metal => {
-                let device = burn::tensor::Device::metal(burn::tensor::DeviceKind::DefaultDevice);
-                Ok(Device::Gpu(GpuDevice::new(self, device)))
-            }
-            #[cfg(feature = "vulkan")]
-            DeviceKind::Vulkan => {
-                let device = burn::tensor::Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
-                Ok(Device::Gpu(GpuDevice::new(self, device)))
-            }
-            #[allow(unreachable_patterns)]
-            other => Err(Error::invalid(
-                "--device",
-                format!("{other} found; this build of Kao has only what it was compiled for"),
-            )
-            .with_hint(format!("build it with `--features {other}`, or use `--device cpu`"))),
+            DeviceKind::Cpu => "CPU",
+            DeviceKind::Cuda => "CUDA",
+            DeviceKind::Metal => "Metal",
+            DeviceKind::Vulkan => "Vulkan",
         }
     }
 }

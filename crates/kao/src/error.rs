@@ -52,10 +52,12 @@ pub enum ErrorKind {
         problem: String,
     },
     /// A value (an option, a configuration entry, an argument) cannot be used.
-    #[error("{what}: {problem}")]
+    #[error("{what}{}: {problem}", after_a_space(value))]
     Invalid {
         /// The option or entry, as the user would name it.
         what: String,
+        /// The value that was given, where the problem does not name it.
+        value: Option<String>,
         /// What was found and what was expected.
         problem: String,
     },
@@ -63,6 +65,20 @@ pub enum ErrorKind {
     #[error("training diverged: {problem}")]
     Diverged {
         /// At which step, and how it shows.
+        problem: String,
+    },
+    /// Sampling arrived at values that are not finite.
+    #[error("sampling failed: {problem}")]
+    NotFinite {
+        /// Where, and what was found.
+        problem: String,
+    },
+    /// A file is sound, but of a newer version of Kao, which this one does not understand.
+    #[error("`{}`: {problem}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What in it is not understood.
         problem: String,
     },
     /// The work was stopped on request; what was done so far is kept.
@@ -87,7 +103,17 @@ impl Error {
     /// The value of `what` (an option, an entry, an argument) cannot be used.
     pub fn invalid(what: impl Into<String>, problem: impl fmt::Display) -> Self {
         let (what, problem) = (bounded(what.into()), bounded(problem.to_string()));
-        ErrorKind::Invalid { what, problem }.into()
+        ErrorKind::Invalid { what, value: None, problem }.into()
+    }
+
+    /// The value of `what` is outside what is `allowed`: `--count 0: must be at least 1`.
+    pub fn out_of_range(
+        what: impl Into<String>,
+        value: impl fmt::Display,
+        allowed: impl fmt::Display,
+    ) -> Self {
+        let (what, value) = (bounded(what.into()), Some(bounded(value.to_string())));
+        ErrorKind::Invalid { what, value, problem: bounded(format!("must be {allowed}")) }.into()
     }
 
     /// Stopped on request.
@@ -124,6 +150,10 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
+}
+
+fn after_a_space(value: &Option<String>) -> String {
+    value.as_ref().map(|value| format!(" {value}")).unwrap_or_default()
 }
 
 /// The operating system's own words, where `tempfile` has added the path of a temporary file that
@@ -241,6 +271,8 @@ mod tests {
         let rename = |what: &str| Some(format!("--{what}"));
         let error = Error::invalid("eta", "7 found").with_hint("less").renamed(rename);
         assert_eq!((error.to_string().as_str(), error.hint()), ("--eta: 7 found", Some("less")));
+        let error = Error::out_of_range("count", 0, "at least 1").renamed(rename);
+        assert_eq!(error.to_string(), "--count 0: must be at least 1");
         assert_eq!(Error::interrupted().renamed(rename).to_string(), "interrupted");
     }
 }

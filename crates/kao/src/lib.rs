@@ -32,6 +32,7 @@ pub mod experiments;
 pub mod files;
 mod hyper_parameters;
 pub mod images;
+pub mod locks;
 pub mod model;
 pub mod noise;
 pub mod render;

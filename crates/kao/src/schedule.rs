@@ -30,6 +30,16 @@ pub enum ScheduleKind {
 }
 
 impl ScheduleKind {
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            ScheduleKind::Linear => "linear",
+            ScheduleKind::ScaledLinear => "scaled-linear",
+            ScheduleKind::SquaredCosine => "squared-cosine",
+            ScheduleKind::Karras => "karras",
+        }
+    }
+
     /// Whether the ends of β say anything.
     fn has_ends(self) -> bool {
         matches!(self, ScheduleKind::Linear | ScheduleKind::ScaledLinear)
@@ -76,7 +86,11 @@ impl ScheduleConfig {
 impl fmt::Display for ScheduleConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = self;
-        write!(f, "{kind:?}, {n_timesteps} timesteps, beta {beta_start} to {beta_end}")
+        write!(f, "{}, {n_timesteps} timesteps", kind.name())?;
+        match kind.has_ends() {
+            true => write!(f, ", beta {beta_start} to {beta_end}"),
+            false => Ok(()),
+        }
     }
 }
 
@@ -96,9 +110,10 @@ impl NoiseSchedule {
     pub fn new(config: ScheduleConfig) -> Result<Self> {
         let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = config;
         if n_timesteps == 0 || n_timesteps > MAX_TIMESTEPS {
-            return Err(Error::invalid(
+            return Err(Error::out_of_range(
                 "schedule: n_timesteps",
-                format!("{n_timesteps} found; expected 1 to {MAX_TIMESTEPS}"),
+                n_timesteps,
+                format!("between 1 and {MAX_TIMESTEPS}"),
             ));
         }
         let ends_are_ordered = 0.0 < beta_start && beta_start <= beta_end && beta_end < 1.0;

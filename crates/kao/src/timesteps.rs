@@ -56,16 +56,20 @@ pub enum End {
 /// (`Linear` and `Quadratic` need T ≥ 2).
 pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<Vec<usize>> {
     if n_steps == 0 || n_steps > n_timesteps {
-        return Err(Error::invalid(
+        return Err(Error::out_of_range(
             "steps",
-            format!("{n_steps} found; expected 1 to {n_timesteps}, the number of timesteps"),
+            n_steps,
+            format!("between 1 and {n_timesteps}, the number of timesteps"),
         ));
     }
     // Those start at timestep 1.
     if spacing.is_the_originals() && n_timesteps < 2 {
         return Err(Error::invalid(
             "spacing",
-            format!("{spacing:?} needs at least 2 timesteps; the model has {n_timesteps}"),
+            format!(
+                "{} needs at least 2 timesteps; the model has {n_timesteps}",
+                format!("{spacing:?}").to_lowercase()
+            ),
         ));
     }
     // linspace(0, last, n_steps)[i], as an exact fraction.

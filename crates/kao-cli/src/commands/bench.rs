@@ -78,9 +78,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     let [c, h, w] = model.unet.image_size;
     result(format!(
-        "{:.1} M parameters, images [{c}, {h}, {w}], {:.2} GFLOP a forward pass",
+        "{:.1} M parameters, images [{c}, {h}, {w}], {:.2} GFLOP a forward pass ({:.2} really made)",
         measured.parameters as f64 / 1e6,
-        measured.forward_gflop_per_image
+        measured.forward_gflop_per_image,
+        measured.computed_gflop_per_image
     ))?;
     result(format!(
         "{}, {} threads, {}, {}, batch {}; peak {:.0} GFLOP/s\n",
@@ -91,11 +92,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         measured.batch_size,
         measured.peak_gflops
     ))?;
-    result("           ms/image    best  images/s  GFLOP/s  of peak")?;
+    result("           ms/image    best  images/s  GFLOP/s     made  of peak")?;
     result(row("forward", &measured.forward))?;
     if let Some(training) = &measured.training {
         result(row("training", training))?;
     }
+    result(EXPLANATION)?;
     for (name, kernels) in
         [("forward", &measured.forward_kernels), ("training", &measured.training_kernels)]
     {
@@ -110,13 +112,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+const EXPLANATION: &str = "
+GFLOP/s: multiplications and additions as a direct computation needs them, to compare programs
+made:    those really made a second, since Winograd's 3x3 convolution needs a quarter of them
+of peak: what is made, as a share of the most multiply-adds that this machine can make";
+
 fn row(name: &str, timing: &Timing) -> String {
     format!(
-        "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0} {:>7.0}%",
+        "{name:<10} {:>8.2} {:>7.2} {:>9.1} {:>8.0} {:>8.0} {:>7.0}%",
         timing.ms_per_image,
         timing.min_ms_per_image,
         timing.images_per_second,
         timing.gflops,
+        timing.computed_gflops,
         100.0 * timing.share_of_peak
     )
 }
@@ -168,7 +176,7 @@ fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
 pub fn preset(name: &str) -> Result<Preset> {
     Preset::from_name(name).ok_or_else(|| {
         let names = Preset::ALL.map(Preset::name).join(", ");
-        Error::invalid("--preset", format!("`{name}` found; expected one of {names}"))
+        Error::out_of_range("--preset", name, format!("one of {names}"))
     })
 }
 

@@ -17,10 +17,10 @@ Examples:
   kao draw --count 20 --out large --size 256 --seed 7")]
 pub struct Arguments {
     /// How many faces
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     count: u64,
     /// Folder to write them to
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
     /// Side in pixels, 16 to 512
     #[arg(long, value_name = "PIXELS", default_value_t = 64)]
@@ -49,6 +49,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         0 => String::new(),
         kept => format!(", {kept} were there"),
     };
+    let replaced = match written.replaced {
+        0 => String::new(),
+        replaced => format!(" ({replaced} in place of broken or older ones)"),
+    };
     let drawn = counted(written.drawn, "face");
-    result(format!("{drawn} drawn{kept}: {}", arguments.out.display()))
+    result(format!("{drawn} drawn{replaced}{kept}: {}", arguments.out.display()))
 }

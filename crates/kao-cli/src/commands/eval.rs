@@ -1,6 +1,6 @@
 //! `kao eval`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
@@ -51,7 +51,7 @@ pub struct Arguments {
     )]
     samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]
-    #[arg(long, value_name = "N")]
+    #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
     #[command(flatten)]
     walk: WalkArguments,
@@ -62,12 +62,15 @@ pub struct Arguments {
     /// most like them
     #[arg(long, value_name = "FILE", alias = "neighbors")]
     neighbours: Option<PathBuf>,
-    /// Samples in that picture
-    #[arg(long, value_name = "N", default_value_t = 10, requires = "neighbours")]
+    /// Samples in that picture, and in the JSON object
+    #[arg(long, value_name = "N", default_value_t = 10)]
     rows: usize,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// In that object, list the nearest training pictures of every sample too
+    #[arg(long, requires = "json")]
+    all_neighbours: bool,
     /// Images at a time: memory grows with it, the images stay the same
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch_size: usize,
@@ -79,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     // What can be wrong is looked at before the work, not after it.
     for (flag, n) in [("--count", arguments.count), ("--rows", Some(arguments.rows))] {
         if n == Some(0) {
-            return Err(Error::invalid(flag, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(flag, 0, "at least 1"));
         }
     }
     arguments.model.check()?;
@@ -91,6 +94,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         )?;
     }
     let config = arguments.sampling()?;
+    check_batch_size(arguments.batch_size)?;
     let device = arguments.compute.open()?;
     let (samples, data, texts) = match &arguments.samples {
         Some(dir) => arguments.pictures_as_samples(dir)?,
@@ -136,6 +140,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             texts.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
         let mut object = json!(evaluation);
         object["settings"] = json!(settings);
+        let order = evaluation.most_alike_first();
+        let n_listed = if arguments.all_neighbours { order.len() } else { arguments.rows };
+        let name = |index: usize| &data.pictures()[index].name;
+        let neighbours = order.iter().take(n_listed).map(|&sample| {
+            let nearest = evaluation.neighbours[sample].iter();
+            let nearest = nearest.map(|near| json!({ "file": name(near.index), "rms": near.rms }));
+            json!({ "sample": sample, "nearest": nearest.collect::<Vec<_>>() })
+        });
+        object["neighbours"] = neighbours.collect();
+        if let Some(path) = &arguments.neighbours {
+            object["picture"] = json!(path.display().to_string());
+        }
         return result(object);
     }
     result(report(&evaluation))?;
@@ -169,6 +185,8 @@ impl Arguments {
             destination::file(path)?;
         }
 
+        self.model.say_default();
+        self.walk.say_sampler();
         let start = Start::Seed { seed: self.seed, count, image_shape: unet.image_size };
         let total = (config.steps(n_timesteps) * count) as u64;
         let label = format!("sampling {}", counted(count as u64, "image"));
@@ -190,12 +208,9 @@ impl Arguments {
         let pictures = Folder::load(dir, shape, &|_| (), &interrupt::asked)?;
         let count = match self.count {
             Some(count) if count > pictures.len() => {
-                let problem = format!(
-                    "{count} found; there are {} in `{}`",
-                    counted(pictures.len() as u64, "picture"),
-                    dir.display()
-                );
-                return Err(Error::invalid("--count", problem));
+                let (n, dir) = (pictures.len(), dir.display());
+                let allowed = format!("at most {n}, the pictures in `{dir}`");
+                return Err(Error::out_of_range("--count", count, allowed));
             }
             count => count.unwrap_or(pictures.len()),
         };
@@ -246,8 +261,7 @@ fn check_count(n_samples: usize, dir: &Path, data: &Folder) -> Result<()> {
         return Err(Error::malformed(dir, problem));
     }
     if n_samples < 2 {
-        let problem = format!("{n_samples} found; expected at least 2, better a thousand");
-        return Err(Error::invalid("--count", problem));
+        return Err(Error::out_of_range("--count", n_samples, "at least 2, better a thousand"));
     }
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! `kao info`
 
+mod json;
+
 use crate::destination;
+use crate::memory;
 use crate::output::{counted, one_line, result};
 use crate::progress::duration;
 use clap::Args;
 use kao::error::shortened;
 use kao::model::{self, ModelConfig};
-use kao::schedule::{ScheduleConfig, ScheduleKind};
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
@@ -22,6 +24,7 @@ Examples:
   kao info last.ckpt
   kao info run                           how a run stands, and how to go on
   kao info run --plot loss.png           its losses as a picture
+  kao info run --json                    for scripts; of models and pictures too
   kao info model.safetensors --tensors
   kao info built-in                      the model that is part of the program
   kao info grid.png                      how a picture was made")]
@@ -34,8 +37,8 @@ pub struct Arguments {
     /// Draw the losses of a run directory
     #[arg(long, value_name = "FILE.png")]
     plot: Option<PathBuf>,
-    /// Tell of a run directory as JSON
-    #[arg(long, conflicts_with = "tensors")]
+    /// Print one JSON object
+    #[arg(long)]
     json: bool,
 }
 
@@ -44,22 +47,26 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if path.is_dir() {
         return run_dir(arguments);
     }
-    for (flag, is_given) in [("plot", arguments.plot.is_some()), ("json", arguments.json)] {
-        if is_given && (path.exists() || model::is_built_in(path)) {
-            let problem = format!("`{}` is a file; expected a run directory", path.display());
-            return Err(Error::invalid(flag, problem));
-        }
+    if arguments.plot.is_some() && (path.exists() || model::is_built_in(path)) {
+        let problem = format!("`{}` is a file; expected a run directory", path.display());
+        return Err(Error::invalid("plot", problem));
     }
     if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-        return picture(path);
+        return picture(path, arguments.json);
     }
-    weights_file(path, arguments.tensors)
+    match arguments.json {
+        true => json::tell(&json::weights_file(path, arguments.tensors)?),
+        false => weights_file(path, arguments.tensors),
+    }
 }
 
-fn picture(path: &Path) -> Result<()> {
+fn picture(path: &Path, as_json: bool) -> Result<()> {
     let texts = render::read_png_text(path)?;
     if texts.is_empty() {
         return Err(Error::malformed(path, "a picture that does not say how it was made"));
+    }
+    if as_json {
+        return json::tell(&json::picture(path, texts));
     }
     for (key, text) in texts {
         row(&key, text)?;
@@ -75,8 +82,7 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
     let summary = Summary::of(path)?;
     match arguments.json {
         true => {
-            let json = serde_json::to_string_pretty(&summary);
-            result(json.map_err(|error| Error::malformed(path, error))?)?;
+            json::tell(&json::run(&summary, arguments.tensors)?)?;
         }
         false => tell(&summary)?,
     }
@@ -95,7 +101,7 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
         }
     }
     match &summary.model {
-        Some(model) if arguments.tensors => {
+        Some(model) if arguments.tensors && !arguments.json => {
             result("")?;
             weights_file(model, true)
         }
@@ -107,10 +113,13 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
 fn tell(summary: &Summary) -> Result<()> {
     let run = summary.path.display();
     row("state", state(summary))?;
-    let epochs = summary.epochs.map(|epochs| format!(", {epochs:.1} epochs")).unwrap_or_default();
-    row("images seen", format_args!("{}{epochs}", summary.images))?;
+    row("images seen", summary.images)?;
+    if let Some(epochs) = summary.epochs {
+        row("epochs", format_args!("{epochs:.1}"))?;
+    }
     if let (Some(last), Some(best)) = (&summary.last_look, &summary.best_look) {
-        row("validation loss", validation(last, best))?;
+        row("validation loss", at_step(last))?;
+        row("lowest so far", at_step(best))?;
         for range in &last.validation_by_t {
             let name = format!("  t {} to {}", range.from, range.to.saturating_sub(1));
             row(&name, format_args!("{:.5}", range.loss))?;
@@ -133,17 +142,20 @@ fn tell(summary: &Summary) -> Result<()> {
     }
     match &summary.checkpoint {
         Some(newest) => {
-            let age = newest.age_seconds.map(|age| format!(", {} old", duration(age)));
-            let (n, age) = (summary.n_checkpoints, age.unwrap_or_default());
-            row("checkpoints", format_args!("{n}, newest {}{age}", newest.path.display()))?;
+            row("checkpoints", summary.n_checkpoints)?;
+            row("newest checkpoint", newest.path.display())?;
+            if let Some(age) = newest.age_seconds {
+                row("checkpoint saved", format_args!("{} ago", duration(age)))?;
+            }
         }
         None => row("checkpoints", summary.n_checkpoints)?,
     }
     match &summary.sample {
         Some(newest) => {
-            row("samples", format_args!("{}, newest {}", summary.n_samples, newest.display()))?;
+            row("samples", summary.n_samples)?;
+            row("newest sample", newest.display())?;
         }
-        None => row("samples", "0")?,
+        None => row("samples", 0)?,
     }
     match &summary.model {
         Some(model) => row("model", model.display())?,
@@ -194,12 +206,8 @@ fn state(summary: &Summary) -> String {
     format!("{state}, {step}{back}")
 }
 
-fn validation(last: &Look, best: &Look) -> String {
-    let now = format!("{:.5} at step {}", last.validation_loss, last.step);
-    match last.step == best.step {
-        true => format!("{now}, the best so far"),
-        false => format!("{now}; best {:.5} at step {}", best.validation_loss, best.step),
-    }
+fn at_step(look: &Look) -> String {
+    format!("{:.5} at step {}", look.validation_loss, look.step)
 }
 
 fn trend_in_words(trend: &Trend) -> String {
@@ -215,7 +223,7 @@ fn trend_in_words(trend: &Trend) -> String {
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     let contents = model::peek(path)?;
     row("format", contents.format)?;
-    row("size", format_args!("{:.1} MiB", contents.file_bytes as f64 / f64::from(1 << 20)))?;
+    row("size", memory::size(contents.file_bytes))?;
     for key in ["epoch", "global_step", "pytorch-lightning_version"] {
         if let Some(value) = contents.metadata.get(key) {
             row(key, value)?;
@@ -276,36 +284,27 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     };
     let ModelConfig { unet, schedule, prediction, training, .. } = &config;
     let [c, h, w] = unet.image_size;
-    row("images", format_args!("{c} x {h} x {w}"))?;
-    row("parameters", unet.parameter_count())?;
-    row(
-        "network",
-        format_args!(
-            "patch_size {}, ch {}, ch_mult {:?}, attn {:?}, num_res_blocks {}, dropout {}, {}, \
-             norm_groups {}",
-            unet.patch_size,
-            unet.ch,
-            unet.ch_mult,
-            unet.attn,
-            unet.num_res_blocks,
-            unet.dropout,
-            in_files(unet.activation),
-            unet.norm_groups
-        ),
-    )?;
-    let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = schedule;
-    let ends = match kind {
-        ScheduleKind::Linear | ScheduleKind::ScaledLinear => {
-            format!(", beta {beta_start} to {beta_end}")
-        }
-        ScheduleKind::SquaredCosine | ScheduleKind::Karras => String::new(),
-    };
-    row("schedule", format_args!("{}, {n_timesteps} timesteps{ends}", in_files(kind)))?;
+    row("image size", format_args!("{w} x {h} pixels, {}", counted(c as u64, "channel")))?;
+    row("parameters", format_args!("{:.2} M", unet.parameter_count() as f64 / 1e6))?;
+    row("patch_size", unet.patch_size)?;
+    row("ch", unet.ch)?;
+    row("ch_mult", format_args!("{:?}", unet.ch_mult))?;
+    row("attn", format_args!("{:?}", unet.attn))?;
+    row("num_res_blocks", unet.num_res_blocks)?;
+    row("dropout", unet.dropout)?;
+    row("activation", in_files(unet.activation))?;
+    row("norm_groups", unet.norm_groups)?;
+    row("schedule", schedule)?;
     row("prediction", in_files(prediction))?;
     for (key, value) in training {
-        // A text without the quotes of JSON.
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        row(key, value)?;
+        // A text without the quotes of JSON, and a loss with the digits that it has elsewhere.
+        let value = match (value.as_str(), value.as_f64()) {
+            (Some(text), _) => text.to_owned(),
+            (None, Some(loss)) if key == "validation_loss" => format!("{loss:.5}"),
+            _ => value.to_string(),
+        };
+        // Images are those that training has seen, pictures the files that they come from.
+        row(if key == "images" { "images seen" } else { key }, value)?;
     }
     let shapes: Vec<(&str, &[usize])> =
         contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();

@@ -1,17 +1,20 @@
 //! `kao recover`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
-use crate::output::{note, result};
-use crate::progress::Progress;
+use crate::output::{counted, note, result};
+use crate::progress::{Progress, estimate};
+use crate::walk::{Sampler, check_eta};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig};
-use kao::experiments::{RecoverConfig, recover};
+use kao::experiments::{RecoverConfig, recover, visible_noise};
 use kao::render::{self, Layout};
+use kao::sampler::{Method, Variance};
 use kao::{Error, Images, Result};
 use std::path::PathBuf;
+use std::time::Instant;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -25,23 +28,27 @@ pub struct Arguments {
     /// Folder (its test pictures are taken) or picture files
     #[arg(long, value_name = "DIR_OR_IMAGES", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Steps of noise that are added
-    #[arg(long, default_value_t = 100)]
-    t: usize,
-    /// DDIM steps back down; by default as many as were added
+    /// Steps of noise that are added; by default enough to see: 100 of 1000 with the original's
+    /// schedule, 300 with that of the presets small64 and tiny
+    #[arg(long)]
+    t: Option<usize>,
+    /// Sampler of the steps back down
+    #[arg(long, value_enum, default_value = "ddim")]
+    sampler: Sampler,
+    /// Steps back down; by default as many as were added
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Noise of DDIM
-    #[arg(long, default_value_t = 0.0)]
-    eta: f64,
+    /// Noise of DDIM and DPM-Solver++ [default: 0]
+    #[arg(long)]
+    eta: Option<f64>,
     /// How many pictures of a folder
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10)]
     count: usize,
     /// Seed of the noise
     #[arg(long, default_value_t = 999)]
     seed: u64,
     /// Picture to write (.png)
-    #[arg(long, value_name = "FILE", default_value = "recover.png")]
+    #[arg(long, short, value_name = "FILE", default_value = "recover.png")]
     out: PathBuf,
     /// Walk the sampler's whole range from the slightly noisy images, as the original does: it fails
     #[arg(long)]
@@ -56,8 +63,10 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     render::check_png_path(&arguments.out)?;
     if arguments.count == 0 {
-        return Err(Error::invalid("count", "0 found; expected at least 1"));
+        return Err(Error::out_of_range("count", 0, "at least 1"));
     }
+    let method = arguments.method()?;
+    check_batch_size(arguments.batch_size)?;
     destination::file(&arguments.out)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
@@ -65,17 +74,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let together = arguments.batch_size.min(originals.len());
     let needed = memory::forward(together, &model.config.unet);
     memory::check("--batch-size", "so many images at a time", needed)?;
+    let t = arguments.t.unwrap_or_else(|| visible_noise(&model.schedule));
     let config = RecoverConfig {
-        t: arguments.t,
+        t,
         n_steps: arguments.steps,
-        eta: arguments.eta,
+        method,
         origin_bug: arguments.origin_bug,
         seed: arguments.seed,
         batch_size: arguments.batch_size,
     };
-    let progress =
-        Progress::new(format!("recovering {} images", originals.len()), 0, "image steps");
+    config.walk(model.schedule.n_timesteps())?;
+    arguments.model.say_default();
+    note(format!("noise of {t} of {} steps", model.schedule.n_timesteps()));
+    let images = counted(originals.len() as u64, "image");
+    let progress = Progress::new(format!("recovering {images}"), 0, "image steps");
+    let started = Instant::now();
+    let mut says_time = arguments.origin_bug;
     let recovery = recover(&model, &originals, &config, &mut |done, total| {
+        if says_time {
+            says_time = false;
+            let seconds = started.elapsed().as_secs_f64() * total as f64 / done.max(1) as f64;
+            progress.say(&format!(
+                "--origin-bug walks {} with each of {images}: about {} here",
+                counted(total / originals.len() as u64, "step"),
+                estimate(seconds)
+            ));
+        }
         progress.set_of(done, total);
         interrupt::check()
     })?;
@@ -87,17 +111,34 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let texts = [
         ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("model", model_name),
-        ("t", arguments.t.to_string()),
-        ("eta", arguments.eta.to_string()),
+        ("t", t.to_string()),
+        ("sampler", method.name().to_owned()),
+        ("eta", arguments.eta.unwrap_or(0.0).to_string()),
         ("seed", arguments.seed.to_string()),
         ("origin_bug", arguments.origin_bug.to_string()),
         ("psnr_noisy", format!("{:.2}", recovery.noisy_psnr)),
         ("psnr_recovered", format!("{:.2}", recovery.recovered_psnr)),
     ];
     render::write_png(&arguments.out, &picture, &texts)?;
-    result(format!("noisy      {:.2} dB", recovery.noisy_psnr))?;
-    result(format!("recovered  {:.2} dB", recovery.recovered_psnr))?;
+    result(format!("PSNR noisy      {:.2} dB", recovery.noisy_psnr))?;
+    result(format!("PSNR recovered  {:.2} dB", recovery.recovered_psnr))?;
     result(arguments.out.display())
+}
+
+impl Arguments {
+    fn method(&self) -> Result<Method> {
+        check_eta(self.eta)?;
+        let eta = self.eta.unwrap_or(0.0);
+        match self.sampler {
+            Sampler::Ddim => Ok(Method::Ddim { eta }),
+            Sampler::DpmPlusPlus => Ok(Method::DpmPlusPlus { eta }),
+            Sampler::Ddpm if self.eta.is_some() => {
+                let problem = "given, but it belongs to `--sampler ddim`";
+                Err(Error::invalid("--eta", problem))
+            }
+            Sampler::Ddpm => Ok(Method::Ddpm { variance: Variance::Posterior, final_noise: false }),
+        }
+    }
 }
 
 /// The pictures that the user named: files, or pictures that training on the folder leaves out.
@@ -118,5 +159,12 @@ fn pictures(arguments: &Arguments, shape: [usize; 3]) -> Result<Images> {
     } else {
         &split.test
     };
+    if of.len() < arguments.count {
+        note(format!(
+            "warning: {} in the test set of the folder, where {} were asked for",
+            counted(of.len() as u64, "picture"),
+            arguments.count
+        ));
+    }
     folder.images(&of[..arguments.count.min(of.len())])
 }

@@ -4,8 +4,8 @@ use crate::compute::{Compute, ModelArgument};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, result};
-use crate::progress::Progress;
+use crate::output::{counted, note, one_line, result};
+use crate::progress::{Progress, duration};
 use crate::walk::WalkArguments;
 use clap::Args;
 use kao::experiments::{MomentsConfig, SampleConfig, sample_images};
@@ -16,6 +16,7 @@ use kao::weights::{self, NamedTensors, StoreAs, TensorView};
 use kao::{Error, Images, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -24,7 +25,7 @@ Examples:
   kao sample --model run --steps 10 --count 256 --columns 16 --out grid.png
   kao sample --model run --steps 100 --eta 1                           DDIM with noise
   kao sample --model last.ckpt --spacing linear --strip strip.png      DDIM as the original
-  kao sample --model run --sampler ddpm --variance posterior
+  kao sample --model run --sampler ddpm --variance posterior           1000 steps: slow
 
 Image k of a seed is the same whatever --count, --batch-size and --threads are.")]
 pub struct Arguments {
@@ -32,8 +33,8 @@ pub struct Arguments {
     model: ModelArgument,
     #[command(flatten)]
     walk: WalkArguments,
-    /// How many images [default: 64]
-    #[arg(long, value_name = "N", conflicts_with = "noise")]
+    /// How many images; with --noise the first so many [default: 64, or all of --noise]
+    #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
     /// Seed of the noise
     #[arg(long, default_value_t = 999)]
@@ -42,7 +43,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 8)]
     columns: usize,
     /// Grid to write (.png)
-    #[arg(long, value_name = "FILE", default_value = "grid.png")]
+    #[arg(long, short, value_name = "FILE", default_value = "grid.png")]
     out: PathBuf,
     /// Strip to write (.png): 6 images at 15 moments of the process
     #[arg(long, value_name = "FILE")]
@@ -116,6 +117,18 @@ impl Arguments {
             return Err(Error::malformed(path, "`x_T` holds no image; expected at least one"));
         }
         let z = step_noise(path, &tensors, &x_t)?;
+        let (x_t, z) = match self.count {
+            None => (x_t, z),
+            Some(count) if count <= x_t.len() => {
+                let z = z.iter().map(|step| step.slice(0..count)).collect();
+                (x_t.slice(0..count), z)
+            }
+            Some(count) => {
+                let n = counted(x_t.len() as u64, "image");
+                let allowed = format!("at most the {n} whose noise `{}` holds", path.display());
+                return Err(Error::out_of_range("--count", count, allowed));
+            }
+        };
         let config = self.config()?;
         let n_steps = config.walk(model.schedule.n_timesteps())?.len();
         if sampler::draws_noise(config.sampler_config().method) && z.len() < n_steps {
@@ -152,10 +165,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (model, model_name) = arguments.model.load(&device)?;
     let start = arguments.start(&model)?;
     arguments.check(&model, &config, &start)?;
+    arguments.walk.say_sampler();
 
+    let started = Instant::now();
     let n_timesteps = model.schedule.n_timesteps();
     let label = format!("sampling {} images", start.count());
-    let total = (config.steps(n_timesteps) * start.count()) as u64;
+    let total = config.steps(n_timesteps).saturating_mul(start.count()) as u64;
     let progress = Progress::new(label, total, "image steps");
     let sampled = sample_images(&model, &config, &start, &mut |done, _| {
         progress.set(done);
@@ -163,6 +178,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })?;
     drop(progress);
 
+    let mut summary = vec![
+        match arguments.model.model {
+            None => counted(start.count() as u64, "face"),
+            Some(_) => counted(start.count() as u64, "image"),
+        },
+        model_name.clone(),
+        config.summary(n_timesteps),
+        match &arguments.noise {
+            Some(path) => format!("noise {}", path.display()),
+            None => format!("seed {}", arguments.seed),
+        },
+    ];
     let mut texts = vec![
         ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("model", model_name),
@@ -175,6 +202,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let layout = Layout::default();
     let grid = render::grid(&sampled.images, arguments.columns, &layout)?;
     render::write_png(&arguments.out, &grid, &texts)?;
+    summary.push(match started.elapsed().as_secs_f64() {
+        seconds if seconds < 59.95 => format!("{seconds:.1} s"),
+        seconds => duration(seconds),
+    });
+    let summary = summary.join(" · ");
+    note(one_line(&format!("{summary} → {}", arguments.out.display())));
     result(arguments.out.display())?;
     if let Some(path) = &arguments.strip {
         render::write_png(path, &render::strip(&sampled.moments, &layout)?, &texts)?;

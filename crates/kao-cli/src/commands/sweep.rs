@@ -1,6 +1,6 @@
 //! `kao sweep`
 
-use crate::compute::{Compute, ModelArgument};
+use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
@@ -24,10 +24,10 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,
     /// Folder to write to
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
     /// Images per run
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 256)]
     count: usize,
     /// Columns of the grids
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -50,13 +50,14 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     destination::folder(&arguments.out)?;
+    check_batch_size(arguments.batch_size)?;
     let device = arguments.compute.open()?;
     let (model, model_name) = arguments.model.load(&device)?;
     let most = arguments.max_steps.unwrap_or(usize::MAX);
     let runs: Vec<_> = published_runs().into_iter().filter(|run| run.n_steps <= most).collect();
     if runs.is_empty() {
-        let problem = format!("{most} found; expected at least 10, the steps of the shortest run");
-        return Err(Error::invalid("--max-steps", problem));
+        let allowed = "at least 10, the steps of the shortest run";
+        return Err(Error::out_of_range("--max-steps", most, allowed));
     }
     let unet = &model.config.unet;
     memory::check("--count", "so many images", memory::images(arguments.count, unet))?;
@@ -72,6 +73,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         batch_size: arguments.batch_size,
         model_name,
     };
+    arguments.model.say_default();
     let mut progress = None;
     let page = sweep(&model, &config, &arguments.out, &mut |event| {
         match event {

@@ -1,5 +1,7 @@
 //! `kao train`
 
+mod plan;
+
 use super::bench::preset;
 use crate::compute::Compute;
 use crate::destination;
@@ -8,27 +10,31 @@ use crate::memory;
 use crate::output::{counted, note, one_line, result};
 use crate::progress::{Progress, duration};
 use clap::Args;
-use kao::dataset::{Folder, SplitConfig};
+use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::denoiser::Prediction;
 use kao::device::Device;
-use kao::experiments::{MeasureConfig, measure};
-use kao::model::ModelConfig;
+use kao::model::{ModelConfig, RUN_MODEL};
 use kao::render::Layout;
 use kao::train::checkpoint::{self, Checkpoint, Newest};
 use kao::train::{
     CHECKPOINTS, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS, TimestepSampling,
-    TrainConfig, train,
+    TrainConfig, check_initial_model, check_pictures, train,
 };
+use kao::unet::UNetConfig;
 use kao::{Error, ErrorKind, Result, render};
+use plan::plan;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-#[derive(Args)]
-#[command(after_help = "\
+/// After so long the first steps tell how long a run will take.
+const FIRST_STEPS: Duration = Duration::from_secs(3);
+
+const EXAMPLES: &str = "\
 Examples:
+  kao train --data faces --out run
   kao train --data faces --out run --preset tiny
   kao train --data faces --out run --preset tiny --steps 10000 --resume    go on, or longer
   kao train --data faces --out run --preset anime64 --epochs 500
@@ -38,22 +44,27 @@ Examples:
 
 The run directory holds model.safetensors (give it to `kao sample --model run`), checkpoints/,
 samples/, logs/ (JSON lines, and events for `tensorboard --logdir RUN_DIR`) and config.toml. Ctrl-C
-saves and stops. `kao info RUN_DIR` sums a run up.")]
+saves and stops; the same command with --resume goes on. `kao info RUN_DIR` sums a run up.";
+
+#[derive(Args)]
+#[command(after_help = format!("{}\n\n{EXAMPLES}", plan::presets()))]
 pub struct Arguments {
     /// Folder of pictures
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Run directory to write
-    #[arg(long, value_name = "RUN_DIR")]
+    #[arg(long, short, value_name = "RUN_DIR")]
     out: PathBuf,
-    /// Configuration to start from [anime64, small64, tiny] [default: anime64]
+    /// Configuration to start from [anime64, small64, tiny] [default: small64, or tiny where the
+    /// pictures have fewer than 64 pixels a side]
     #[arg(long, conflicts_with = "config")]
     preset: Option<String>,
     /// TOML file to start from, such as the config.toml of a run
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Go on from the newest checkpoint of the run directory, with its configuration
-    #[arg(long, conflicts_with_all = ["preset", "config"])]
+    /// Go on from the newest checkpoint of the run directory, with its configuration and the flags
+    /// given. The command that began the run may be given again with --resume
+    #[arg(long)]
     resume: bool,
     /// Steps in all
     #[arg(long, value_name = "N", conflicts_with = "epochs")]
@@ -75,7 +86,7 @@ pub struct Arguments {
     gradient_checkpointing: bool,
     /// Begin with the weights of this model; it also says architecture, schedule and prediction
     /// where no preset or configuration is given. One that is given may differ in the schedule alone
-    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    #[arg(long, value_name = "MODEL")]
     from: Option<PathBuf>,
     /// What the network predicts [epsilon, x0, v]
     #[arg(long, value_name = "WHAT", value_parser = named::<Prediction>)]
@@ -155,13 +166,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// A new run. Its directory is made only once it is known that there is something to put there.
 fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     let mut config = arguments.over(arguments.base()?)?;
-    if !arguments.dry_run {
-        destination::folder(&arguments.out)?;
-    }
+    destination::folder(&arguments.out)?;
     refuse_a_run_at(&arguments.out)?;
+    refuse_own_samples(&config.data, &arguments.out)?;
     let folder = load(&config)?;
     arguments.fit(&mut config, &folder)?;
     if arguments.dry_run {
+        // What would fail fails here too, and nothing is written.
+        RunDir::check_free(&arguments.out)?;
+        check_initial_model(&config)?;
         return plan(&config, &folder, 0, device);
     }
     let run_dir = RunDir::open(&arguments.out)?;
@@ -179,6 +192,20 @@ fn refuse_a_run_at(path: &Path) -> Result<()> {
         .with_hint("go on with --resume, or give another --out"))
 }
 
+/// Refuses to train on what the run itself writes. (A run directory within the folder of pictures
+/// is passed over where they are looked for.)
+fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
+    let [pictures, run] = [data, out].map(destination::resolved);
+    let problem = if pictures == run {
+        "the run directory is the folder of pictures"
+    } else if pictures.starts_with(run.join("samples")) {
+        "the folder of pictures is that of the run's own samples"
+    } else {
+        return Ok(());
+    };
+    Err(Error::malformed(data, problem).with_hint("give another --out"))
+}
+
 fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     checkpoint::list(&run.join(CHECKPOINTS))
 }
@@ -191,16 +218,23 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
             .with_hint("leave --resume out to start a run there"));
     }
     // Locked before anything is read, lest another training moves on meanwhile.
-    let run_dir = RunDir::open(out)?;
-    let Newest { checkpoint, path, damaged } = run_dir.newest_checkpoint()?;
+    let run_dir = match arguments.dry_run {
+        true => RunDir::check_free(out).map(|()| None)?,
+        false => Some(RunDir::open(out)?),
+    };
+    let (newest, fate) = match &run_dir {
+        Some(run_dir) => (run_dir.newest_checkpoint()?, "it is put aside"),
+        None => (checkpoint::newest_whole(&out.join(CHECKPOINTS))?, "it would be put aside"),
+    };
+    let Newest { checkpoint, path, damaged } = newest;
     for (_, error) in &damaged {
-        note(one_line(&format!("warning: {error}; it is put aside")));
+        note(one_line(&format!("warning: {error}; {fate}")));
     }
     if !damaged.is_empty() {
         note(one_line(&format!("going on from `{}`", path.display())));
     }
     let position = &checkpoint.position;
-    let mut config = arguments.over(position.config.clone())?;
+    let mut config = arguments.over(arguments.base_of_resumed(&position.config)?)?;
     config.check_continues(&position.config)?;
     let refuse_fewer = |config: &TrainConfig| match config.steps < position.n_steps {
         true => {
@@ -215,9 +249,10 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         if config.steps == position.n_steps && position.looked {
             note(format!("all {} were done before", counted(config.steps, "step")));
             note("hint: give --steps to go on to more");
-            return result(run_dir.model().display());
+            return result(out.join(RUN_MODEL).display());
         }
     }
+    refuse_own_samples(&config.data, out)?;
     let folder = load(&config).map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if arguments.data.is_none() => {
             error.with_hint("give --data where the pictures of the run are now")
@@ -226,9 +261,10 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     })?;
     arguments.fit(&mut config, &folder)?;
     refuse_fewer(&config)?;
-    if arguments.dry_run {
+    check_pictures(&config, position, &folder.fingerprint(), out)?;
+    let Some(run_dir) = run_dir else {
         return plan(&config, &folder, position.n_steps, device);
-    }
+    };
     run_dir.write_config(&config)?;
     go(&config, &run_dir, folder, Some(checkpoint), device)
 }
@@ -239,11 +275,53 @@ impl Arguments {
         match (&self.preset, &self.config, &self.from) {
             (_, Some(path), _) => TrainConfig::read(path),
             (Some(name), None, _) => Ok(preset(name)?.config()),
-            (None, None, None) => Ok(TrainConfig::default()),
+            (None, None, None) => {
+                let side = self.data.as_deref().map(usual_side).transpose()?.flatten();
+                Ok(side.map_or(Preset::Small64, Preset::for_side).config())
+            }
             (None, None, Some(path)) => {
                 let ModelConfig { unet: model, schedule, prediction, .. } = ModelConfig::of(path)?;
                 Ok(TrainConfig { model, schedule, prediction, ..Preset::Small64.config() })
             }
+        }
+    }
+
+    /// What to start from when the run of `config` is resumed. The command that began it may be
+    /// given again: a preset must be the one that it has, and a file is read again.
+    fn base_of_resumed(&self, config: &TrainConfig) -> Result<TrainConfig> {
+        let mut base = config.clone();
+        if let Some(path) = &self.config {
+            base = TrainConfig::read(path)?;
+            base.initial_model = config.initial_model.clone();
+            if base.data.as_os_str().is_empty() {
+                base.data = config.data.clone();
+            }
+        }
+        if let Some(name) = &self.preset {
+            base.model =
+                UNetConfig { dropout: config.model.dropout, ..preset(name)?.config().model };
+        }
+        match (&self.from, &config.initial_model) {
+            (Some(given), Some(began)) if given == began => Ok(base),
+            (None, _) => Ok(base),
+            (Some(given), began) => {
+                let began = match began {
+                    Some(path) => format!("`{}`", path.display()),
+                    None => "random weights".to_owned(),
+                };
+                let problem = format!("the run to resume began with {began}");
+                Err(Error::invalid(format!("--from `{}`", given.display()), problem)
+                    .with_hint("leave --from out, or start another run in a new folder"))
+            }
+        }
+    }
+
+    /// Says which preset was chosen where none was named.
+    fn say_preset(&self, config: &TrainConfig) {
+        let is_chosen =
+            !self.resume && self.preset.is_none() && self.config.is_none() && self.from.is_none();
+        if let Some(preset) = plan::preset_of(config).filter(|_| is_chosen) {
+            note(format!("preset {}, chosen by the size of the pictures", preset.name()));
         }
     }
 
@@ -289,13 +367,16 @@ impl Arguments {
             config.micro_batch_size = config.micro_batch_size.min(config.batch_size);
         }
         if self.epochs == Some(0) {
-            return Err(Error::invalid("epochs", "0 found; expected at least 1"));
+            return Err(Error::out_of_range("epochs", 0, "at least 1"));
         }
         if config.data.as_os_str().is_empty() {
             return Err(Error::invalid("data", "none given; expected a folder of pictures")
                 .with_hint(
                     "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
                 ));
+        }
+        if let Some(p) = self.dropout.filter(|p| !(0.0..1.0).contains(p)) {
+            return Err(Error::out_of_range("--dropout", p, "at least 0 and below 1"));
         }
         config.validate()?;
         let (unet, together) = (&config.model, config.micro_batch_size);
@@ -313,6 +394,7 @@ impl Arguments {
     /// What can be told only with the pictures: the steps of so many epochs, and how many pictures
     /// at a time fit the memory.
     fn fit(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
+        self.say_preset(config);
         self.count_epochs(config, folder)?;
         if let Some(limit) = self.memory {
             config.micro_batch_size = config.micro_batch_within(limit, folder.len())?;
@@ -332,69 +414,14 @@ impl Arguments {
     }
 }
 
-/// Prints what a run would take from `n_steps` on.
-fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device) -> Result<()> {
-    let split = folder.split(&SplitConfig::default())?;
-    let n_train = split.train.len().max(1);
-    let n_parts = config.batch_size.div_ceil(config.micro_batch_size);
-    let gibibytes = |bytes: u64| format!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
-    row("parameters", format!("{:.2} M", config.model.parameter_count() as f64 / 1e6))?;
-    row(
-        "pictures",
-        format!(
-            "{} to train on, {} to validate, {} to test",
-            split.train.len(),
-            split.validation.len().min(config.validation_images),
-            split.test.len()
-        ),
-    )?;
-    let steps_per_epoch = n_train as f64 / config.batch_size as f64;
-    row("steps", format!("{} to go of {}", config.steps - n_steps, config.steps))?;
-    row("steps per epoch", format!("{steps_per_epoch:.1}"))?;
-    row("epochs", format!("{:.1}", config.steps as f64 / steps_per_epoch))?;
-    row(
-        "batch",
-        format!(
-            "{} pictures, {} at a time",
-            config.batch_size,
-            config.batch_size.div_ceil(n_parts)
-        ),
-    )?;
-    row("memory", format!("about {} at most", gibibytes(config.estimated_bytes(folder.len()))))?;
-    let n_kept = config.keep_checkpoints as u64 + 1;
-    row(
-        "checkpoints",
-        format!(
-            "{} each, up to {n_kept} kept: {}",
-            gibibytes(config.checkpoint_bytes()),
-            gibibytes(config.checkpoint_bytes().saturating_mul(n_kept))
-        ),
-    )?;
-    let measuring = MeasureConfig {
-        batch_size: config.micro_batch_size,
-        n_rounds: 3,
-        n_warmup: 1,
-        training: true,
-        by_kernel: false,
-    };
-    let progress = Progress::new("measuring a few steps", 0, "steps");
-    let measured = measure(&config.model_config(), measuring, device, &mut interrupt::check)?;
-    drop(progress);
-    let Some(training) = measured.training else { return Ok(()) };
-    let images_per_second = training.images_per_second;
-    row("speed here", format!("{images_per_second:.1} images/s"))?;
-    let n_images = (config.steps - n_steps) as f64 * config.batch_size as f64;
-    row("time here", format!("about {}", duration(n_images / images_per_second)))
-}
-
-fn row(name: &str, value: String) -> Result<()> {
-    result(format!("{name:<16} {value}"))
-}
-
 /// A value by the name that configuration files give it.
 fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
     let named = T::deserialize(name.into_deserializer());
-    named.map_err(|error: serde::de::value::Error| error.to_string().replace('`', ""))
+    named.map_err(|error: serde::de::value::Error| {
+        let words = error.to_string().replace('`', "");
+        // What was found stands before it already.
+        words.split_once(", ").map_or(words.clone(), |(_, expected)| expected.to_owned())
+    })
 }
 
 fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
@@ -411,6 +438,14 @@ fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
             if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
         note(one_line(&format!("warning: `{}` skipped: {}{more}", first.path, first.reason)));
     }
+    if folder.n_enlarged() > 0 {
+        let [_, height, width] = folder.shape();
+        note(format!(
+            "warning: {} of {} enlarged to {width}x{height} pixels: the model learns their blur",
+            folder.n_enlarged(),
+            counted(folder.len() as u64, "picture")
+        ));
+    }
     Ok(Arc::new(folder))
 }
 
@@ -425,9 +460,10 @@ fn go(
     let before = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps);
     let progress = Progress::new("training", config.steps, "steps").starting_at(before);
     let mut loss = RunningMean::default();
-    let mut validation_loss = None;
     let mut saved = None;
+    let mut says_time = true;
     let mut rate = RunningMean::default();
+    let mut saving = None;
     let outcome = train(config, run_dir, folder, resume, device, &mut |event| {
         match event {
             Event::Started {
@@ -437,13 +473,17 @@ fn go(
                 n_pictures: [train, held, test],
                 other_schedule,
             } => {
+                saving = Some(interrupt::Saving::begin());
                 progress.say(&format!(
-                    "{:.2} M parameters; {} to train on, {held} to validate, {test} to test; \
-                     {} of {total_steps} steps to go",
+                    "{:.2} M parameters; {} to train on, {held} to validate, {test} to test",
                     n_parameters as f64 / 1e6,
-                    counted(train as u64, "picture"),
-                    total_steps.saturating_sub(n_steps)
+                    counted(train as u64, "picture")
                 ));
+                let n_left = total_steps.saturating_sub(n_steps);
+                progress.say(&format!("{n_left} of {total_steps} steps to go"));
+                if let Some(words) = plan::time_elsewhere(config, n_steps) {
+                    progress.say(&words);
+                }
                 if let Some(found) = other_schedule {
                     progress.say(&format!(
                         "the model it begins with has another schedule ({found}) than the run \
@@ -452,18 +492,23 @@ fn go(
                     ));
                 }
                 if held == 0 {
-                    progress.say("warning: too few pictures for a validation set: no loss on it");
+                    let rest = match test {
+                        0 => "all are trained on, and there is no validation loss",
+                        _ => "there is no loss on it",
+                    };
+                    progress
+                        .say(&format!("warning: too few pictures for a validation set: {rest}"));
                 }
             }
             Event::Step(step) => {
                 loss.add(step.loss);
                 rate.add(step.images_per_second);
+                if says_time && started.elapsed() >= FIRST_STEPS {
+                    says_time = false;
+                    progress.say(&plan::time_here(config, step.step, rate.value));
+                }
                 progress.set_with(step.step, || {
-                    let mut words = format!("loss {:.4}", loss.value);
-                    if let Some(loss) = validation_loss {
-                        words += &format!(", validation {loss:.4}");
-                    }
-                    words += &format!(", {:.0} images/s", rate.value);
+                    let mut words = format!("loss {:.4}, {:.0} images/s", loss.value, rate.value);
                     if let Some(n_steps) = saved {
                         words += &format!(", saved at {n_steps}");
                     }
@@ -471,7 +516,6 @@ fn go(
                 });
             }
             Event::Validated { n_steps, loss, raw_loss, is_best } => {
-                validation_loss = Some(loss);
                 let best = if is_best { ", the best so far" } else { "" };
                 progress.say(&format!(
                     "step {n_steps}: validation loss {loss:.5}{best}; {raw_loss:.5} without \
@@ -486,9 +530,14 @@ fn go(
     drop(progress);
     let out = run_dir.path().display();
     if outcome.stopped_early {
-        note(format!("stopped after step {}; saved", outcome.n_steps));
-        let hint = format!("go on with: kao train --resume --out {out}");
-        return Err(Error::interrupted().with_hint(hint));
+        if interrupt::takes_last_word() {
+            let n_steps = outcome.n_steps;
+            note(one_line(&format!(
+                "stopped at step {n_steps} and saved; go on with: kao train --resume --out {out}"
+            )));
+        }
+        drop(saving);
+        return Err(Error::interrupted());
     }
     let seconds = started.elapsed().as_secs_f64();
     note(format!("{} in {}", counted(outcome.n_steps - before, "step"), duration(seconds)));

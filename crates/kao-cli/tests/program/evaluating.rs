@@ -43,14 +43,23 @@ fn the_same_seed_gives_the_same_numbers_on_any_number_of_threads() {
     let other = evaluated(&format!("{arguments} --seed 1"));
     assert_ne!(once["levels"], other["levels"]);
     assert_eq!(once["settings"]["eta"], "1");
+    // The nearest pictures by name, of no more samples than asked for.
+    let listed = |arguments: &str| {
+        let of = evaluated(&format!("--model MODEL --data FACES --count 8 --steps 2 {arguments}"));
+        of["neighbours"].as_array().unwrap().clone()
+    };
+    let three = listed("--rows 3");
+    assert_eq!(three.len(), 3);
+    assert!(three[0]["nearest"][0]["file"].as_str().unwrap().ends_with(".png"), "{three:?}");
+    assert_eq!(listed("--rows 3 --all-neighbours").len(), 8);
 }
 
 #[test]
 fn copies_are_found_out() {
-    let copied = evaluated("--samples FACES --data FACES");
+    let copied = evaluated("--samples FACES --data FACES --all-neighbours");
     assert_eq!(copied["n_compared"], 12);
     let neighbours = copied["neighbours"].as_array().unwrap();
-    let n_copies = neighbours.iter().filter(|list| list[0]["rms"] == 0.0).count();
+    let n_copies = neighbours.iter().filter(|of| of["nearest"][0]["rms"] == 0.0).count();
     // All but those that are held out.
     assert!((20..=24).contains(&n_copies), "{copied}");
     assert_eq!(copied["samples"]["least"], 0.0);
@@ -91,13 +100,13 @@ fn what_cannot_be_evaluated_is_told() {
         (
             "--model MODEL --data FACES --count 1",
             2,
-            "--count: 1 found; expected at least 2, better a thousand",
+            "--count 1: must be at least 2, better a thousand",
         ),
-        ("--model MODEL --data FACES --count 0", 2, "--count: 0 found; expected at least 1"),
+        ("--model MODEL --data FACES --count 0", 2, "--count 0: must be at least 1"),
         (
             "--model MODEL --data FACES --steps 0",
             2,
-            "--steps: 0 found; expected 1 to 1000, the number of timesteps",
+            "--steps 0: must be between 1 and 1000, the number of timesteps",
         ),
         (
             "--model MODEL --data FACES --sampler ddpm --eta 1",
@@ -112,7 +121,7 @@ fn what_cannot_be_evaluated_is_told() {
         (
             "--samples FACES --data FACES --count 30",
             2,
-            "--count: 30 found; there are 24 pictures in `FACES`",
+            "--count 30: must be at most 24, the pictures in `FACES`",
         ),
         (
             "--samples mixed --data FACES",

@@ -39,12 +39,14 @@ fn copy_of_run() -> (tempfile::TempDir, PathBuf) {
 fn a_finished_run_tells_what_it_came_to() {
     let told = kao(trained(), "info run").ok().out;
     assert_eq!(row(&told, "state"), "finished, step 4 of 4 (100.0 %)");
-    assert!(row(&told, "images seen").starts_with("16, 0."), "{told}");
+    assert_eq!(row(&told, "images seen"), "16");
+    assert!(row(&told, "epochs").starts_with("0."), "{told}");
     assert!(row(&told, "speed").ends_with(" images/s"), "{told}");
-    let checkpoints = row(&told, "checkpoints");
-    let newest = "1, newest run/checkpoints/step-00000004.safetensors, ";
-    assert!(checkpoints.starts_with(newest) && checkpoints.ends_with(" old"), "{told}");
-    assert_eq!(row(&told, "samples"), "1, newest run/samples/step-00000004.png");
+    assert_eq!((row(&told, "checkpoints"), row(&told, "samples")), ("1", "1"));
+    let newest = "run/checkpoints/step-00000004.safetensors";
+    assert_eq!(row(&told, "newest checkpoint"), newest);
+    assert!(row(&told, "checkpoint saved").ends_with(" ago"), "{told}");
+    assert_eq!(row(&told, "newest sample"), "run/samples/step-00000004.png");
     assert_eq!(row(&told, "model"), "run/model.safetensors");
     assert_eq!(row(&told, "go on"), "kao train --resume --out run --steps MORE");
     assert_eq!(row(&told, "sample"), "kao sample --model run");
@@ -63,6 +65,30 @@ fn json_says_the_same() {
     assert_eq!(told["checkpoint"]["step"], 4);
     assert_eq!(told["last_look"], serde_json::Value::Null);
     assert_eq!(told["problems"], serde_json::json!([]));
+}
+
+#[test]
+fn json_is_there_for_models_checkpoints_and_pictures() {
+    let told = |arguments: &str| -> serde_json::Value {
+        let out = kao(trained(), &format!("info {arguments} --json")).ok().out;
+        serde_json::from_str(&out).unwrap()
+    };
+    let model = told("run/model.safetensors");
+    assert_eq!((&model["kind"], &model["config"]["unet"]["ch"]), (&"model".into(), &32.into()));
+    assert_eq!(model["tensors"], serde_json::Value::Null);
+    let model = told("built-in --tensors");
+    assert_eq!(model["config"]["schedule"]["kind"], "karras");
+    assert_eq!(
+        model["tensors"].as_array().map(Vec::len),
+        model["n_tensors"].as_u64().map(|n| n as usize)
+    );
+    let checkpoint = told("run/checkpoints/step-00000004.safetensors");
+    assert_eq!(checkpoint["kind"], "checkpoint");
+    assert_eq!(checkpoint["position"]["n_steps"], 4);
+    assert!(told("run --tensors")["tensors"].is_array());
+    let picture = told("run/samples/step-00000004.png");
+    assert_eq!(picture["kind"], "picture");
+    assert!(picture["texts"].is_object(), "{picture}");
 }
 
 #[test]
@@ -86,7 +112,8 @@ fn the_losses_are_told_and_drawn() {
             {\"from\":0,\"to\":500,\"loss\":0.625},{\"from\":500,\"to\":1000,\"loss\":0.125}]}\n";
     fs::write(run.join("logs/log.jsonl"), log).unwrap();
     let told = kao(folder.path(), "info run --plot b.png").ok().out;
-    assert_eq!(row(&told, "validation loss"), "0.37500 at step 7; best 0.25000 at step 6");
+    assert_eq!(row(&told, "validation loss"), "0.37500 at step 7");
+    assert_eq!(row(&told, "lowest so far"), "0.25000 at step 6");
     assert_eq!(row(&told, "t 0 to 499"), "0.62500");
     assert_eq!(row(&told, "t 500 to 999"), "0.12500");
     assert_eq!(row(&told, "without averaging"), "0.50000");
@@ -105,13 +132,10 @@ fn the_losses_are_told_and_drawn() {
 
     let ran = kao(trained(), "info run --plot loss.jpg");
     assert!(ran.error().contains("expected a name that ends in .png"), "{ran:?}");
-    for flag in ["--json", "--plot x.png"] {
-        let ran = kao(trained(), &format!("info run/model.safetensors {flag}"));
-        let flag = flag.split(' ').next().unwrap();
-        let problem = "`run/model.safetensors` is a file; expected a run directory";
-        assert_eq!(ran.error(), format!("error: {flag}: {problem}"));
-        assert_eq!(ran.code, Some(2));
-    }
+    let ran = kao(trained(), "info run/model.safetensors --plot x.png");
+    let problem = "`run/model.safetensors` is a file; expected a run directory";
+    assert_eq!(ran.error(), format!("error: --plot: {problem}"));
+    assert_eq!(ran.code, Some(2));
     assert!(!trained().join("loss.jpg").exists() && !trained().join("x.png").exists());
 }
 
@@ -169,7 +193,7 @@ fn a_damaged_run_tells_what_is_damaged_and_all_else() {
     fs::write(run.join("logs/log.jsonl"), format!("\u{1}broken\n{log}{{\"step\":")).unwrap();
     let told = kao(folder.path(), "info run").ok().out;
     assert_eq!(row(&told, "state"), "finished, step 4 of 4 (100.0 %)");
-    assert!(row(&told, "checkpoints").contains("step-00000004"), "{told}");
+    assert!(row(&told, "newest checkpoint").contains("step-00000004"), "{told}");
     let problems: Vec<&str> = told.lines().filter(|line| line.starts_with("problem ")).collect();
     assert_eq!(problems.len(), 4, "{told}");
     for name in [
@@ -223,9 +247,10 @@ fn a_training_that_is_running_is_told_and_not_disturbed() {
 fn the_built_in_model_is_told_about_and_a_file_of_its_name_goes_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let told = kao(folder.path(), "info built-in").ok().out;
-    assert_eq!(row(&told, "images"), "3 x 64 x 64");
-    assert!(row(&told, "network").contains("patch_size 2"), "{told}");
-    assert!(kao(folder.path(), "info built-in --json").err.contains("expected a run directory"));
+    assert_eq!(row(&told, "image size"), "64 x 64 pixels, 3 channels");
+    assert_eq!((row(&told, "patch_size"), row(&told, "activation")), ("2", "silu"));
+    assert_eq!(row(&told, "schedule"), "karras, 1000 timesteps");
+    assert_eq!(row(&told, "prediction"), "v");
     std::fs::write(folder.path().join("built-in"), "mine").unwrap();
     assert!(kao(folder.path(), "info built-in").err.contains("not a weights file"));
 }

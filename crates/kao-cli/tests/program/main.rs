@@ -1,14 +1,19 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
 mod checkpoints;
+mod data_folders;
 mod evaluating;
+mod examples;
 mod failures;
 mod faults;
+mod first_hour;
 mod fixture;
 mod hostile;
 mod looking;
 mod pictures;
 mod sampling;
+mod signals;
+mod soundness;
 mod streams;
 mod training;
 

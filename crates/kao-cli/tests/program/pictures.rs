@@ -78,7 +78,7 @@ fn models_are_converted_and_described() {
     assert!(half * 3 < whole * 2, "{half} of {whole}");
     let out = kao(folder.path(), "info sub/half.safetensors --tensors").ok().out;
     for words in [
-        "images               3 x 16 x 16",
+        "image size           16 x 16 pixels, 3 channels",
         "steps                4",
         "f16   [32, 3, 3, 3]",
         "0 missing, 0 unused, 0 of wrong shape",
@@ -94,8 +94,8 @@ fn recovery_writes_its_picture_and_tells_the_psnr() {
         with_model("recover --model MODEL --data FACES --t 5 --count 2 --out a/b/r.png");
     let ran = kao(folder.path(), &arguments).ok();
     let lines: Vec<&str> = ran.out.lines().collect();
-    assert!(lines[0].starts_with("noisy ") && lines[0].ends_with(" dB"), "{lines:?}");
-    assert!(lines[1].starts_with("recovered ") && lines[1].ends_with(" dB"), "{lines:?}");
+    assert!(lines[0].starts_with("PSNR noisy ") && lines[0].ends_with(" dB"), "{lines:?}");
+    assert!(lines[1].starts_with("PSNR recovered ") && lines[1].ends_with(" dB"), "{lines:?}");
     assert_eq!(lines[2], "a/b/r.png");
     let told = kao(folder.path(), "info a/b/r.png").ok().out;
     for key in ["model", "origin_bug", "psnr_noisy", "psnr_recovered", "seed", "t"] {

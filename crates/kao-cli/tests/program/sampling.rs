@@ -123,6 +123,15 @@ fn noise_that_does_not_fit_is_refused_by_name() {
         assert_eq!(ran.error(), format!("error: `n.safetensors`: {error}"));
         assert_eq!(ran.code, Some(1));
     }
+    // The first so many images of the noise, and no more than it holds.
+    write_noise(&path, 2, 4);
+    let walk = arguments.strip_prefix("sample ").unwrap();
+    let both = x_0(folder.path(), walk);
+    let first = x_0(folder.path(), &format!("{walk} --count 1"));
+    assert!(both[..both.len() / 2] == first[..], "the first image of the noise");
+    let ran = kao(folder.path(), &format!("{arguments} --count 3"));
+    let error = "--count 3: must be at most the 2 images whose noise `n.safetensors` holds";
+    assert_eq!(ran.error(), format!("error: {error}"));
     // A walk that draws none needs no z.
     write(&path, &[("x_T", &shape, &x_t)]);
     kao(folder.path(), &arguments.replace("--eta 1", "--eta 0")).ok();

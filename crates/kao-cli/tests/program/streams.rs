@@ -6,9 +6,11 @@ use std::process::Stdio;
 
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
-    for arguments in
-        ["info run --tensors", "sample --model run --count 1 --steps 1 --out pipe.png", "--help"]
-    {
+    for arguments in [
+        "info run --tensors",
+        "sample --quiet --model run --count 1 --steps 1 --out pipe.png",
+        "--help",
+    ] {
         let mut child = command(trained(), arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -285,9 +285,9 @@ impl Kernel for TransformOutput<'_> {
                     if let (4, 4, Some((to, stride, residual))) =
                         (height, breadth, self.output.place(pixels.first, channel, S::LANES))
                         && lanes == S::LANES
-                        && !self.output.accumulates()
                     {
                         // The usual case, without a decision for every pixel.
+                        let accumulates = self.output.accumulates();
                         for (y, line) in lines.iter().enumerate() {
                             let to = to.add(y * pixels.down * stride);
                             let residual = residual.map(|residual| {
@@ -300,7 +300,11 @@ impl Kernel for TransformOutput<'_> {
                                     let residual = residual.add(right);
                                     value = S::add(value, S::load(residual));
                                 }
-                                S::store(to.add(x * pixels.right * stride), value);
+                                let to = to.add(x * pixels.right * stride);
+                                if accumulates {
+                                    value = S::add(S::load(to), value);
+                                }
+                                S::store(to, value);
                             }
                         }
                     } else {

@@ -21,6 +21,9 @@ pub(crate) const PANEL: usize = 32;
 /// Rows that [`multiply_transposed`] takes at once: two blocks of them fit the first cache.
 const DEPTH: usize = 128;
 
+/// How many rows of a panel ahead the first tile asks for.
+const AHEAD: usize = 24;
+
 /// Columns of a block.
 pub(crate) const BLOCK: usize = 16;
 
@@ -114,6 +117,9 @@ unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
                 for kk in 4 * quarter..4 * quarter + 4 {
                     // The rows of the next tile, which lie next to those of this one.
                     S::prefetch(a.wrapping_add((ROWS + kk) * BLOCK));
+                    // What comes soon of the panel, which the first tile reads from a slower cache.
+                    S::prefetch(b.wrapping_add((kk + AHEAD) * PANEL));
+                    S::prefetch(b.wrapping_add((kk + AHEAD) * PANEL + BLOCK));
                     step::<S, ROWS>(&mut sums, vectors, a.add(kk), b.add(kk * PANEL));
                 }
             }

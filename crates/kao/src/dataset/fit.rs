@@ -1,13 +1,11 @@
 //! A picture of any shape to the shape of the model.
 //!
-//! Resampling is bicubic (Catmull-Rom, a = −1/2) with a kernel that widens when shrinking, as
-//! Pillow and torchvision's `antialias` do. It works on stored values, in gamma, as they do too.
+//! Resampling works on stored values, in gamma, as Pillow and torchvision do too.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use serde::{Deserialize, Serialize};
 
 use super::decode::Picture;
+use super::resample::bicubic;
 use crate::error::{Error, Result};
 
 /// How a picture that is not square becomes square.
@@ -68,6 +66,11 @@ impl Picture {
         }
     }
 
+    /// Whether [`fit`](Self::fit) would make the picture larger on a side: what it adds is blur.
+    pub fn is_smaller_than(&self, width: u32, height: u32) -> bool {
+        self.width() < width || self.height() < height
+    }
+
     /// The middle `width × height` pixels. Neither side may be above the picture's.
     fn centre(&self, width: u32, height: u32) -> Result<Self> {
         let left = half(self.width() - width) as usize;
@@ -93,8 +96,6 @@ fn cover(mut picture: Picture, width: u32, height: u32) -> Result<Picture> {
         picture = picture.centre(cut_width, cut_height)?;
         (scaled_width, scaled_height) = covering(&picture, width, height);
     }
-    // The library could cut while it scales, but with a window between whole pixels its version
-    // 6.1 reads outside of its buffer.
     resample(&picture, scaled_width as u32, scaled_height as u32)?.centre(width, height)
 }
 
@@ -113,21 +114,8 @@ fn half(surplus: u32) -> u32 {
 
 /// All of `picture` at `width × height`.
 fn resample(picture: &Picture, width: u32, height: u32) -> Result<Picture> {
-    let pixel_type = if picture.channels() == 3 { PixelType::U8x3 } else { PixelType::U8 };
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::invalid(
-            "picture",
-            format!(
-                "cannot be scaled from {}×{} to {width}×{height}: {error}",
-                picture.width(),
-                picture.height()
-            ),
-        )
-    };
-    let source = ImageRef::new(picture.width(), picture.height(), picture.bytes(), pixel_type)
-        .map_err(|error| failed(&error))?;
-    let mut target = Image::new(width, height, pixel_type);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
-    Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
-    Picture::from_bytes(width, height, picture.channels(), target.into_vec())
+    let from = [picture.width(), picture.height()].map(|side| side as usize);
+    let to = [width, height].map(|side| side as usize);
+    let bytes = bicubic(picture.bytes(), from, picture.channels(), to);
+    Picture::from_bytes(width, height, picture.channels(), bytes)
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::Picture;
 use super::fit::Fit;
-use super::output::is_unfinished;
+use super::output::preparation;
 use super::report::{Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::split::{SplitConfig, SplitIndices};
@@ -27,6 +27,7 @@ pub struct Folder {
     bytes: Vec<u8>,
     pictures: Vec<FolderPicture>,
     skipped: Vec<Skipped>,
+    n_enlarged: usize,
 }
 
 /// What a [`Folder`] knows of a picture besides its pixels.
@@ -70,7 +71,8 @@ impl Folder {
     ) -> Result<Self> {
         let sides = check_shape(shape)?;
         let Scan { pictures: found, unreadable, n_ignored } = scan(dir)?;
-        if is_unfinished(dir)? {
+        let preparation = preparation(dir)?;
+        if preparation.is_some_and(|preparation| !preparation.complete) {
             return Err(Error::malformed(dir, "the preparation of this folder was interrupted")
                 .with_hint("run `kao prepare` on it again"));
         }
@@ -87,7 +89,7 @@ impl Folder {
 
         let picture_len = shape.iter().product();
         let mut bytes = vec![0; n_total * picture_len];
-        let outcomes: Vec<Result<[u8; 32], String>> = found
+        let outcomes: Vec<Result<ReadPicture, String>> = found
             .par_iter()
             .zip(bytes.par_chunks_exact_mut(picture_len))
             .map(|(found, into)| read(found, into))
@@ -95,11 +97,13 @@ impl Folder {
 
         let mut pictures = Vec::with_capacity(n_total);
         let mut skipped = unreadable;
+        let mut n_enlarged = 0;
         for (index, (Found { relative: name, .. }, outcome)) in
             found.into_iter().zip(outcomes).enumerate()
         {
             match outcome {
-                Ok(content_hash) => {
+                Ok(ReadPicture { content_hash, is_enlarged }) => {
+                    n_enlarged += usize::from(is_enlarged);
                     // Close the gap that skipped pictures left.
                     let start = index * picture_len;
                     bytes.copy_within(start..start + picture_len, pictures.len() * picture_len);
@@ -114,7 +118,9 @@ impl Folder {
         if pictures.is_empty() {
             return Err(nothing_usable(dir, &skipped, n_ignored));
         }
-        Ok(Folder { shape, bytes, pictures, skipped })
+        // Pictures that were prepared show their original size no longer.
+        n_enlarged = n_enlarged.max(preparation.map_or(0, |preparation| preparation.n_enlarged));
+        Ok(Folder { shape, bytes, pictures, skipped, n_enlarged })
     }
 
     /// Loads the picture files at `paths`, in the order given, as [`load`](Self::load) does.
@@ -125,7 +131,7 @@ impl Folder {
         let sides = check_shape(shape)?;
         let picture_len: usize = shape.iter().product();
         let mut bytes = vec![0; paths.len() * picture_len];
-        let pictures: Vec<FolderPicture> = paths
+        let read: Vec<(FolderPicture, bool)> = paths
             .par_iter()
             .zip(bytes.par_chunks_exact_mut(picture_len))
             .map(|(path, into)| {
@@ -133,15 +139,18 @@ impl Folder {
                     return Err(Error::malformed(path, "this is a folder")
                         .with_hint("give picture files, or one folder alone"));
                 }
-                let content_hash = read_into(path, shape, sides, into)
+                let ReadPicture { content_hash, is_enlarged } = read_into(path, shape, sides, into)
                     .map_err(|reason| Error::malformed(path, reason))?;
-                Ok(FolderPicture { name: path.to_string_lossy().into_owned(), content_hash })
+                let name = path.to_string_lossy().into_owned();
+                Ok((FolderPicture { name, content_hash }, is_enlarged))
             })
             .collect::<Result<_>>()?;
-        if pictures.is_empty() {
+        if read.is_empty() {
             return Err(Error::invalid("pictures", "no file is given"));
         }
-        Ok(Folder { shape, bytes, pictures, skipped: vec![] })
+        let n_enlarged = read.iter().filter(|(_, is_enlarged)| *is_enlarged).count();
+        let pictures = read.into_iter().map(|(picture, _)| picture).collect();
+        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged })
     }
 
     /// Wraps pictures that are in memory already: names, and bytes `[N, H, W, C]` for `shape` =
@@ -168,7 +177,7 @@ impl Folder {
             .zip(bytes.chunks_exact(picture_len))
             .map(|(name, bytes)| FolderPicture { name, content_hash: Sha256::digest(bytes).into() })
             .collect();
-        Ok(Folder { shape, bytes, pictures, skipped: vec![] })
+        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged: 0 })
     }
 
     /// How many pictures there are; at least one.
@@ -190,6 +199,12 @@ impl Folder {
     /// Files that yielded no picture, in the order of their names.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// How many pictures were smaller than the model's images on a side, and so were enlarged:
+    /// here, or when the folder was prepared.
+    pub fn n_enlarged(&self) -> usize {
+        self.n_enlarged
     }
 
     /// The bytes `[H, W, C]` of picture `index`.
@@ -221,10 +236,18 @@ impl Folder {
 
     /// Parts the pictures into training, validation and test sets.
     ///
+    /// Of a handful of pictures chance may leave none to train on. Then all are, and the other sets
+    /// are empty: whoever gives one picture wants to see whether it can be learned by heart.
+    ///
     /// # Errors
     /// When the shares are impossible.
     pub fn split(&self, config: &SplitConfig) -> Result<SplitIndices> {
-        config.indices(self.pictures.iter().map(|picture| &picture.content_hash))
+        let hashes = self.pictures.iter().map(|picture| &picture.content_hash);
+        let parted = config.indices(hashes)?;
+        if parted.train.is_empty() && config.validation + config.test < 1.0 {
+            return Ok(SplitIndices { train: (0..self.len()).collect(), ..Default::default() });
+        }
+        Ok(parted)
     }
 
     /// 64 hexadecimal digits that stand for the shape and the content of all pictures, and for
@@ -245,18 +268,28 @@ impl Folder {
     }
 }
 
-/// Reads one picture into `into`, `[H, W, C]`, and returns its content hash.
+/// What is known of a picture that was read.
+struct ReadPicture {
+    content_hash: [u8; 32],
+    is_enlarged: bool,
+}
+
+/// Reads one picture into `into`, `[H, W, C]`.
 fn read_into(
     path: &Path,
     shape: [usize; 3],
     [height, width]: [u32; 2],
     into: &mut [u8],
-) -> Result<[u8; 32], String> {
-    let picture = Picture::read(path).map_err(|error| error.to_string())?;
-    let picture = if shape[0] == 1 { picture.into_luma() } else { picture };
-    let picture = picture.fit(width, height, Fit::Crop).map_err(|error| error.to_string())?;
+) -> Result<ReadPicture, String> {
+    let fitted = Picture::read_with(path, |picture| {
+        let is_enlarged = picture.is_smaller_than(width, height);
+        let picture = if shape[0] == 1 { picture.into_luma() } else { picture };
+        Ok((picture.fit(width, height, Fit::Crop)?, is_enlarged))
+    });
+    let fitted: Result<_> = fitted.map_err(|error| error.to_string())?;
+    let (picture, is_enlarged) = fitted.map_err(|error| error.to_string())?;
     into.copy_from_slice(picture.bytes());
-    Ok(Sha256::digest(picture.bytes()).into())
+    Ok(ReadPicture { content_hash: Sha256::digest(picture.bytes()).into(), is_enlarged })
 }
 
 /// Height and width of `shape`.

@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use serde::Deserialize;
 use walkdir::WalkDir;
 
@@ -17,8 +15,12 @@ use super::decode::Picture;
 use super::report::{PrepareReport, REPORT_FILE, counted};
 use super::scan::scan;
 use crate::error::{Error, Result};
+use crate::files::read_regular;
 
 const TEMPORARY_PREFIX: &str = ".kao-prepare-";
+
+/// The longest report that is read: of some millions of pictures.
+const MAX_REPORT_BYTES: u64 = 1 << 30;
 
 /// What an output folder held before the run.
 #[derive(Debug, Default)]
@@ -80,29 +82,34 @@ fn owned_files(out_dir: &Path) -> Result<BTreeSet<String>> {
     }
 }
 
-/// Whether `dir` was left by a run of [`prepare`](super::prepare()) that did not come to its end.
-pub(super) fn is_unfinished(dir: &Path) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Completeness {
-        complete: bool,
-    }
-    Ok(read_report::<Completeness>(dir)?.is_some_and(|report| !report.complete))
+/// What the report in a folder says of all its pictures.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Preparation {
+    /// Whether the run of [`prepare`](super::prepare()) came to its end.
+    pub complete: bool,
+    /// How many pictures it enlarged.
+    #[serde(default)]
+    pub n_enlarged: usize,
+}
+
+/// How the pictures in `dir` were prepared; `None` when they were not.
+pub(super) fn preparation(dir: &Path) -> Result<Option<Preparation>> {
+    read_report(dir)
 }
 
 fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
     let path = dir.join(REPORT_FILE);
-    let content = match std::fs::read(&path) {
-        Ok(content) => content,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::io("read", path, source)),
-    };
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(None);
+    }
+    let content = read_regular(&path, MAX_REPORT_BYTES)?;
     serde_json::from_slice(&content).map(Some).map_err(|error| {
         Error::malformed(&path, format!("not the report of a preparation: {error}"))
             .with_hint("remove this file if it belongs to something else")
     })
 }
 
-/// Saves the report where [`is_unfinished`] and later runs look for it.
+/// Saves the report where [`preparation`] and later runs look for it.
 pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> {
     let path = out_dir.join(REPORT_FILE);
     let content = serde_json::to_vec_pretty(report)
@@ -112,19 +119,24 @@ pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> 
 
 /// Writes a picture of three channels.
 pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {
-    let mut content = Vec::new();
-    PngEncoder::new(&mut content)
-        .write_image(
-            picture.bytes(),
-            picture.width(),
-            picture.height(),
-            image::ExtendedColorType::Rgb8,
-        )
-        .map_err(|error| Error::io("write", path, std::io::Error::other(error)))?;
+    let content = encoded(picture);
+    let content = content.map_err(|error| Error::io("write", path, error.into()))?;
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
     write_file(path, &content, false)
+}
+
+/// A picture of three channels as a PNG file.
+fn encoded(picture: &Picture) -> Result<Vec<u8>, png::EncodingError> {
+    let mut content = Vec::new();
+    let mut encoder = png::Encoder::new(&mut content, picture.width(), picture.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.bytes())?;
+    writer.finish()?;
+    Ok(content)
 }
 
 /// Creates a folder and those above it, as far as they are missing.
@@ -135,6 +147,12 @@ pub(super) fn create_dir(dir: &Path) -> Result<()> {
 /// Writes under a temporary name beside `path`, then renames.
 fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
+    // A pipe or a device that has the name is somebody's, and not to be replaced.
+    if let Ok(metadata) = path.symlink_metadata()
+        && !(metadata.is_file() || metadata.is_symlink())
+    {
+        return Err(Error::malformed(path, "what is there is no regular file"));
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY_PREFIX);
     #[cfg(unix)]

@@ -17,7 +17,8 @@ use super::names::output_names;
 use super::output::{Before, create_dir, remove_temporary, save_report, write_png};
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::locks::FolderLock;
 
 /// Sides that a prepared picture may have, in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 1..=4096;
@@ -78,7 +79,8 @@ pub struct PrepareProgress {
 ///
 /// The report is returned, and saved in the output folder as [`REPORT_FILE`](super::REPORT_FILE).
 /// Each file is written under a temporary name and renamed. A second run into the same folder
-/// replaces what the first wrote and removes those of its pictures that it does not write again.
+/// replaces what the first wrote and removes those of its pictures that it does not write again;
+/// while the first is under way it is refused.
 /// [`Folder::load`](super::Folder::load) refuses a folder whose last run did not end.
 ///
 /// `progress` is called from several threads, after each picture. When `cancelled` returns true
@@ -87,7 +89,7 @@ pub struct PrepareProgress {
 /// # Errors
 /// When a folder cannot be read or written, when one of the two folders lies within the other,
 /// when there is no usable picture, when the output folder holds pictures that no earlier run
-/// wrote, when `size` is out of range, or when cancelled ([`ErrorKind::Interrupted`]). With
+/// wrote, when another run writes to it, when `size` is out of range, or when cancelled ([`ErrorKind::Interrupted`]). With
 /// `strict` also when any picture would be skipped; then nothing has been written.
 ///
 /// [`ErrorKind::Interrupted`]: crate::error::ErrorKind::Interrupted
@@ -97,15 +99,8 @@ pub fn prepare(
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<PrepareReport> {
     if !SIZES.contains(&config.size) {
-        return Err(Error::invalid(
-            "size",
-            format!(
-                "{} pixels; from {} to {} are possible",
-                config.size,
-                SIZES.start(),
-                SIZES.end()
-            ),
-        ));
+        let allowed = format!("between {} and {} pixels", SIZES.start(), SIZES.end());
+        return Err(Error::out_of_range("size", config.size, allowed));
     }
     let scan = scan(&config.raw_dir)?;
     refuse_nested(&config.raw_dir, &config.out_dir)?;
@@ -113,7 +108,7 @@ pub fn prepare(
         return Err(no_pictures(&config.raw_dir, &scan));
     }
     let outputs = output_names(scan.pictures.iter().map(|found| found.relative.as_str()));
-    let before = Before::look(&config.out_dir)?;
+    Before::look(&config.out_dir)?;
 
     let passes = if config.strict { 2 } else { 1 };
     let n_done = AtomicUsize::new(0);
@@ -130,6 +125,10 @@ pub fn prepare(
         run.check(&scan)?;
     }
 
+    create_dir(&config.out_dir)?;
+    let _lock = FolderLock::take(&config.out_dir, "another `kao prepare`")?;
+    // Once more: another run may have begun and ended there meanwhile.
+    let before = Before::look(&config.out_dir)?;
     let mut report = PrepareReport {
         complete: false,
         raw_dir: config.raw_dir.to_string_lossy().into_owned(),
@@ -140,6 +139,7 @@ pub fn prepare(
         n_read: scan.pictures.len() + scan.unreadable.len(),
         n_ignored: scan.n_ignored,
         n_written: 0,
+        n_enlarged: 0,
         duplicates: vec![],
         skipped: vec![],
         // Until the run is complete: whatever may lie there and is Kao's own.
@@ -150,7 +150,6 @@ pub fn prepare(
             .chain(before.owned.iter().map(|output| (output.clone(), String::new())))
             .collect(),
     };
-    create_dir(&config.out_dir)?;
     save_report(&config.out_dir, &report)?;
     remove_temporary(&config.out_dir)?;
     // What is not to be written again goes before anything is written: on a disk that ignores
@@ -194,6 +193,7 @@ struct Run<'a> {
 struct Ready {
     hash: [u8; 32],
     picture: Picture,
+    is_enlarged: bool,
 }
 
 impl Run<'_> {
@@ -246,7 +246,7 @@ impl Run<'_> {
             let mut to_write = Vec::with_capacity(outcomes.len());
             for (index, outcome) in (start..).zip(outcomes) {
                 let path = pictures[index].relative.clone();
-                let Ready { hash, picture } = match outcome {
+                let Ready { hash, picture, is_enlarged } = match outcome {
                     Ok(ready) => ready,
                     Err(reason) => {
                         report.skipped.push(Skipped { path, reason });
@@ -261,13 +261,29 @@ impl Run<'_> {
                         continue;
                     }
                 }
-                written.insert(outputs[index].clone(), path);
-                to_write.push((self.config.out_dir.join(&outputs[index]), picture));
+                to_write.push((index, picture, is_enlarged));
             }
-            to_write.par_iter().try_for_each(|(path, picture)| {
-                self.check_cancelled()?;
-                write_png(path, picture)
-            })?;
+            let refusals: Vec<Option<String>> = to_write
+                .par_iter()
+                .map(|(index, picture, _)| {
+                    self.check_cancelled()?;
+                    let path = self.config.out_dir.join(&outputs[*index]);
+                    match write_png(&path, picture) {
+                        Ok(()) => Ok(None),
+                        Err(error) => why_unnameable(&error).map(Some).ok_or(error),
+                    }
+                })
+                .collect::<Result<_>>()?;
+            for ((index, _, is_enlarged), refusal) in to_write.into_iter().zip(refusals) {
+                let path = pictures[index].relative.clone();
+                match refusal {
+                    Some(reason) => report.skipped.push(Skipped { path, reason }),
+                    None => {
+                        written.insert(outputs[index].clone(), path);
+                        report.n_enlarged += usize::from(is_enlarged);
+                    }
+                }
+            }
         }
         Ok(written)
     }
@@ -281,7 +297,11 @@ impl Run<'_> {
     }
 
     fn ready(&self, path: &Path) -> Result<Ready, String> {
-        let picture = Picture::read(path).map_err(|error| error.to_string())?;
+        let ready = Picture::read_with(path, |picture| self.ready_picture(picture));
+        ready.map_err(|error| error.to_string())?
+    }
+
+    fn ready_picture(&self, picture: Picture) -> Result<Ready, String> {
         let (width, height) = (picture.width(), picture.height());
         if width.min(height) < self.config.min_side {
             return Err(format!(
@@ -295,14 +315,26 @@ impl Run<'_> {
             .chain_update(picture.bytes())
             .finalize()
             .into();
-        let picture = picture
-            .fit(self.config.size, self.config.size, self.config.fit)
-            .map_err(|error| error.to_string())?;
-        Ok(Ready { hash, picture })
+        let size = self.config.size;
+        let is_enlarged = picture.is_smaller_than(size, size);
+        let picture = picture.fit(size, size, self.config.fit);
+        let picture = picture.map_err(|error| error.to_string())?;
+        Ok(Ready { hash, picture, is_enlarged })
     }
 
     fn check_cancelled(&self) -> Result<()> {
         if (self.cancelled)() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+/// Why a picture cannot have its name in the output folder, where that is what `error` says: the
+/// file system allows fewer letters than most, or the whole path is too long.
+fn why_unnameable(error: &Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidFilename => {
+            Some("its name is too long for the output folder".into())
+        }
+        _ => None,
     }
 }
 

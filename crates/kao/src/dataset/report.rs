@@ -56,6 +56,9 @@ pub struct PrepareReport {
     pub n_ignored: usize,
     /// How many pictures were written.
     pub n_written: usize,
+    /// How many of these were smaller than [`size`](Self::size) on a side, and so were enlarged.
+    #[serde(default)]
+    pub n_enlarged: usize,
     /// Pictures whose pixels are those of another, in the order of paths.
     pub duplicates: Vec<Duplicate>,
     /// Pictures that could not be used, in the order of paths.
@@ -75,6 +78,9 @@ impl fmt::Display for PrepareReport {
             write!(f, ", {} skipped", grouped(self.skipped.len()))?;
         }
         write!(f, ", {} written", grouped(self.n_written))?;
+        if self.n_enlarged > 0 {
+            write!(f, ", {} of them enlarged", grouped(self.n_enlarged))?;
+        }
         if self.n_ignored > 0 {
             write!(f, " ({} ignored)", counted(self.n_ignored, "other file"))?;
         }
@@ -122,6 +128,7 @@ mod tests {
             n_read: 5600,
             n_ignored: 0,
             n_written: 5000,
+            n_enlarged: 0,
             duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }; 600],
             skipped: vec![],
             files: BTreeMap::new(),
@@ -152,6 +159,16 @@ mod tests {
         assert_eq!(lines[1], "skipped `x.jpg`: the file is empty");
         assert_eq!(lines.len(), 12);
         assert_eq!(lines[11], "skipped 1,224 more, all listed in prepare.json");
+    }
+
+    #[test]
+    fn enlarged_pictures_are_counted() {
+        let text = PrepareReport { n_enlarged: 1200, n_ignored: 1, ..report() }.to_string();
+        assert_eq!(
+            text,
+            "5,600 read, 600 duplicates dropped, 5,000 written, 1,200 of them enlarged \
+             (1 other file ignored)"
+        );
     }
 
     #[test]

@@ -2,22 +2,27 @@
 //!
 //! This opens a file only to look at its first bytes where the name does not say what it is.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use image::ImageFormat;
 use walkdir::{DirEntry, WalkDir};
 
+use super::decode;
 use super::report::Skipped;
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 /// Names that promise a picture. What cannot be read of these is worth telling the user, so
 /// formats that Kao does not decode are among them.
-const PICTURE_EXTENSIONS: [&str; 24] = [
-    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "ico", "jfif", "jp2", "jpe", "jpeg",
-    "jpg", "jxl", "pbm", "pgm", "png", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp",
+const PICTURE_EXTENSIONS: [&str; 39] = [
+    "apng", "arw", "avif", "bmp", "cr2", "cr3", "dds", "dib", "dng", "exr", "gif", "heic", "heif",
+    "hif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpx", "jxl", "jxr", "nef",
+    "orf", "pbm", "pcx", "pgm", "png", "ppm", "psd", "qoi", "tga", "tif", "tiff", "webp", "xcf",
 ];
+
+/// What every run directory of `kao train` holds.
+const RUN_FOLDERS: [&str; 3] = ["checkpoints", "samples", "logs"];
+const RUN_FILE: &str = "config.toml";
 
 /// A file that is a picture or claims to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +44,8 @@ pub(super) struct Scan {
 }
 
 /// Looks through `dir` and the folders below it. Links are followed; hidden files (whose name
-/// begins with a dot) are ignored and hidden folders passed over.
+/// begins with a dot) are ignored, and hidden folders passed over. So are run directories of
+/// training: a model must not learn from its own samples.
 pub(super) fn scan(dir: &Path) -> Result<Scan> {
     let metadata = std::fs::metadata(dir).map_err(|source| Error::io("read", dir, source))?;
     if !metadata.is_dir() {
@@ -47,7 +53,8 @@ pub(super) fn scan(dir: &Path) -> Result<Scan> {
     }
     let mut scan = Scan::default();
     let entries = WalkDir::new(dir).follow_links(true).into_iter().filter_entry(|entry| {
-        !(entry.file_type().is_dir() && entry.depth() > 0 && is_hidden(entry))
+        let is_below = entry.file_type().is_dir() && entry.depth() > 0;
+        !(is_below && (is_hidden(entry) || is_run(entry.path())))
     });
     for entry in entries {
         match entry {
@@ -69,7 +76,8 @@ pub(super) fn scan(dir: &Path) -> Result<Scan> {
             }),
         }
     }
-    scan.pictures.sort_by(|a, b| a.relative.cmp(&b.relative));
+    // Names that are no Unicode may look alike.
+    scan.pictures.sort_by(|a, b| (&a.relative, &a.path).cmp(&(&b.relative, &b.path)));
     scan.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(scan)
 }
@@ -92,22 +100,18 @@ fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().to_string_lossy().starts_with('.')
 }
 
+/// Whether the folder is the run directory of a training.
+fn is_run(folder: &Path) -> bool {
+    folder.join(RUN_FILE).is_file() && RUN_FOLDERS.iter().all(|name| folder.join(name).is_dir())
+}
+
 fn is_picture(entry: &DirEntry) -> bool {
     !is_hidden(entry) && (is_named_as_picture(entry.path()) || begins_as_picture(entry.path()))
 }
 
-/// Whether the first bytes are those of a picture. Only signatures that no text begins with
-/// count: a note that starts with "BM" is no bitmap.
+/// Whether the first bytes are those of a picture.
 fn begins_as_picture(path: &Path) -> bool {
     let mut start = Vec::with_capacity(16);
-    let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
-    read.is_ok()
-        && matches!(
-            image::guess_format(&start),
-            Ok(ImageFormat::Jpeg
-                | ImageFormat::Png
-                | ImageFormat::Gif
-                | ImageFormat::WebP
-                | ImageFormat::Tiff)
-        )
+    let Ok(file) = open_regular(path) else { return false };
+    file.take(16).read_to_end(&mut start).is_ok() && decode::begins_as_picture(&start)
 }

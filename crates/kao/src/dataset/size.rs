@@ -8,6 +8,26 @@ use super::decode::Picture;
 use super::scan::scan;
 use crate::error::{Error, Result};
 
+/// The shorter side, in pixels, that pictures in `dir` and the folders below it usually have: the
+/// median of a sample of them, spread over the folder. Files that yield no picture are passed over;
+/// where all of the sample do, there is none.
+///
+/// # Errors
+/// When `dir` cannot be read.
+pub fn usual_side(dir: &Path) -> Result<Option<usize>> {
+    const N_SAMPLED: usize = 32;
+    let found = scan(dir)?.pictures;
+    let every = found.len().div_ceil(N_SAMPLED).max(1);
+    let sampled: Vec<_> = found.iter().step_by(every).collect();
+    let sides = sampled.par_iter().filter_map(|found| {
+        let picture = Picture::read(&found.path).ok()?;
+        Some(picture.height().min(picture.width()) as usize)
+    });
+    let mut sides: Vec<usize> = sides.collect();
+    sides.sort_unstable();
+    Ok(sides.get(sides.len() / 2).copied())
+}
+
 /// Height and width that all pictures in `dir` and the folders below it have in common. Files that
 /// yield no picture are passed over.
 ///
@@ -21,8 +41,9 @@ pub fn common_size(dir: &Path, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<
             if cancelled() {
                 return Err(Error::interrupted());
             }
-            let picture = Picture::read(&found.path).ok();
-            Ok(picture.map(|picture| [picture.height(), picture.width()].map(|n| n as usize)))
+            let size = |picture: Picture| [picture.height(), picture.width()];
+            let size = Picture::read_with(&found.path, size).ok();
+            Ok(size.map(|size| size.map(|side| side as usize)))
         })
         .collect::<Result<_>>()?;
     let mut sized = found.iter().zip(sizes).filter_map(|(found, size)| Some((found, size?)));

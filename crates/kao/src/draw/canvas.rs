@@ -1,11 +1,11 @@
 //! The surface that shapes are drawn on: tiny-skia behind the few verbs the painters need.
 
-use image::RgbImage;
 use tiny_skia::{
     BlendMode, Color, FillRule, GradientStop, LineCap, LineJoin, LinearGradient, Mask, Paint, Path,
     PathBuilder, Pixmap, Point, RadialGradient, Shader, SpreadMode, Stroke, Transform,
 };
 
+use super::Face;
 use super::colour::Colour;
 use super::geometry::{Segment, Shape, Vec2};
 
@@ -114,13 +114,15 @@ impl Canvas {
     }
 
     /// The picture, reduced by `factor` with a box filter.
-    pub fn reduced(&self, factor: u32) -> RgbImage {
+    pub fn reduced(&self, factor: u32) -> Face {
         let side = self.pixmap.width() as usize;
         let factor = factor as usize;
         let pixels = self.pixmap.pixels();
         let count = (factor * factor) as u32;
-        RgbImage::from_fn((side / factor) as u32, (side / factor) as u32, |x, y| {
-            let (left, top) = (x as usize * factor, y as usize * factor);
+        let n_across = side / factor;
+        let mut bytes = Vec::with_capacity(n_across * n_across * 3);
+        for (y, x) in (0..n_across).flat_map(|y| (0..n_across).map(move |x| (y, x))) {
+            let (left, top) = (x * factor, y * factor);
             let mut sum = [count / 2; 3];
             for row in top..top + factor {
                 for pixel in &pixels[row * side + left..row * side + left + factor] {
@@ -129,8 +131,9 @@ impl Canvas {
                     sum[2] += u32::from(pixel.blue());
                 }
             }
-            image::Rgb(sum.map(|total| (total / count) as u8))
-        })
+            bytes.extend(sum.map(|total| (total / count) as u8));
+        }
+        Face { side: n_across as u32, bytes }
     }
 }
 

@@ -1,18 +1,26 @@
 //! A folder full of portraits.
+//!
+//! A folder holds the faces of one seed at one size. Each file says in a text of its own which face
+//! it is, so that a run knows what is there already, and never mixes its faces with others.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use image::RgbImage;
 use rayon::prelude::*;
 
-use super::{check_size, face};
+use super::{Face, check_size, face};
 use crate::error::{Error, Result};
+use crate::files::open_regular;
+use crate::locks::FolderLock;
 
 /// The key of the PNG text that says which picture a file holds.
 const TEXT_KEY: &str = "Source";
+
+const TEMPORARY_PREFIX: &str = ".face-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// What [`write_folder`] draws, and where to.
 #[derive(Clone, Debug)]
@@ -41,6 +49,8 @@ pub struct Progress {
 pub struct Written {
     /// Pictures drawn.
     pub drawn: u64,
+    /// How many of these took the place of files that were broken or drawn by another version.
+    pub replaced: u64,
     /// Pictures that were there from an earlier run.
     pub kept: u64,
 }
@@ -54,39 +64,45 @@ pub fn file_name(index: u64) -> String {
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
 /// is whole. Each says in a text of its own which picture it is: run again, after an interruption
-/// or for a larger count, only what is missing or of another seed or size is drawn. `observer` is
-/// called after every picture, from several threads. When `cancelled` returns true the work stops
-/// soon; what was drawn stays.
+/// or for a larger count, only what is missing, broken or of another version of Kao is drawn.
+/// `observer` is called after every picture, from several threads. When `cancelled` returns true
+/// the work stops soon; what was drawn stays.
 ///
 /// # Errors
-/// When the count is 0 or the size out of range, when the file system refuses, or when cancelled.
+/// When the count is 0 or the size out of range; when the folder holds faces of another seed or
+/// size, or other files with such names; when another run writes to it; when the file system
+/// refuses, or when cancelled.
 pub fn write_folder(
     config: &FolderConfig,
     observer: &(dyn Fn(Progress) + Sync),
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Written> {
     if config.count == 0 {
-        return Err(Error::invalid("count", "0 found; expected at least 1"));
+        return Err(Error::out_of_range("count", 0, "at least 1"));
     }
     check_size(config.size)?;
     let dir = &config.out_dir;
     fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
-    let (done, drawn) = (AtomicU64::new(0), AtomicU64::new(0));
+    let _lock = FolderLock::take(dir, "another `kao draw`")?;
+    let there = look(config)?;
+    let (done, drawn, replaced) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     (0..config.count).into_par_iter().try_for_each(|index| {
         if cancelled() {
             return Err(Error::interrupted());
         }
-        let path = dir.join(file_name(index));
-        if !holds(&path, config, index) {
-            write_one(&path, config, index)?;
+        if !there.sound.contains(&index) {
+            write_one(&dir.join(file_name(index)), config, index)?;
             drawn.fetch_add(1, Ordering::Relaxed);
+            if there.unsound.contains(&index) {
+                replaced.fetch_add(1, Ordering::Relaxed);
+            }
         }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         observer(Progress { done, total: config.count });
         Ok::<(), Error>(())
     })?;
     let drawn = drawn.into_inner();
-    Ok(Written { drawn, kept: config.count - drawn })
+    Ok(Written { drawn, replaced: replaced.into_inner(), kept: config.count - drawn })
 }
 
 /// What is written into picture `index`. The version is in it because another may draw otherwise.
@@ -94,14 +110,87 @@ fn source_text(config: &FolderConfig, index: u64) -> String {
     format!("kao draw {}, seed {}, index {index}", env!("CARGO_PKG_VERSION"), config.seed)
 }
 
-/// Whether the file at `path` is picture `index` of `config`.
-fn holds(path: &Path, config: &FolderConfig, index: u64) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return false };
+/// The indices of the faces in a folder.
+#[derive(Debug, Default)]
+struct There {
+    /// As they are asked for.
+    sound: BTreeSet<u64>,
+    /// Broken, or drawn by another version of Kao.
+    unsound: BTreeSet<u64>,
+}
+
+/// Looks at the faces in the folder, removes what a killed run left half-written, and refuses
+/// faces that do not belong to those asked for.
+fn look(config: &FolderConfig) -> Result<There> {
+    let dir = &config.out_dir;
+    let unreadable = |source| Error::io("read", dir, source);
+    let mut named = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX) {
+            let path = dir.join(&*name);
+            fs::remove_file(&path).map_err(|source| Error::io("remove", path, source))?;
+        }
+        let digits = name.strip_prefix("face-").and_then(|rest| rest.strip_suffix(".png"));
+        let index = digits.and_then(|digits| digits.parse().ok());
+        named.extend(index.filter(|&index| file_name(index) == name));
+    }
+    named.sort_unstable();
+    let judged: Vec<bool> =
+        named.par_iter().map(|&index| is_sound(config, index)).collect::<Result<_>>()?;
+    let mut there = There::default();
+    for (index, is_sound) in named.into_iter().zip(judged) {
+        if is_sound { &mut there.sound } else { &mut there.unsound }.insert(index);
+    }
+    Ok(there)
+}
+
+/// Whether the file of picture `index` is that picture of `config`; an error when it is another's.
+fn is_sound(config: &FolderConfig, index: u64) -> Result<bool> {
+    let path = config.out_dir.join(file_name(index));
+    let file = open_regular(&path)?;
+    // Files are not synced, so a power cut may have left any of them empty or torn.
+    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return Ok(false) };
     let info = reader.info();
-    let text = source_text(config, index);
-    info.size() == (config.size, config.size)
-        && info.uncompressed_latin1_text.iter().any(|chunk| chunk.text == text)
+    let refused = |problem: String| {
+        Err(Error::malformed(&path, problem)
+            .with_hint("choose a new folder, or remove the faces from this one"))
+    };
+    let mut texts = info.uncompressed_latin1_text.iter().filter(|chunk| chunk.keyword == TEXT_KEY);
+    let Some(found) = texts.find_map(|chunk| Drawn::parse(&chunk.text)) else {
+        return refused("this picture has the name of a face, but was not drawn as one".into());
+    };
+    let (width, height) = info.size();
+    if (width, height) != (config.size, config.size) {
+        let size = config.size;
+        return refused(format!(
+            "this face has {width}×{height} pixels, where {size}×{size} are asked for"
+        ));
+    }
+    if (found.seed, found.index) != (config.seed, index) {
+        return refused(format!(
+            "this is face {} of seed {}, where face {index} of seed {} is asked for",
+            found.index, found.seed, config.seed
+        ));
+    }
+    Ok(found.version == env!("CARGO_PKG_VERSION"))
+}
+
+/// What [`source_text`] says.
+#[derive(Debug, PartialEq, Eq)]
+struct Drawn<'a> {
+    version: &'a str,
+    seed: u64,
+    index: u64,
+}
+
+impl<'a> Drawn<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let (version, rest) = text.strip_prefix("kao draw ")?.split_once(", seed ")?;
+        let (seed, index) = rest.split_once(", index ")?;
+        Some(Drawn { version, seed: seed.parse().ok()?, index: index.parse().ok()? })
+    }
 }
 
 fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
@@ -109,7 +198,7 @@ fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
     let bytes = encode(config, index, &face(config.seed, index, config.size)?)
         .map_err(|error| failed(error.into()))?;
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".face-").suffix(".tmp");
+    builder.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
     // Temporary files are private by default; this one becomes an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -120,19 +209,15 @@ fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
     Ok(())
 }
 
-/// `picture` as a PNG file that says what it is.
-fn encode(
-    config: &FolderConfig,
-    index: u64,
-    picture: &RgbImage,
-) -> Result<Vec<u8>, png::EncodingError> {
+/// `face` as a PNG file that says what it is.
+fn encode(config: &FolderConfig, index: u64, face: &Face) -> Result<Vec<u8>, png::EncodingError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, picture.width(), picture.height());
+    let mut encoder = png::Encoder::new(&mut bytes, face.side(), face.side());
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.add_text_chunk(TEXT_KEY.to_owned(), source_text(config, index))?;
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(picture.as_raw())?;
+    writer.write_image_data(face.bytes())?;
     writer.finish()?;
     Ok(bytes)
 }

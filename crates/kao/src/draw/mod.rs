@@ -30,8 +30,6 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-use image::RgbImage;
-
 pub use folder::{FolderConfig, Progress, Written, file_name, write_folder};
 
 use crate::error::{Error, Result};
@@ -44,13 +42,32 @@ const CANVAS_SIDE: u32 = 256;
 /// Bounds of the reduction from canvas to picture.
 const REDUCTIONS: RangeInclusive<u32> = 2..=8;
 
+/// A drawn portrait, as square as all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Face {
+    side: u32,
+    bytes: Vec<u8>,
+}
+
+impl Face {
+    /// Width and height in pixels.
+    pub fn side(&self) -> u32 {
+        self.side
+    }
+
+    /// The pixels, `[side, side, 3]`: red, green and blue.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Draws portrait `index` of `seed`, `size`×`size` pixels.
 ///
 /// The same arguments always give the same bytes; another size gives the same portrait.
 ///
 /// # Errors
 /// When `size` is not within [`SIZES`].
-pub fn face(seed: u64, index: u64, size: u32) -> Result<RgbImage> {
+pub fn face(seed: u64, index: u64, size: u32) -> Result<Face> {
     check_size(size)?;
     let factor = CANVAS_SIDE.div_ceil(size).clamp(*REDUCTIONS.start(), *REDUCTIONS.end());
     portrait::draw(seed, index, size, factor)
@@ -62,5 +79,5 @@ fn check_size(size: u32) -> Result<()> {
         return Ok(());
     }
     let (low, high) = (SIZES.start(), SIZES.end());
-    Err(Error::invalid("size", format!("{size} given, {low} to {high} pixels expected")))
+    Err(Error::out_of_range("size", size, format!("between {low} and {high} pixels")))
 }

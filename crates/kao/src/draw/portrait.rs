@@ -1,18 +1,16 @@
 //! Puts a portrait together, layer over layer.
 
-use image::RgbImage;
-
 use super::accessories::{bow, tie_band};
 use super::canvas::{Canvas, View};
 use super::geometry::v;
 use super::hair::{HairPainter, Lock};
 use super::plan::Plan;
 use super::random::{Part, Stream};
-use super::{background, brows, eyes, head, mouth};
+use super::{Face, background, brows, eyes, head, mouth};
 
 /// Draws portrait `index` of `seed` on a canvas of `side`·`factor` pixels and reduces it to
 /// `side`. `None` when there is no memory for the canvas.
-pub(super) fn draw(seed: u64, index: u64, side: u32, factor: u32) -> Option<RgbImage> {
+pub(super) fn draw(seed: u64, index: u64, side: u32, factor: u32) -> Option<Face> {
     let plan = Plan::sample(seed, index);
     let mut canvas = Canvas::new(side * factor)?;
     Portrait { plan: &plan, seed, index }.paint(&mut canvas);

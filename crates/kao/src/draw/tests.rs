@@ -7,6 +7,12 @@ use super::*;
 
 const SEED: u64 = 7;
 
+/// Portrait `index` of `seed` as a picture of the crate that looks at it here.
+fn drawn(seed: u64, index: u64, size: u32) -> RgbImage {
+    let face = face(seed, index, size).unwrap();
+    RgbImage::from_raw(face.side(), face.side(), face.bytes().to_vec()).unwrap()
+}
+
 fn mean_colour(picture: &RgbImage) -> [f64; 3] {
     let n = f64::from(picture.width() * picture.height());
     [0, 1, 2].map(|c| picture.pixels().map(|pixel| f64::from(pixel.0[c])).sum::<f64>() / n)
@@ -32,17 +38,17 @@ fn the_same_picture_has_the_same_bytes() {
 #[test]
 fn no_two_of_two_hundred_are_equal() {
     let pictures: HashSet<Vec<u8>> =
-        (0..200).map(|index| face(SEED, index, 16).unwrap().into_raw()).collect();
+        (0..200).map(|index| drawn(SEED, index, 16).into_raw()).collect();
     assert_eq!(pictures.len(), 200);
 }
 
 #[test]
 fn another_size_is_the_same_face() {
     for index in 0..6 {
-        let small = face(SEED, index, 64).unwrap();
-        let large = face(SEED, index, 256).unwrap();
+        let small = drawn(SEED, index, 64);
+        let large = drawn(SEED, index, 256);
         let reduced = imageops::resize(&large, 64, 64, FilterType::Triangle);
-        let other = face(SEED, index + 100, 64).unwrap();
+        let other = drawn(SEED, index + 100, 64);
         let same = distance(&small, &reduced);
         assert!(same < 12.0, "picture {index}: {same}");
         assert!(same < 0.35 * distance(&other, &reduced), "picture {index}: {same}");
@@ -53,8 +59,7 @@ fn another_size_is_the_same_face() {
 fn colours_are_diverse_and_no_pixel_is_fixed() {
     const COUNT: usize = 120;
     const SIDE: u32 = 16;
-    let pictures: Vec<RgbImage> =
-        (0..COUNT as u64).map(|index| face(SEED, index, SIDE).unwrap()).collect();
+    let pictures: Vec<RgbImage> = (0..COUNT as u64).map(|index| drawn(SEED, index, SIDE)).collect();
     let means: Vec<[f64; 3]> = pictures.iter().map(mean_colour).collect();
     for channel in 0..3 {
         let mean = means.iter().map(|m| m[channel]).sum::<f64>() / COUNT as f64;
@@ -75,7 +80,7 @@ fn sizes_out_of_range_are_refused() {
         assert!(face(SEED, 0, size).is_err(), "{size}");
     }
     for size in [16, 17, 63, 100, 512] {
-        assert_eq!(face(SEED, 0, size).unwrap().dimensions(), (size, size));
+        assert_eq!(face(SEED, 0, size).unwrap().side(), size);
     }
 }
 
@@ -95,22 +100,87 @@ fn a_folder_is_written_and_completed() {
         assert_eq!(progress.total, 6);
         highest.fetch_max(progress.done, std::sync::atomic::Ordering::Relaxed);
     };
-    assert_eq!(write_folder(&config, &observer, &|| false).unwrap(), Written { drawn: 6, kept: 0 });
+    let written = write_folder(&config, &observer, &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 6, replaced: 0, kept: 0 });
     assert_eq!(highest.into_inner(), 6);
     let path = |index| config.out_dir.join(file_name(index));
     assert!(path(5).ends_with("face-000005.png"));
     let picture = image::open(path(5)).unwrap().to_rgb8();
-    assert_eq!(picture, face(SEED, 5, 32).unwrap());
+    assert_eq!(picture, drawn(SEED, 5, 32));
 
     std::fs::remove_file(path(3)).unwrap();
     std::fs::write(path(4), b"cut off").unwrap();
-    face(SEED + 1, 5, 32).unwrap().save(path(5)).unwrap();
+    // As a killed run leaves it.
+    std::fs::write(config.out_dir.join(".face-x1y2z3.tmp"), b"half a f").unwrap();
     assert!(write_folder(&config, &|_| (), &|| true).is_err());
-    assert_eq!(write_folder(&config, &|_| (), &|| false).unwrap(), Written { drawn: 3, kept: 3 });
-    assert_eq!(image::open(path(4)).unwrap().to_rgb8(), face(SEED, 4, 32).unwrap());
-    assert_eq!(image::open(path(5)).unwrap().to_rgb8(), picture);
+    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
+    assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
     // Nothing temporary is left.
     assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
+
+    // A face of another version is drawn again.
+    let mut bytes = std::fs::read(path(0)).unwrap();
+    let text = bytes.windows(9).position(|words| words == b"kao draw ").unwrap();
+    let end = text + bytes[text..].iter().position(|&byte| byte == b',').unwrap();
+    bytes[text + 9..end].fill(b'7');
+    let chunk = bytes[..text].windows(4).rposition(|kind| kind == b"tEXt").unwrap();
+    let length = u32::from_be_bytes(bytes[chunk - 4..chunk].try_into().unwrap()) as usize;
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+    let checksum = checksum.checksum(&bytes[chunk..chunk + 4 + length]).to_be_bytes();
+    bytes[chunk + 4 + length..][..4].copy_from_slice(&checksum);
+    std::fs::write(path(0), bytes).unwrap();
+    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 });
+}
+
+#[test]
+fn faces_of_another_set_are_not_mixed_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 32, seed: SEED };
+    write_folder(&config, &|_| (), &|| false).unwrap();
+    let before = std::fs::read(dir.path().join(file_name(1))).unwrap();
+    let refusal = |config: &FolderConfig| {
+        let error = write_folder(config, &|_| (), &|| false).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("new folder")), "{error:?}");
+        error.to_string()
+    };
+    let larger = FolderConfig { size: 48, count: 9, ..config.clone() };
+    assert!(refusal(&larger).ends_with("32×32 pixels, where 48×48 are asked for"));
+    let other = FolderConfig { seed: SEED + 1, ..config.clone() };
+    assert!(refusal(&other).contains("face 0 of seed 7, where face 0 of seed 8"));
+    // Faces behind the count count too.
+    let fewer = FolderConfig { seed: SEED + 1, count: 1, ..config.clone() };
+    std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&fewer).contains("face 1 of seed 7"));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    // Somebody else's picture, and a face under another's name.
+    drawn(SEED, 0, 32).save(dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&config).contains("was not drawn as one"));
+    std::fs::copy(dir.path().join(file_name(1)), dir.path().join(file_name(0))).unwrap();
+    assert!(refusal(&config).contains("face 1 of seed 7, where face 0 of seed 7"));
+    assert_eq!(std::fs::read(dir.path().join(file_name(1))).unwrap(), before);
+    // Other files are nobody's business.
+    std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
+    std::fs::write(dir.path().join("face-of-a-friend.png"), b"hello").unwrap();
+    write_folder(&config, &|_| (), &|| false).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 16, seed: SEED };
+    let pipe = dir.path().join(file_name(1));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    assert!(error.ends_with("this is a pipe, not a regular file"), "{error}");
+    std::fs::remove_file(&pipe).unwrap();
+    let again = |_: Progress| {
+        let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+        assert!(error.ends_with("another `kao draw` is writing to this folder"), "{error}");
+    };
+    write_folder(&config, &again, &|| false).unwrap();
 }
 
 #[test]

@@ -5,13 +5,12 @@
 
 use super::Watcher;
 use crate::error::{Error, Result};
+use kao_kernels::squared_distance_below;
 use rayon::prelude::*;
 use serde::Serialize;
 
 /// Pictures that are compared with a candidate while it is in the cache.
 const QUERIES_TOGETHER: usize = 16;
-/// Bytes of a pair between two looks at how far apart it is.
-const STRETCH: usize = 1024;
 
 /// A candidate, and how far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -45,11 +44,10 @@ pub fn nearest(
     let mut found = Vec::with_capacity(queries.len());
     // The watcher is asked in between, on this thread.
     let at_once = 2 * QUERIES_TOGETHER * rayon::current_num_threads();
-    let instructions = pulp::Arch::new();
     for queries in queries.chunks(at_once) {
         let some: Vec<Vec<Vec<Found>>> = queries
             .par_chunks(QUERIES_TOGETHER)
-            .map(|queries| instructions.dispatch(|| nearest_of_all(queries, candidates, n_nearest)))
+            .map(|queries| nearest_of_all(queries, candidates, n_nearest))
             .collect();
         found.extend(some.into_iter().flatten());
         watcher(found.len() as u64, total)?;
@@ -62,8 +60,6 @@ pub fn nearest(
 /// Sum of squared differences, and position.
 type Found = (u64, usize);
 
-// Inlined into what `dispatch` compiles for the instructions of the processor.
-#[inline(always)]
 fn nearest_of_all(queries: &[&[u8]], candidates: &[&[u8]], n_nearest: usize) -> Vec<Vec<Found>> {
     let mut found = vec![Vec::with_capacity(n_nearest + 1); queries.len()];
     for (index, candidate) in candidates.iter().enumerate() {
@@ -72,7 +68,7 @@ fn nearest_of_all(queries: &[&[u8]], candidates: &[&[u8]], n_nearest: usize) -> 
                 Some(&(sum, _)) => sum,
                 None => u64::MAX,
             };
-            if let Some(sum) = squared_distance(query, candidate, farthest) {
+            if let Some(sum) = squared_distance_below(query, candidate, farthest) {
                 let place = found.partition_point(|&(other, _)| other <= sum);
                 found.insert(place, (sum, index));
                 found.truncate(n_nearest);
@@ -80,22 +76,4 @@ fn nearest_of_all(queries: &[&[u8]], candidates: &[&[u8]], n_nearest: usize) -> 
         }
     }
     found
-}
-
-/// The sum of squared differences, where it is below `bound`.
-#[inline(always)]
-fn squared_distance(a: &[u8], b: &[u8], bound: u64) -> Option<u64> {
-    let mut sum = 0;
-    for (a, b) in a.chunks(STRETCH).zip(b.chunks(STRETCH)) {
-        let squares = a.iter().zip(b).map(|(&a, &b)| {
-            let difference = i16::from(a) - i16::from(b);
-            i32::from(difference) * i32::from(difference)
-        });
-        // At most 1024 · 255².
-        sum += u64::from(squares.sum::<i32>().unsigned_abs());
-        if sum >= bound {
-            return None;
-        }
-    }
-    Some(sum)
 }

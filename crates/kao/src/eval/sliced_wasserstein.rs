@@ -18,6 +18,7 @@ use super::laplacian::{MIN_SIDE, resolutions, split};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
+use kao_kernels::project;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -35,8 +36,6 @@ const SCALE: f64 = 1e3;
 pub(super) const DIRECTIONS_TOGETHER: usize = 32;
 /// Directions whose sums are kept in registers.
 const LANES: usize = 16;
-/// Patches whose sums are kept in registers.
-const ROWS: usize = 4;
 /// Below this standard deviation a channel is constant but for rounding.
 const CONSTANT: f64 = 1e-6;
 
@@ -211,7 +210,7 @@ fn sliced(
     for first in (0..N_DIRECTIONS).step_by(DIRECTIONS_TOGETHER) {
         let directions = directions(first, size, seed, level);
         let projected: Vec<Vec<f32>> =
-            sets.iter().map(|patches| project(patches, size, &directions)).collect();
+            sets.iter().map(|patches| project_all(patches, size, &directions)).collect();
         let by_direction: Vec<Vec<f64>> = (0..DIRECTIONS_TOGETHER)
             .into_par_iter()
             .map(|direction| {
@@ -248,43 +247,15 @@ pub(super) fn directions(first: usize, size: usize, seed: u64, level: u64) -> Ve
 }
 
 /// Projections of patches `[n, size]`, in blocks of 128 patches: `[n / 128, 32, 128]`.
-fn project(patches: &[f32], size: usize, directions: &[[f32; LANES]]) -> Vec<f32> {
+fn project_all(patches: &[f32], size: usize, directions: &[[f32; LANES]]) -> Vec<f32> {
     let mut projected = vec![0.0; patches.len() / size * DIRECTIONS_TOGETHER];
-    let instructions = pulp::Arch::new();
     projected
         .par_chunks_exact_mut(PATCHES_PER_IMAGE * DIRECTIONS_TOGETHER)
         .zip(patches.par_chunks_exact(PATCHES_PER_IMAGE * size))
         .for_each(|(block, patches)| {
-            instructions.dispatch(|| project_block(patches, size, directions, block));
+            project(patches, size, directions, block);
         });
     projected
-}
-
-// Inlined into what `dispatch` compiles for the instructions of the processor. Products and sums
-// are rounded one by one and in order, so that all instructions give the same bits.
-#[inline(always)]
-fn project_block(patches: &[f32], size: usize, directions: &[[f32; LANES]], block: &mut [f32]) {
-    for (group, directions) in directions.chunks_exact(size).enumerate() {
-        let directions = &directions[..size];
-        for (first, patches) in patches.chunks_exact(ROWS * size).enumerate() {
-            let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &patches[row * size..][..size]);
-            let mut sums = [[0.0; LANES]; ROWS];
-            // One bound for all, so that it is checked once.
-            for k in 0..size {
-                for (sums, row) in sums.iter_mut().zip(&rows) {
-                    for (sum, &weight) in sums.iter_mut().zip(&directions[k]) {
-                        *sum += row[k] * weight;
-                    }
-                }
-            }
-            for lane in 0..LANES {
-                let start = (group * LANES + lane) * PATCHES_PER_IMAGE + first * ROWS;
-                for (row, sums) in sums.iter().enumerate() {
-                    block[start + row] = sums[lane];
-                }
-            }
-        }
-    }
 }
 
 /// The projections to one direction in ascending order, as whole numbers that order as they do.

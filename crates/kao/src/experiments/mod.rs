@@ -15,6 +15,6 @@ pub use evaluate::{
     evaluate,
 };
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
-pub use recover::{RecoverConfig, Recovery, recover};
+pub use recover::{RecoverConfig, Recovery, recover, visible_noise};
 pub use sampling::{MomentsConfig, SampleConfig, Sampled, SamplerKind, Watcher, sample_images};
 pub use sweep::{SweepConfig, SweepEvent, SweepRun, published_runs, sweep};

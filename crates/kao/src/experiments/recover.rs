@@ -6,17 +6,18 @@ use crate::images::Images;
 use crate::model::Model;
 use crate::noise::{Purpose, Stream};
 use crate::sampler::{Method, SamplerConfig, Start, generate};
-use crate::timesteps::{End, Spacing, starting_at, visited, walk};
+use crate::schedule::NoiseSchedule;
+use crate::timesteps::{End, Spacing, Step, starting_at, visited, walk};
 
 /// A recovery experiment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RecoverConfig {
     /// Steps of noise, 1 to T: the images are taken to timestep `t` − 1.
     pub t: usize,
-    /// DDIM steps back down; by default every timestep below `t`.
+    /// Steps back down; by default every timestep below `t`.
     pub n_steps: Option<usize>,
-    /// η of DDIM.
-    pub eta: f64,
+    /// How to step back down.
+    pub method: Method,
     /// Do as the original does: run the sampler over its whole range 999 … 1, as if the slightly
     /// noisy images were pure noise. It fails, and is here to be shown.
     pub origin_bug: bool,
@@ -24,6 +25,44 @@ pub struct RecoverConfig {
     pub seed: u64,
     /// Images per pass through the network.
     pub batch_size: usize,
+}
+
+impl RecoverConfig {
+    /// The steps back down over a schedule of `n_timesteps`.
+    ///
+    /// # Errors
+    /// When `t` or the number of steps is out of range.
+    pub fn walk(&self, n_timesteps: usize) -> Result<Vec<Step>> {
+        let RecoverConfig { t, n_steps, origin_bug, .. } = *self;
+        if t == 0 || t > n_timesteps {
+            return Err(Error::out_of_range("t", t, format!("between 1 and {n_timesteps}")));
+        }
+        if let Some(n) = n_steps
+            && !origin_bug
+            && !(1..=t).contains(&n)
+        {
+            let allowed = format!("between 1 and {t}, the steps of noise that are added");
+            return Err(Error::out_of_range("steps", n, allowed));
+        }
+        if origin_bug {
+            let n_steps = n_steps.unwrap_or(n_timesteps);
+            walk(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)
+        } else {
+            let below = visited(Spacing::Trailing, n_steps.unwrap_or(t), t)?;
+            Ok(starting_at(&crate::timesteps::through(&below, End::Clean), t - 1))
+        }
+    }
+}
+
+/// Steps of noise with which there is something to see, and something left to recover: as many
+/// tenths of the schedule as it takes until noise is a tenth of the variance. That is 100 of 1000
+/// with the original's linear schedule, 300 with the `karras` one.
+pub fn visible_noise(schedule: &NoiseSchedule) -> usize {
+    const SHARE_OF_NOISE: f64 = 0.1;
+    let n_timesteps = schedule.n_timesteps();
+    let mut tenths = (1..=10).map(|n| (n * n_timesteps / 10).max(1));
+    let noisy = |t: &usize| 1.0 - schedule.alpha_bar(t - 1) >= SHARE_OF_NOISE;
+    tenths.find(noisy).unwrap_or(n_timesteps)
 }
 
 /// What came of it.
@@ -51,24 +90,8 @@ pub fn recover(
     watcher: &mut Watcher<'_>,
 ) -> Result<Recovery> {
     let n_timesteps = model.schedule.n_timesteps();
-    let RecoverConfig { t, n_steps, eta, origin_bug, seed, batch_size } = *config;
-    if t == 0 || t > n_timesteps {
-        return Err(Error::invalid("t", format!("{t} found; expected 1 to {n_timesteps}")));
-    }
-    if let Some(n) = n_steps
-        && !origin_bug
-        && !(1..=t).contains(&n)
-    {
-        let problem = format!("{n} found; expected 1 to {t}, the steps of noise that are added");
-        return Err(Error::invalid("steps", problem));
-    }
-    let walk = if origin_bug {
-        let n_steps = n_steps.unwrap_or(n_timesteps);
-        walk(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)?
-    } else {
-        let below = visited(Spacing::Trailing, n_steps.unwrap_or(t), t)?;
-        starting_at(&crate::timesteps::through(&below, End::Clean), t - 1)
-    };
+    let RecoverConfig { t, method, seed, batch_size, .. } = *config;
+    let walk = config.walk(n_timesteps)?;
 
     let mut noisy = Images::zeros(originals.shape());
     let mut epsilon = vec![0.0; originals.image_len()];
@@ -77,9 +100,9 @@ pub fn recover(
         model.schedule.add_noise(originals.image(k), &epsilon, t - 1, noisy.image_mut(k));
     }
 
-    let total = (walk.len() * originals.len()) as u64;
+    let total = walk.len().saturating_mul(originals.len()) as u64;
     let mut done = 0;
-    let sampler = SamplerConfig { method: Method::Ddim { eta }, clip: false };
+    let sampler = SamplerConfig { method, clip: false };
     let recovered = generate(
         &model.network,
         &model.schedule,
@@ -114,6 +137,20 @@ fn mean_psnr(originals: &Images, others: &Images) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::{ScheduleConfig, ScheduleKind};
+
+    #[test]
+    fn the_default_noise_can_be_seen_under_any_schedule() {
+        let t = |kind, n_timesteps| {
+            let config = ScheduleConfig { kind, n_timesteps, ..ScheduleConfig::default() };
+            visible_noise(&NoiseSchedule::new(config).unwrap())
+        };
+        assert_eq!(t(ScheduleKind::Linear, 1000), 100);
+        assert_eq!(t(ScheduleKind::Karras, 1000), 300);
+        // Shorter than ten timesteps, and so short that there never is so much noise.
+        assert!((1..=4).contains(&t(ScheduleKind::Karras, 4)));
+        assert_eq!(t(ScheduleKind::Linear, 2), 2);
+    }
 
     #[test]
     fn psnr_of_a_known_difference() {

@@ -92,6 +92,21 @@ impl SampleConfig {
         SamplerConfig { method, clip: self.clip }
     }
 
+    /// The run in a few words: `DPM-Solver++ 20 steps`, `DDIM 10 steps η 1`.
+    pub fn summary(&self, n_timesteps: usize) -> String {
+        let name = match self.sampler {
+            SamplerKind::Ddim => "DDIM",
+            SamplerKind::DpmPlusPlus => "DPM-Solver++",
+            SamplerKind::Ddpm => "DDPM",
+        };
+        let n_steps = self.steps(n_timesteps);
+        let steps = if n_steps == 1 { "step" } else { "steps" };
+        match self.eta {
+            0.0 => format!("{name} {n_steps} {steps}"),
+            eta => format!("{name} {n_steps} {steps} η {eta}"),
+        }
+    }
+
     /// The run in words, as keys and values for a picture's text chunks.
     pub fn describe(&self, n_timesteps: usize) -> Vec<(&'static str, String)> {
         let mut words = vec![
@@ -172,11 +187,11 @@ pub fn sample_images(
     if let Some(MomentsConfig { n_images, n_moments }) = config.moments {
         for (what, n) in [("strip images", n_images), ("strip moments", n_moments)] {
             if n == 0 {
-                return Err(Error::invalid(what, "0 found; expected at least 1"));
+                return Err(Error::out_of_range(what, 0, "at least 1"));
             }
         }
     }
-    let total = (walk.len() * start.count()) as u64;
+    let total = walk.len().saturating_mul(start.count()) as u64;
     let mut moments = config.moments.map(|config| Moments::new(config, walk.len(), start));
     let mut done = 0;
     let images = generate(

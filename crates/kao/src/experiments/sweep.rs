@@ -155,7 +155,7 @@ fn check(config: &SweepConfig, n_timesteps: usize) -> Result<()> {
         [("count", config.count), ("columns", config.n_columns), ("batch size", config.batch_size)]
     {
         if n == 0 {
-            return Err(Error::invalid(what, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(what, 0, "at least 1"));
         }
     }
     let Some(longest) = config.runs.iter().map(|run| run.n_steps).max() else {

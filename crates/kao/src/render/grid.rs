@@ -44,7 +44,7 @@ fn cells(
 ) -> Result<(Cells, [usize; 2])> {
     for (what, n) in [("count", n_images), ("columns", n_columns)] {
         if n == 0 {
-            return Err(Error::invalid(what, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(what, 0, "at least 1"));
         }
     }
     let padding = if n_images == 1 { 0 } else { layout.padding };

@@ -14,6 +14,9 @@ use crate::weights::atomic_write;
 /// What a key may be long, says PNG.
 const MAX_KEY_BYTES: usize = 79;
 
+/// The largest picture that is read back.
+const MAX_PIXEL_BYTES: usize = 512 << 20;
+
 /// Checks that `path` names a PNG file, before the work that ends in it.
 ///
 /// # Errors
@@ -110,12 +113,24 @@ pub fn read_png_text(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>>
 pub fn read_png(path: impl AsRef<Path>) -> Result<Picture> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
-    let image = image::ImageReader::with_format(BufReader::new(file), image::ImageFormat::Png)
-        .decode()
-        .map_err(|error| Error::malformed(path, format!("not a sound PNG: {error}")))?
-        .into_rgb8();
-    let (width, height) = image.dimensions();
-    Picture::from_rgb(width as usize, height as usize, image.into_raw())
+    let unsound = |error| Error::malformed(path, format!("not a sound PNG: {error}"));
+    let mut decoder = png::Decoder::new(BufReader::new(file));
+    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let mut reader = decoder.read_info().map_err(unsound)?;
+    let n_bytes = reader.output_buffer_size().filter(|&n_bytes| n_bytes <= MAX_PIXEL_BYTES);
+    let n_bytes = n_bytes.ok_or_else(|| unsound(png::DecodingError::LimitsExceeded))?;
+    let mut bytes = vec![0; n_bytes];
+    let frame = reader.next_frame(&mut bytes).map_err(unsound)?;
+    bytes.truncate(frame.buffer_size());
+    let rgb = match frame.color_type.samples() {
+        3 => bytes,
+        n => {
+            let colour =
+                |pixel: &[u8]| if n == 4 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
+            bytes.chunks_exact(n).flat_map(colour).collect()
+        }
+    };
+    Picture::from_rgb(frame.width as usize, frame.height as usize, rgb)
 }
 
 #[cfg(test)]

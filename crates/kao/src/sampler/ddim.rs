@@ -15,10 +15,7 @@ pub(super) fn update(schedule: &NoiseSchedule, step: Step, eta: f64) -> Result<U
     let direction = 1.0 - alpha_bar_prev - sigma * sigma;
     // At η = 1 rounding may leave a hair less than nothing.
     if !(eta >= 0.0 && direction > -1e-12) {
-        return Err(Error::invalid(
-            "eta",
-            format!("{eta} found; expected at least 0, and at most 1 to be safe"),
-        ));
+        return Err(Error::out_of_range("eta", eta, "between 0 and 1"));
     }
     let from_epsilon = direction.max(0.0).sqrt();
     Ok(Update {

@@ -66,12 +66,12 @@ pub fn generate(
     observer: &mut dyn FnMut(usize, Progress<'_>) -> Result<()>,
 ) -> Result<Images> {
     if batch_size == 0 {
-        return Err(Error::invalid("batch size", "0 found; expected at least 1"));
+        return Err(Error::out_of_range("batch size", 0, "at least 1"));
     }
     check_noise(start, walk, config)?;
     let count = start.count();
     if count == 0 {
-        return Err(Error::invalid("count", "0 found; expected at least 1"));
+        return Err(Error::out_of_range("count", 0, "at least 1"));
     }
     let mut all: Option<Images> = None;
     for first in (0..count).step_by(batch_size) {

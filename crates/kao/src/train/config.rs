@@ -1,5 +1,6 @@
 //! What a training run is made from: presets, a TOML file, flags over them.
 
+use super::path_text;
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// The folder of pictures.
+    #[serde(with = "path_text")]
     pub data: PathBuf,
     /// Steps of the optimizer in the whole run.
     pub steps: u64,
@@ -26,7 +28,7 @@ pub struct TrainConfig {
     /// gradients: less memory, a third more time, the same bytes.
     pub gradient_checkpointing: bool,
     /// A model whose weights the run begins with, in place of random ones.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "path_text::optional", skip_serializing_if = "Option::is_none")]
     pub initial_model: Option<PathBuf>,
     /// The update rule.
     pub optimizer: Optimizer,
@@ -143,6 +145,15 @@ impl Preset {
     /// The preset of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Preset::ALL.into_iter().find(|preset| preset.name() == name)
+    }
+
+    /// The preset for pictures whose shorter side has so many pixels: the largest that does not
+    /// enlarge them and that a laptop trains in an evening. `anime64` has to be asked for.
+    pub fn for_side(side: usize) -> Self {
+        match side {
+            0..64 => Preset::Tiny,
+            _ => Preset::Small64,
+        }
     }
 
     /// What it stands for.
@@ -291,15 +302,13 @@ impl TrainConfig {
             ("sample_steps", self.sample_steps as u64),
         ];
         if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::invalid(*name, "0 found; expected at least 1"));
+            return Err(Error::out_of_range(*name, 0, "at least 1"));
         }
         if self.sample_steps > self.schedule.n_timesteps {
-            return Err(Error::invalid(
+            return Err(Error::out_of_range(
                 "sample_steps",
-                format!(
-                    "{} found; expected at most {}, the number of timesteps",
-                    self.sample_steps, self.schedule.n_timesteps
-                ),
+                self.sample_steps,
+                format!("at most {}, the number of timesteps", self.schedule.n_timesteps),
             ));
         }
         let positive = [
@@ -308,7 +317,7 @@ impl TrainConfig {
         ];
         for (name, value) in positive {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::invalid(name, format!("{value} found; expected above 0")));
+                return Err(Error::out_of_range(name, value, "above 0"));
             }
         }
         let at_least_zero = [
@@ -319,8 +328,25 @@ impl TrainConfig {
         ];
         for (name, value) in at_least_zero {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(Error::invalid(name, format!("{value} found; expected 0 or above")));
+                return Err(Error::out_of_range(name, value, "at least 0"));
             }
+        }
+        // The optimizer computes in single precision.
+        for (name, value) in [positive[0], at_least_zero[2]] {
+            let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+            if value != 0.0 && !(least..=most).contains(&value) {
+                let problem = format!("{value:e} found; expected {least:.0e} to {most:.0e}");
+                return Err(Error::invalid(name, problem));
+            }
+        }
+        let decayed = self.weight_decay * self.learning_rate;
+        if decayed > 1.0 {
+            let problem = format!(
+                "{:e} found; times the learning rate that takes {decayed:e} times the weights off \
+                 per step, expected at most all",
+                self.weight_decay
+            );
+            return Err(Error::invalid("weight_decay", problem));
         }
         if self.weight_decay > 0.0 && self.optimizer == Optimizer::Adam {
             let problem = format!("{} found with the optimizer adam", self.weight_decay);
@@ -329,17 +355,18 @@ impl TrainConfig {
         }
         if self.final_learning_rate > self.learning_rate {
             let (end, start) = (self.final_learning_rate, self.learning_rate);
-            let problem = format!("{end} found; expected at most the learning rate, {start}");
-            return Err(Error::invalid("final_learning_rate", problem));
+            let allowed = format!("at most the learning rate, {start}");
+            return Err(Error::out_of_range("final_learning_rate", end, allowed));
         }
         Ok(())
     }
 
     /// Learning rate of the step after `n_steps` steps.
     pub fn learning_rate_at(&self, n_steps: u64) -> f64 {
-        let warm = (n_steps + 1) as f64 / (self.warmup_steps + 1) as f64;
-        if warm < 1.0 {
-            return self.learning_rate * warm;
+        if n_steps < self.warmup_steps {
+            // In floating point, where adding one to the largest number of steps does no harm.
+            return self.learning_rate
+                * ((n_steps as f64 + 1.0) / (self.warmup_steps as f64 + 1.0));
         }
         let falling_steps = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
         let fallen = ((n_steps - self.warmup_steps) as f64 / falling_steps).min(1.0);
@@ -431,6 +458,27 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn paths_that_are_no_unicode_survive_toml_and_json() {
+        use std::os::unix::ffi::OsStrExt;
+        let data = PathBuf::from(std::ffi::OsStr::from_bytes(b"/data/\x93\xfa\x96\x7b"));
+        let initial_model = Some(data.join("model.safetensors"));
+        let config = TrainConfig { data, initial_model, ..Preset::Tiny.config() };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, config.to_toml()).unwrap();
+        assert_eq!(TrainConfig::read(&path).unwrap(), config);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
+    }
+
+    #[test]
+    fn a_preset_is_chosen_that_does_not_enlarge_and_takes_no_days() {
+        let chosen = [16, 32, 63, 64, 500].map(|side| Preset::for_side(side).name());
+        assert_eq!(chosen, ["tiny", "tiny", "tiny", "small64", "small64"]);
+    }
+
     #[test]
     fn an_unknown_entry_is_named_with_its_line() {
         let folder = tempfile::tempdir().unwrap();
@@ -450,6 +498,24 @@ mod tests {
         assert!(config.ema_decay_at(1000) < config.ema_decay_at(100_000));
         let settled = config.ema_decay_at(u64::MAX).powf(config.ema_halflife_images / 32.0);
         assert!((settled - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn no_number_of_steps_wraps_around() {
+        let run = TrainConfig { learning_rate: 1.0, steps: u64::MAX, ..Preset::Tiny.config() };
+        for warmup_steps in [u64::MAX - 1, u64::MAX] {
+            let config = TrainConfig { warmup_steps, ..run.clone() };
+            let [first, last] = [0, u64::MAX].map(|step| config.learning_rate_at(step));
+            assert!(first > 0.0 && first < 1e-19, "{first}");
+            assert!((last - 1.0).abs() < 1e-12, "{last}");
+        }
+        let config = TrainConfig {
+            batch_size: usize::MAX,
+            micro_batch_size: usize::MAX,
+            validation_images: usize::MAX,
+            ..run
+        };
+        assert!(config.estimated_bytes(usize::MAX) == u64::MAX);
     }
 
     #[test]
@@ -474,9 +540,14 @@ mod tests {
     #[test]
     fn impossible_recipes_are_named() {
         let run = Preset::Tiny.config();
+        let adamw = TrainConfig { optimizer: Optimizer::Adamw, ..run.clone() };
         let cases = [
             (TrainConfig { weight_decay: 0.1, ..run.clone() }, "adamw"),
             (TrainConfig { weight_decay: f64::NAN, ..run.clone() }, "weight_decay"),
+            (TrainConfig { weight_decay: 1e308, ..adamw.clone() }, "weight_decay: 1e308 found"),
+            (TrainConfig { weight_decay: 1e4, ..adamw }, "expected at most all"),
+            (TrainConfig { learning_rate: 1e39, ..run.clone() }, "learning_rate: 1e39 found"),
+            (TrainConfig { learning_rate: 1e-300, ..run.clone() }, "learning_rate: 1e-300 found"),
             (TrainConfig { min_snr_gamma: -1.0, ..run.clone() }, "min_snr_gamma"),
             (TrainConfig { final_learning_rate: 1.0, ..run.clone() }, "final_learning_rate"),
         ];

@@ -23,15 +23,19 @@ pub fn draw(history: &History, name: &str) -> Result<Picture> {
 
 fn losses(history: &History, name: &str) -> Chart {
     let training = Curve {
-        name: "training".to_owned(),
+        // Not on one footing with validation: which timesteps are trained on is up to the run.
+        name: "training, at timesteps as they are drawn".to_owned(),
         points: history.training.iter().map(|point| (point.step as f64, point.loss)).collect(),
         style: Style::Noisy,
     };
     let validation = match &history.best {
         Some(best) => {
-            format!("validation, best {:.5} at step {}", best.validation_loss, best.step)
+            format!(
+                "validation, timesteps spread evenly; best {:.5} at step {}",
+                best.validation_loss, best.step
+            )
         }
-        None => "validation".to_owned(),
+        None => "validation, timesteps spread evenly".to_owned(),
     };
     let mut curves = vec![training];
     if history.looks.iter().any(|look| look.raw_validation_loss.is_some()) {

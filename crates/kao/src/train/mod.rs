@@ -11,6 +11,7 @@ pub mod curves;
 pub mod events;
 pub mod history;
 pub mod objective;
+mod path_text;
 mod plan;
 mod run;
 mod run_dir;
@@ -19,6 +20,6 @@ mod validation;
 
 pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};
 pub use history::StepReport;
-pub use run::{Event, Outcome, SAMPLE_COLUMNS, train};
+pub use run::{Event, Outcome, SAMPLE_COLUMNS, check_initial_model, check_pictures, train};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
 pub use validation::{Validation, ValidationLoss};

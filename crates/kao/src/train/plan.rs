@@ -17,19 +17,23 @@ impl TrainConfig {
         let image = self.model.image_size.iter().product::<usize>() as u64;
         let together = self.micro_batch_size.min(self.batch_size);
 
-        // Weights, their average, two moments; the gradient, and its sum over micro-batches.
-        let state = weights.saturating_mul(if together < self.batch_size { 6 } else { 5 });
+        // Weights, their average, two moments; and the sum of the gradients over micro-batches.
+        let state = weights.saturating_mul(if together < self.batch_size { 5 } else { 4 });
         let pictures = image.saturating_mul(n_pictures as u64);
         // Pictures, noisy ones, targets and noise of a step; of the validation set for good.
-        let n_values = self.batch_size + 3 * together + 4 * self.validation_images;
+        let n_values = self
+            .batch_size
+            .saturating_add(together.saturating_mul(3))
+            .saturating_add(self.validation_images.saturating_mul(4));
         let values = image.saturating_mul(n_values as u64).saturating_mul(F32);
 
         let kept = self.model.training_values(self.gradient_checkpointing) as u64;
         let step = kept.saturating_mul(together as u64).saturating_mul(F32);
-        // What is freed comes back in pieces that do not always fit.
-        let step = step.saturating_add(step / 4);
+        // What is freed comes back in pieces that do not always fit. The gradients of the parameters
+        // grow while the feature maps are freed.
+        let step = step.saturating_add(step / 10).max(weights);
         // A network to look with: weights, what the kernels make of them, the file to write.
-        let look = weights.saturating_mul(8);
+        let look = weights.saturating_mul(7);
         [PROGRAM_BYTES, state, pictures, values, step.max(look)]
             .into_iter()
             .fold(0, u64::saturating_add)

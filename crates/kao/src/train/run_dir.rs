@@ -2,6 +2,7 @@
 
 use super::checkpoint::{self, Newest};
 use super::config::TrainConfig;
+use super::summary::is_locked;
 use crate::error::{Error, Result};
 use crate::model::RUN_MODEL;
 use crate::weights::{atomic_write, remove_leftovers};
@@ -69,11 +70,19 @@ impl RunDir {
                 }
                 Ok(RunDir { path, _lock: lock })
             }
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::malformed(&path, "another training is writing to this folder")
-                    .with_hint("wait for it, stop it, or give another --out"))
-            }
+            Err(TryLockError::WouldBlock) => Err(taken(&path)),
             Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
+    }
+
+    /// Checks, without writing anything, that no training writes to the directory `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) when another training has it.
+    pub fn check_free(path: &Path) -> Result<()> {
+        match is_locked(&path.join(LOCK_FILE)) {
+            Some(true) => Err(taken(path)),
+            _ => Ok(()),
         }
     }
 
@@ -151,4 +160,9 @@ impl RunDir {
         }
         Ok(())
     }
+}
+
+fn taken(path: &Path) -> Error {
+    Error::malformed(path, "another training is writing to this folder")
+        .with_hint("wait for it, stop it, or give another --out")
 }

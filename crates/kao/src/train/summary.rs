@@ -200,7 +200,7 @@ fn samples(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
 
 /// Whether a training holds the lock. Taking it as one of many readers shows that, and keeps
 /// nobody else who looks from it.
-fn is_locked(path: &Path) -> Option<bool> {
+pub(super) fn is_locked(path: &Path) -> Option<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(false),

@@ -12,6 +12,7 @@ mod gpu;
 pub mod layers;
 mod layout;
 mod network;
+mod open;
 mod operations;
 pub mod parameters;
 mod patches;

@@ -244,9 +244,8 @@ impl<'a> Reference<'a> {
     fn sum_rows(&mut self, x: Value, rows: Value) -> Value {
         let (pixels, c) = (x.pixels, x.channels);
         let images = x.values.chunks(pixels.per_image() * c).zip(rows.values.chunks(c));
-        let values = images.flat_map(|(image, row)| {
-            image.iter().enumerate().map(|(i, value)| value + row[i % c])
-        });
+        let values = images
+            .flat_map(|(image, row)| image.iter().enumerate().map(|(i, value)| value + row[i % c]));
         let values = values.collect();
         let y = self.value(values, pixels, c);
         let out = y.clone();

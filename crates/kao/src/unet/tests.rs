@@ -56,7 +56,8 @@ fn timesteps(n: usize) -> Vec<usize> {
 fn unet(config: &UNetConfig) -> UNet {
     let mut unet = UNet::init(config, 3).unwrap();
     let specs = config.parameters();
-    let vectors = unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
+    let vectors =
+        unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
     for (index, (values, _)) in vectors.enumerate() {
         for (i, value) in values.iter_mut().enumerate() {
             *value += 0.1 * (((index * 31 + i * 7) % 13) as f32 / 6.0 - 1.0);
@@ -79,7 +80,8 @@ fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
 
 /// The gradient of the mean squared difference between the prediction and a fixed target.
 fn loss_gradient(prediction: &Images) -> Images {
-    let target = SeededNoise { seed: 8, first_image: 0 }.x_t(prediction.len(), prediction.image_shape());
+    let target =
+        SeededNoise { seed: 8, first_image: 0 }.x_t(prediction.len(), prediction.image_shape());
     let n = prediction.data().len() as f32;
     let pairs = prediction.data().iter().zip(target.data());
     Images::from_vec(prediction.shape(), pairs.map(|(p, t)| 2.0 * (p - t) / n).collect()).unwrap()
@@ -167,9 +169,8 @@ fn the_layers_do_the_arithmetic_that_they_say() {
 #[test]
 fn dropout_takes_part() {
     let config = small();
-    let with = |dropout_seed| {
-        gradients(&config, GradientConfig { dropout_seed, checkpointing: false })
-    };
+    let with =
+        |dropout_seed| gradients(&config, GradientConfig { dropout_seed, checkpointing: false });
     let (without, one, two) = (with(None), with(Some(1)), with(Some(2)));
     assert!(without != one && one != two);
     assert_eq!(one, with(Some(1)));

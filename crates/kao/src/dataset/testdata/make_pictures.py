@@ -4,6 +4,9 @@ cmyk.jpg, orientation.jpg, first_frame.{gif,png,webp}: files that the `image` cr
 resize_*.png: what Pillow makes of a pattern, against which `fit` is checked. The pattern and the
 steps are those of torchvision on Pillow images: `Resize(side)` and `CenterCrop(side)` for crop,
 `Resize((side, side))` for stretch, both bicubic; torchvision hands Pillow images to Pillow.
+jpeg/*.jpg: Pillow's subsamplings and scans; those that it cannot write are made by `Recipe` in
+decode/jpeg/tests.rs, which checks them. jpeg/*.png: what libjpeg-turbo (3.2.0, in Pillow) makes of
+each. lossy.webp: of the kind that the tests cannot write.
 """
 
 from pathlib import Path
@@ -75,3 +78,20 @@ for width, height, side in [(97, 71, 32), (50, 203, 32), (21, 13, 32), (220, 220
     stretch(source, side).save(HERE / f"resize_{width}x{height}_stretch_{side}.png", optimize=True)
     if width != height:
         crop(source, side).save(HERE / f"resize_{width}x{height}_crop_{side}.png", optimize=True)
+
+(HERE / "jpeg").mkdir(exist_ok=True)
+source = pattern(37, 29)
+for name, image, options in [
+    ("grey", source.convert("L"), {}),
+    ("444", source, {"subsampling": 0}),
+    ("422", source, {"subsampling": 1}),
+    ("420", source, {"subsampling": 2}),
+    ("restarts", source, {"subsampling": 2, "restart_marker_blocks": 2}),
+    ("progressive", source, {"subsampling": 2, "progressive": True}),
+    ("cmyk", source.convert("CMYK"), {}),
+    ("rgb", source, {"keep_rgb": True}),
+]:
+    image.save(HERE / "jpeg" / f"{name}.jpg", quality=75, **options)
+for path in (HERE / "jpeg").glob("*.jpg"):
+    Image.open(path).convert("RGB").save(path.with_suffix(".png"), optimize=True)
+source.save(HERE / "lossy.webp", quality=60)

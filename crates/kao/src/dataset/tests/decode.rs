@@ -150,11 +150,74 @@ fn an_animation_yields_its_first_frame() {
 fn content_that_is_no_picture_is_refused() {
     assert_eq!(Picture::decode(b""), Err(DecodeError::Empty));
     assert_eq!(Picture::decode(b"<html>not found</html>"), Err(DecodeError::UnknownFormat));
-    let avif = Picture::decode(b"\0\0\0\x20ftypavif\0\0\0\0").unwrap_err();
-    assert_eq!(
-        avif.to_string(),
-        "Avif pictures are not supported; JPEG, PNG, GIF, WebP, BMP and TIFF are"
-    );
+    let problem = |content: &[u8]| Picture::decode(content).unwrap_err().to_string();
+    for (content, name) in [
+        (&b"\0\0\0\x20ftypavif\0\0\0\0"[..], "AVIF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC"),
+        (b"\xFF\x0A\x41\x0F", "JPEG XL"),
+        (b"8BPS\0\x01", "PSD"),
+    ] {
+        assert_eq!(
+            problem(content),
+            format!("{name} pictures are not supported; JPEG, PNG, GIF, WebP, BMP and TIFF are")
+        );
+    }
+    // Words that begin as a bitmap does.
+    assert_eq!(Picture::decode(b"BMW is a maker of cars"), Err(DecodeError::UnknownFormat));
+    // Sound bitmaps of a kind that is not read.
+    let mut bmp = encoded(sample(8, 8, 0), ImageFormat::Bmp);
+    bmp[30] = 4;
+    assert_eq!(problem(&bmp), "BMP pictures with a JPEG picture inside are not supported");
+    let cmyk = [&b"II*\0\x08\0\0\0\x02\0"[..], &[0; 30]].concat();
+    assert!(problem(&cmyk).starts_with("broken: "), "{}", problem(&cmyk));
+}
+
+#[test]
+fn bitmaps_of_every_depth_agree_with_another_decoder() {
+    for (n_bits, compression, masks) in [
+        (1u16, 0u8, None),
+        (4, 0, None),
+        (8, 0, None),
+        (16, 0, None),
+        (24, 0, None),
+        (32, 0, None),
+        (16, 3, Some([0xF800u32, 0x7E0, 0x1F, 0])),
+        (16, 3, Some([0xF00, 0xF0, 0xF, 0xF000])),
+        (32, 3, Some([0xFF, 0xFF00, 0xFF_0000, 0xFF00_0000])),
+        (32, 3, Some([0xFF00_0000, 0xFF_0000, 0xFF00, 0])),
+    ] {
+        for (width, height) in [(1i32, 1i32), (7, 5), (13, -9), (32, 4)] {
+            let n_colours = if n_bits <= 8 { 1 << n_bits } else { 0 };
+            let header_bytes: u32 = if masks.is_some() { 56 } else { 40 };
+            let start = 14 + header_bytes + n_colours * 4;
+            let mut file = b"BM\0\0\0\0\0\0\0\0".to_vec();
+            file.extend([start, header_bytes].map(u32::to_le_bytes).concat());
+            file.extend([width, height].map(i32::to_le_bytes).concat());
+            file.extend([1, n_bits].map(u16::to_le_bytes).concat());
+            file.extend([compression, 0, 0, 0]);
+            file.extend([0; 20]);
+            for mask in masks.into_iter().flatten() {
+                file.extend(mask.to_le_bytes());
+            }
+            file.extend((0..n_colours * 4).map(|k| (k * 67 % 255) as u8));
+            let stride = (width as usize * usize::from(n_bits)).div_ceil(8).next_multiple_of(4);
+            let n_bytes = stride * height.unsigned_abs() as usize;
+            file.extend((0..n_bytes).map(|k| (k * k * 7 + k * 13) as u8));
+            let found = Picture::decode(&file).unwrap();
+            let expected = image::load_from_memory(&file).unwrap();
+            assert_eq!((found.width(), found.height()), (expected.width(), expected.height()));
+            let flat = expected.into_rgba8();
+            let flat = flat.pixels().flat_map(|pixel| {
+                let alpha = u32::from(pixel[3]);
+                let blend =
+                    |k: usize| (u32::from(pixel[k]) * alpha + 255 * (255 - alpha) + 127) / 255;
+                [0, 1, 2].map(|k| blend(k) as u8)
+            });
+            assert!(flat.eq(found.bytes().iter().copied()), "{n_bits} bits, {masks:?}, {width}");
+            let cut = &file[..file.len() - stride];
+            assert_eq!(Picture::decode(cut), Err(DecodeError::CutShort));
+        }
+    }
 }
 
 #[test]
@@ -194,7 +257,7 @@ fn a_declared_size_is_checked_before_memory_is_taken() {
     );
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |mut crc, &byte| {
         crc ^= u32::from(byte);
         for _ in 0..8 {

@@ -49,15 +49,15 @@ fn resizing_agrees_with_pillow() {
         let expected = Picture::decode(expected).unwrap();
         let found = pattern(width, height).fit(side, side, fit.parse().unwrap()).unwrap();
         assert_eq!((found.width(), found.height()), (side, side));
-        let differences: Vec<u8> =
-            found.bytes().iter().zip(expected.bytes()).map(|(a, b)| a.abs_diff(*b)).collect();
-        let largest = differences.iter().max().unwrap();
-        let mean =
-            differences.iter().map(|&d| f64::from(d)).sum::<f64>() / differences.len() as f64;
-        println!("{width}×{height} {fit} {side}: largest {largest}, mean {mean:.4}");
-        // Pillow rounds between its horizontal and its vertical pass, the library used here
-        // between its vertical and its horizontal one, so single steps differ.
-        assert!(*largest <= 1 && mean < 0.2, "{width}×{height} {fit}: {largest}, {mean}");
+        let pairs = found.bytes().iter().zip(expected.bytes());
+        let differences: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
+        // Pillow 13 scales tall pictures along the vertical first, older ones none; rounding
+        // between the passes then makes single steps of difference.
+        let largest = if height > 2 * width { 1 } else { 0 };
+        let n_different = differences.iter().filter(|&&difference| difference > 0).count();
+        println!("{width}×{height} {fit} {side}: {n_different} bytes differ");
+        assert!(differences.iter().all(|&d| d <= largest), "{width}×{height} {fit} {side}");
+        assert!(n_different < differences.len() / 3, "{width}×{height} {fit} {side}");
     }
 }
 

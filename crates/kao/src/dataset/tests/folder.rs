@@ -190,6 +190,46 @@ fn duplicates_never_straddle_the_split() {
 }
 
 #[test]
+fn with_no_picture_left_to_train_on_all_are() {
+    let one = |seed: u32| {
+        let bytes = sample(24, 24, seed).into_raw();
+        Folder::from_bytes(SHAPE, vec!["a.png".into()], bytes).unwrap()
+    };
+    let config = SplitConfig { validation: 0.3, test: 0.3, seed: 999 };
+    let mut n_held_by_chance = 0;
+    for seed in 0..20 {
+        let folder = one(seed);
+        let by_chance = config.of(&folder.pictures()[0].content_hash).unwrap();
+        n_held_by_chance += usize::from(by_chance != crate::dataset::Split::Train);
+        let split = folder.split(&config).unwrap();
+        assert_eq!((split.train, split.validation.len(), split.test.len()), (vec![0], 0, 0));
+    }
+    assert!(n_held_by_chance > 3, "the test is of none");
+    // Who asks for no training gets none.
+    let none = SplitConfig { validation: 1.0, test: 0.0, seed: 1 };
+    assert_eq!(one(0).split(&none).unwrap().validation, [0]);
+}
+
+#[test]
+fn samples_of_a_run_are_no_pictures_to_train_on() {
+    let dir = tempdir().unwrap();
+    mixed(dir.path());
+    let before = load(dir.path(), SHAPE).unwrap();
+    for folder in ["run/checkpoints", "run/samples", "run/logs", "more/album/samples"] {
+        std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+    }
+    let grid = encoded(sample(90, 90, 9), ImageFormat::Png);
+    write(dir.path(), "run/samples/step-00000001.png", &grid);
+    write(dir.path(), "run/config.toml", b"steps = 1");
+    assert_eq!(load(dir.path(), SHAPE).unwrap().fingerprint(), before.fingerprint());
+    // A folder that only has a name in common with one of a run is looked through.
+    write(dir.path(), "more/album/samples/x.png", &grid);
+    assert_eq!(load(dir.path(), SHAPE).unwrap().len(), before.len() + 1);
+    // And a run's own samples can be looked at by who asks for them.
+    assert_eq!(load(&dir.path().join("run/samples"), SHAPE).unwrap().len(), 1);
+}
+
+#[test]
 fn the_test_pictures_of_the_project_load_where_they_are() {
     let raw = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/anime/raw/images");
     let Ok(entries) = std::fs::read_dir(&raw) else {

@@ -1,5 +1,6 @@
 //! Tests of the room through its public face, on pictures made here or stored in `testdata`.
 
+mod covered;
 mod decode;
 mod fit;
 mod folder;
@@ -23,7 +24,17 @@ fn sample(width: u32, height: u32, seed: u32) -> RgbImage {
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut content = Cursor::new(Vec::new());
-    image.into().write_to(&mut content, format).unwrap();
+    match format {
+        // Without `image`, whose feature would have `tiff` built once more for the tests.
+        ImageFormat::Tiff => {
+            let rgb = image.into().into_rgb8();
+            let mut encoder = tiff::encoder::TiffEncoder::new(&mut content).unwrap();
+            encoder
+                .write_image::<tiff::encoder::colortype::RGB8>(rgb.width(), rgb.height(), &rgb)
+                .unwrap();
+        }
+        format => image.into().write_to(&mut content, format).unwrap(),
+    }
     content.into_inner()
 }
 

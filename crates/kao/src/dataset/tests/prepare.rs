@@ -235,6 +235,107 @@ fn an_interrupted_run_can_be_repeated() {
 }
 
 #[test]
+fn enlarged_pictures_are_counted() {
+    let case = Case::new();
+    case.raw("large.png", &png(40, 40, 1));
+    case.raw("same.png", &png(24, 24, 2));
+    case.raw("narrow.png", &png(20, 90, 3));
+    case.raw("small.png", &png(16, 16, 4));
+    let report = case.run().unwrap();
+    assert_eq!(report.n_enlarged, 2);
+    assert_eq!(report.to_string(), "4 read, 4 written, 2 of them enlarged");
+    // Who trains on them hears of it, at the prepared size and at larger ones.
+    let load = |dir: &Path, side| Folder::load(dir, [3, side, side], &|_| {}, &|| false).unwrap();
+    assert_eq!(load(&case.config.out_dir, 24).n_enlarged(), 2);
+    assert_eq!(load(&case.config.out_dir, 32).n_enlarged(), 4);
+    assert_eq!(load(&case.config.raw_dir, 16).n_enlarged(), 0);
+    assert_eq!(load(&case.config.raw_dir, 24).n_enlarged(), 2);
+}
+
+#[test]
+fn a_name_that_cannot_be_written_costs_one_picture() {
+    let case = Case::new();
+    case.raw("a.png", &png(24, 24, 1));
+    // Longer with the extension than any file system allows.
+    case.raw(&"u".repeat(253), &png(24, 24, 2));
+    case.raw(&format!("{}.jpg", "b".repeat(251)), &png(24, 24, 3));
+    case.raw(&format!("{}.png", "b".repeat(251)), &png(24, 24, 4));
+    let report = case.run().unwrap();
+    assert_eq!((report.n_written, report.skipped.len()), (4, 0));
+    assert!(case.names().iter().all(|name| name.len() <= 255 && name.ends_with(".png")));
+    // A path that is too long as a whole: the raw folder is reached by a shorter one.
+    if cfg!(target_os = "linux") {
+        let deep = "d".repeat(200);
+        let mut out = case.dir.path().join("deep");
+        while out.as_os_str().len() < 3700 {
+            out.push(&deep);
+        }
+        std::fs::create_dir_all(&out).unwrap();
+        case.raw(&format!("{}/{}/c.png", "e".repeat(200), "f".repeat(200)), &png(24, 24, 5));
+        let config = PrepareConfig { out_dir: out, ..case.config.clone() };
+        let report = prepare(&config, &|_| {}, &|| false).unwrap();
+        assert_eq!(report.n_written + report.skipped.len(), 5);
+        assert!(!report.skipped.is_empty());
+        for Skipped { reason, .. } in &report.skipped {
+            assert_eq!(reason, "its name is too long for the output folder");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_unicode_are_prepared() {
+    use std::os::unix::ffi::OsStrExt;
+    let case = Case::new();
+    for (name, seed) in [(&b"\x93\xfa\x96\x7b.png"[..], 1), (b"\x8a\xe7\x96\x7b.png", 2)] {
+        let path = case.config.raw_dir.join(std::ffi::OsStr::from_bytes(name));
+        std::fs::write(path, png(24, 24, seed)).unwrap();
+    }
+    let report = case.run().unwrap();
+    assert_eq!((report.n_written, case.names().len()), (2, 2));
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_are_not_waited_for() {
+    let pipe = |path: &Path| {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    let case = everything();
+    pipe(&case.config.raw_dir.join("pipe.png"));
+    case.run().unwrap();
+    let file = case.config.raw_dir.join("pipe.png");
+    let error = Picture::read(&file).unwrap_err().to_string();
+    assert_eq!(error, "cannot be read: this is a pipe, not a regular file");
+    let error = Folder::load_files(&[file], [3, 24, 24]).unwrap_err().to_string();
+    assert!(error.contains("this is a pipe"), "{error}");
+    // Where a picture is to be written, and where the report is.
+    std::fs::remove_file(case.config.out_dir.join("b.png")).unwrap();
+    pipe(&case.config.out_dir.join("b.png"));
+    let error = case.run().unwrap_err().to_string();
+    assert!(error.ends_with("b.png`: what is there is no regular file"), "{error}");
+    std::fs::remove_file(case.config.out_dir.join(REPORT_FILE)).unwrap();
+    pipe(&case.config.out_dir.join(REPORT_FILE));
+    let error = case.run().unwrap_err().to_string();
+    assert!(error.ends_with("this is a pipe, not a regular file"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn two_runs_into_one_folder_are_kept_apart() {
+    let case = everything();
+    let n_refused = AtomicUsize::new(0);
+    let again = |_: crate::dataset::PrepareProgress| {
+        let error = case.run().unwrap_err().to_string();
+        assert!(error.ends_with("another `kao prepare` is writing to this folder"), "{error}");
+        n_refused.fetch_add(1, Ordering::Relaxed);
+    };
+    let report = prepare(&case.config, &again, &|| false).unwrap();
+    assert_eq!((report.n_written, n_refused.into_inner()), (7, 12));
+    case.run().unwrap();
+}
+
+#[test]
 fn an_output_folder_with_other_pictures_is_refused() {
     let case = everything();
     write(&case.config.out_dir, "mine/photo.png", &png(24, 24, 1));
@@ -357,5 +458,6 @@ fn the_pictures_of_the_project_are_counted_rightly() {
     let out = tempdir().unwrap();
     let config = PrepareConfig::new(raw, out.path());
     let report = prepare(&config, &|_| {}, &|| false).unwrap();
-    assert_eq!(report.to_string(), "5,600 read, 600 duplicates dropped, 5,000 written");
+    let expected = "5,600 read, 600 duplicates dropped, 5,000 written, 504 of them enlarged";
+    assert_eq!(report.to_string(), expected);
 }

@@ -105,7 +105,7 @@ impl<'a> Given<'a> {
     /// The projection of x, plus the residual.
     fn of(self, pixels: Pixels, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
         let c = self.bias.len();
-        let epilogue = Epilogue { bias: Some(self.bias), image_bias: None, residual };
+        let epilogue = Epilogue { residual, ..Epilogue::bias(self.bias) };
         let mut y = Unwritten::new(pixels.total() * c);
         kernels::conv1x1(pixels, &Source::new(x, c), self.weights, c, &epilogue, &mut y);
         y.into_vec()
@@ -131,7 +131,7 @@ pub(super) fn compute(
     let stats = engine.norm_stats(pixels, &x.source());
     let normalized = normalized(engine, x, layers, &stats);
 
-    let prepared = engine.prepared_attention(layers.q);
+    let prepared = engine.prepared_attention(layers);
     let merged = match prepared {
         Some(_) => None,
         None => Some(Merged::new(projections(engine, layers))),

@@ -59,7 +59,7 @@ pub(super) fn conv3x3(
     let epilogue = Epilogue::bias(engine.bias(conv));
     match resolution {
         Resolution::SameSize | Resolution::Upsampled => {
-            let weights = engine.conv3x3_weights(conv);
+            let weights = engine.conv3x3_weights(conv, pixels.n);
             kernels::conv3x3(pixels, &source, weights, c_out, &epilogue, &mut y);
         }
         Resolution::Stride2 => {

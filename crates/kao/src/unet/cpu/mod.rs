@@ -232,9 +232,7 @@ impl Operations for CpuEngine<'_> {
 
     fn linear(&mut self, x: &Value, layer: LayerId) -> Value {
         let y = linear::linear(self, x, layer);
-        self.record(|| {
-            Recorded::Linear(linear::RecordedLinear { x: x.clone(), layer, y: y.slot })
-        });
+        self.record(|| Recorded::Linear(linear::RecordedLinear { x: x.clone(), layer, y: y.slot }));
         y
     }
 

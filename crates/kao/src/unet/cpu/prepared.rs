@@ -1,26 +1,33 @@
 //! Weights as the kernels multiply with them.
 //!
 //! In training they change with every step, and the kernels bring them into their form on the way.
-//! For sampling they are prepared once. There is no cache to forget: whoever samples owns them.
+//! For sampling they are prepared once. There is no cache to forget: whoever samples owns them, and
+//! the network that they belong to cannot change meanwhile.
 
 use super::CpuEngine;
 use super::attention::{PreparedAttention, Projection};
 use crate::unet::UNet;
-use crate::unet::layers::{LayerId, LayerKind, Resolution, StageKind};
+use crate::unet::layers::{Attention, Layer, LayerId, LayerKind, Resolution};
 use kao_kernels::{PreparedConv1x1, PreparedConv3x3, PreparedConv3x3Stride2, Weights};
-use rayon::prelude::*;
+use std::sync::OnceLock;
 
-/// The weights of a network, layer by layer. They take up to four times the memory of the plain
-/// ones.
+/// The images of a pass from which on only small weights are prepared.
+const MANY_IMAGES: usize = 16;
+
+/// The most values of a prepared 3×3 convolution that are small. With many images, what preparing
+/// larger ones saves is about what reading them from memory costs (1 % of the 25M-parameter network
+/// at 16 images), and they would take most of the memory.
+const SMALL_WEIGHTS: usize = 1_200_000;
+
+/// The weights of a network, layer by layer, each prepared when it is first used. They take up to
+/// four times the memory of the plain ones.
 #[derive(Debug)]
 pub(in crate::unet) struct Prepared {
-    layers: Vec<PreparedLayer>,
+    layers: Vec<OnceLock<PreparedLayer>>,
 }
 
 #[derive(Debug)]
 enum PreparedLayer {
-    /// A normalization, or a projection that is merged with another.
-    None,
     Matrix(PreparedConv1x1),
     Conv3x3(PreparedConv3x3),
     Stride2(PreparedConv3x3Stride2),
@@ -30,82 +37,77 @@ enum PreparedLayer {
 
 impl Prepared {
     pub(in crate::unet) fn new(network: &UNet) -> Self {
-        let values = network.values();
-        let attentions: Vec<_> = network
-            .layers()
-            .stages
-            .iter()
-            .filter_map(|stage| match &stage.kind {
-                StageKind::Block(block) => block.attention.as_ref(),
-                StageKind::Resample(_) => None,
-            })
-            .map(|layers| [layers.q, layers.k, layers.v, layers.proj])
-            .collect();
-        let prepare = |index: usize| {
-            let layer = &network.layers().list[index];
-            let (weight, c_in, c_out) = (&values[2 * index], layer.c_in, layer.c_out);
-            if let Some(ids) = attentions.iter().find(|ids| ids.iter().any(|id| id.index() == index))
-            {
-                let projections = ids.map(|id| Projection::new(network, id));
-                return match ids[0].index() == index {
-                    true => PreparedLayer::Attention(PreparedAttention::new(projections)),
-                    false => PreparedLayer::None,
-                };
-            }
-            match layer.kind {
-                LayerKind::GroupNorm => PreparedLayer::None,
-                LayerKind::Linear | LayerKind::Conv1x1 => {
-                    PreparedLayer::Matrix(PreparedConv1x1::new(weight, c_in, c_out))
-                }
-                LayerKind::Conv3x3(Resolution::SameSize) => {
-                    PreparedLayer::Conv3x3(PreparedConv3x3::new(weight, c_in, c_out))
-                }
-                LayerKind::Conv3x3(Resolution::Upsampled) => {
-                    PreparedLayer::Conv3x3(PreparedConv3x3::for_upsampled(weight, c_in, c_out))
-                }
-                LayerKind::Conv3x3(Resolution::Stride2) => {
-                    PreparedLayer::Stride2(PreparedConv3x3Stride2::new(weight, c_in, c_out))
-                }
-            }
-        };
-        let n = network.layers().list.len();
-        Prepared { layers: (0..n).into_par_iter().map(prepare).collect() }
+        Prepared { layers: network.layers().list.iter().map(|_| OnceLock::new()).collect() }
     }
 }
 
 impl<'a> CpuEngine<'a> {
-    fn prepared_layer(&self, id: LayerId) -> &'a PreparedLayer {
-        match self.prepared {
-            Some(prepared) => &prepared.layers[id.index()],
-            None => &PreparedLayer::None,
-        }
+    /// The layer `id` as `prepare` makes it of its weight and channels, where a network is used
+    /// for more than one pass.
+    fn prepared_layer(
+        &self,
+        id: LayerId,
+        prepare: impl FnOnce(&[f32], usize, usize) -> PreparedLayer,
+    ) -> Option<&'a PreparedLayer> {
+        let place = &self.prepared?.layers[id.index()];
+        let Layer { c_in, c_out, .. } = self.layer(id);
+        Some(place.get_or_init(|| prepare(self.weight(id), *c_in, *c_out)))
     }
 
     pub(super) fn matrix(&self, id: LayerId) -> Weights<'a, PreparedConv1x1> {
-        match self.prepared_layer(id) {
-            PreparedLayer::Matrix(prepared) => Weights::Prepared(prepared),
+        let prepared = self.prepared_layer(id, |weight, c_in, c_out| {
+            PreparedLayer::Matrix(PreparedConv1x1::new(weight, c_in, c_out))
+        });
+        match prepared {
+            Some(PreparedLayer::Matrix(prepared)) => Weights::Prepared(prepared),
             _ => Weights::Plain(self.weight(id)),
         }
     }
 
-    pub(super) fn conv3x3_weights(&self, id: LayerId) -> Weights<'a, PreparedConv3x3> {
-        match self.prepared_layer(id) {
-            PreparedLayer::Conv3x3(prepared) => Weights::Prepared(prepared),
+    /// The weights of a 3×3 convolution at stride 1, for a pass of so many images.
+    pub(super) fn conv3x3_weights(
+        &self,
+        id: LayerId,
+        n_images: usize,
+    ) -> Weights<'a, PreparedConv3x3> {
+        let layer = self.layer(id);
+        let upsampled = layer.kind == LayerKind::Conv3x3(Resolution::Upsampled);
+        let phases = if upsampled { 4 } else { 1 };
+        let n_values = 36 * phases * layer.c_in * layer.c_out;
+        if n_images >= MANY_IMAGES && n_values > SMALL_WEIGHTS {
+            return Weights::Plain(self.weight(id));
+        }
+        let prepared = self.prepared_layer(id, |weight, c_in, c_out| {
+            PreparedLayer::Conv3x3(match upsampled {
+                true => PreparedConv3x3::for_upsampled(weight, c_in, c_out),
+                false => PreparedConv3x3::new(weight, c_in, c_out),
+            })
+        });
+        match prepared {
+            Some(PreparedLayer::Conv3x3(prepared)) => Weights::Prepared(prepared),
             _ => Weights::Plain(self.weight(id)),
         }
     }
 
     pub(super) fn stride2_weights(&self, id: LayerId) -> Weights<'a, PreparedConv3x3Stride2> {
-        match self.prepared_layer(id) {
-            PreparedLayer::Stride2(prepared) => Weights::Prepared(prepared),
+        let prepared = self.prepared_layer(id, |weight, c_in, c_out| {
+            PreparedLayer::Stride2(PreparedConv3x3Stride2::new(weight, c_in, c_out))
+        });
+        match prepared {
+            Some(PreparedLayer::Stride2(prepared)) => Weights::Prepared(prepared),
             _ => Weights::Plain(self.weight(id)),
         }
     }
 
-    /// The projections of the attention whose first one is `id`.
-    pub(super) fn prepared_attention(&self, id: LayerId) -> Option<&'a PreparedAttention> {
-        match self.prepared_layer(id) {
-            PreparedLayer::Attention(prepared) => Some(prepared),
+    /// The projections of an attention.
+    pub(super) fn prepared_attention(&self, layers: &Attention) -> Option<&'a PreparedAttention> {
+        let prepared = self.prepared_layer(layers.q, |_, _, _| {
+            let Attention { q, k, v, proj, .. } = layers;
+            let projections = [q, k, v, proj].map(|&id| Projection::new(self.network, id));
+            PreparedLayer::Attention(PreparedAttention::new(projections))
+        });
+        match prepared {
+            Some(PreparedLayer::Attention(prepared)) => Some(prepared),
             _ => None,
         }
     }

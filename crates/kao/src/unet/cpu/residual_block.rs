@@ -38,33 +38,31 @@ pub(super) fn compute(
     let folded1 = norm1(engine, block, &stats1).folded();
     let normalized = source.with_prologue(folded1.prologue());
     let epilogue = Epilogue {
-        bias: Some(engine.bias(block.conv1)),
         image_bias: Some(&image_bias.values),
-        residual: None,
+        ..Epilogue::bias(engine.bias(block.conv1))
     };
     let mut h = Unwritten::new(len);
-    let weights = engine.conv3x3_weights(block.conv1);
+    let weights = engine.conv3x3_weights(block.conv1, pixels.n);
     kernels::conv3x3(pixels, &normalized, weights, c_out, &epilogue, &mut h);
     let h = h.into_vec();
 
-    let projected = block.shortcut.map(|shortcut| {
-        let mut projected = Unwritten::new(len);
+    // The shortcut goes to the output first; the second convolution is added to it.
+    let mut y = Unwritten::new(len);
+    if let Some(shortcut) = block.shortcut {
         let epilogue = Epilogue::bias(engine.bias(shortcut));
         let weights = engine.matrix(shortcut);
-        kernels::conv1x1(pixels, &source, weights, c_out, &epilogue, &mut projected);
-        projected.into_vec()
-    });
+        kernels::conv1x1(pixels, &source, weights, c_out, &epilogue, &mut y);
+    }
 
     let between = Source::new(&h, c_out);
     let stats2 = engine.norm_stats(pixels, &between);
     let norm2 = norm2(engine, block, &stats2, dropout);
     let epilogue = Epilogue {
-        bias: Some(engine.bias(block.conv2)),
-        image_bias: None,
-        residual: Some(projected.as_ref().unwrap_or(&input.x.values)),
+        residual: block.shortcut.is_none().then_some(&input.x.values),
+        accumulate: block.shortcut.is_some(),
+        ..Epilogue::bias(engine.bias(block.conv2))
     };
-    let weights = engine.conv3x3_weights(block.conv2);
-    let mut y = Unwritten::new(len);
+    let weights = engine.conv3x3_weights(block.conv2, pixels.n);
     with_norm2(pixels, &between, &norm2, |source| {
         kernels::conv3x3(pixels, source, weights, c_out, &epilogue, &mut y);
     });
@@ -133,9 +131,8 @@ impl RecordedBlock {
     pub(super) fn backward(self, engine: &CpuEngine<'_>, gradients: &mut Gradients<'_>) {
         let RecordedBlock { input, image_bias, block, dropout, saved, y } = self;
         let dy = gradients.take(y);
-        let saved = saved.or_else(|| {
-            compute(engine, &input, &image_bias, &block, dropout, true).saved
-        });
+        let saved =
+            saved.or_else(|| compute(engine, &input, &image_bias, &block, dropout, true).saved);
         let Saved { stats1, h, stats2 } = saved.expect("saved or computed again");
         let (pixels, source) = (input.x.pixels, source(&input));
         let [c_in, c_out] = engine.network.layers().block_channels(&block);

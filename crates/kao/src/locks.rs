@@ -1,0 +1,55 @@
+//! A folder that one process alone writes to.
+//!
+//! The folder itself is locked, so nothing is left in it, and the lock goes when its process does,
+//! however that ends. Where a file system offers no locks (some network ones, and Windows for
+//! folders) the work goes on without: two programs at once are rare, and refusing to work at all
+//! would help nobody.
+
+use crate::error::{Error, Result};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+/// The lock on a folder, held until this is dropped.
+#[derive(Debug)]
+pub struct FolderLock {
+    /// `None` where folders cannot be locked. Held, not read: the lock goes with it.
+    _folder: Option<File>,
+}
+
+impl FolderLock {
+    /// Locks the existing folder `path`; `work` says what others do who have it, as in
+    /// "another `kao draw`".
+    ///
+    /// # Errors
+    /// When another process holds the lock.
+    pub fn take(path: impl AsRef<Path>, work: &str) -> Result<Self> {
+        let path = path.as_ref();
+        let Ok(folder) = File::open(path) else { return Ok(FolderLock { _folder: None }) };
+        match folder.try_lock() {
+            Ok(()) => Ok(FolderLock { _folder: Some(folder) }),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::malformed(path, format!("{work} is writing to this folder"))
+                    .with_hint("wait for it, stop it, or choose another folder"))
+            }
+            Err(TryLockError::Error(_)) => Ok(FolderLock { _folder: None }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_is_locked_once_and_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = FolderLock::take(folder.path(), "another `kao draw`").unwrap();
+        let refused = FolderLock::take(folder.path(), "another `kao draw`").unwrap_err();
+        let message = refused.to_string();
+        assert!(message.ends_with("another `kao draw` is writing to this folder"), "{message}");
+        drop(held);
+        FolderLock::take(folder.path(), "another `kao draw`").unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether a device computes what the CPU computes.
+//!
+//! A driver that misreads a kernel answers with noise, and without an error. So a device is opened
+//! by computing a small network on it, the prediction and the gradients, and comparing both with
+//! the CPU's.
+
+use crate::denoiser::{Denoiser, Prediction};
+use crate::device::gpu::panic_message;
+use crate::device::{Device, DeviceKind, GpuDevice};
+use crate::error::{ErrorKind, Result};
+use crate::images::Images;
+use crate::noise::SeededNoise;
+use crate::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
+
+/// The largest difference that rounding may make, as a share of the largest value. GPUs may round
+/// the factors of a matrix product to 11 bits.
+const TOLERANCE: f32 = 1e-3;
+
+/// Gradients this much smaller than the largest are sums that cancel out, of which rounding may
+/// leave anything.
+const NEGLIGIBLE: f32 = 1e-2;
+
+/// The devices that were found, each with what is wrong with it.
+static OPENED: Mutex<Vec<(GpuDevice, Option<String>)>> = Mutex::new(Vec::new());
+
+/// The device of this kind, if there is one and it passes the test, which it takes once.
+pub(in crate::unet) fn open(kind: DeviceKind) -> Result<GpuDevice> {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = opened.iter().find(|(device, _)| device.kind() == kind).cloned();
+    let (device, problem) = match known {
+        Some(known) => known,
+        None => {
+            let device = GpuDevice::find(kind)?;
+            let problem = problem_of(&device);
+            opened.push((device.clone(), problem.clone()));
+            (device, problem)
+        }
+    };
+    match problem {
+        None => Ok(device),
+        Some(problem) => Err(device.error(&problem)),
+    }
+}
+
+/// What is wrong with a device, in words that follow its name.
+fn problem_of(device: &GpuDevice) -> Option<String> {
+    let device = Device::Gpu(device.clone());
+    match catch_unwind(AssertUnwindSafe(|| error_of(&device))) {
+        Ok(Ok(error)) => verdict(error),
+        Ok(Err(error)) => Some(match error.kind() {
+            ErrorKind::Invalid { problem, .. } => format!("does not compute: {problem}"),
+            other => format!("does not compute: {other}"),
+        }),
+        Err(panic) => Some(format!("does not compute: {}", panic_message(&*panic))),
+    }
+}
+
+fn verdict(error: f32) -> Option<String> {
+    // Not a number is wrong too.
+    let right = error <= TOLERANCE;
+    (!right).then(|| format!("computes wrongly: off by {error:.2} of the largest value"))
+}
+
+/// How far a small network on `device` is from the same on the CPU: the largest difference of the
+/// prediction and of the gradients, as a share of the largest value.
+fn error_of(device: &Device) -> Result<f32> {
+    let unet = network()?;
+    let (on_device, on_cpu) = (compute(&unet, device)?, compute(&unet, &Device::Cpu)?);
+    let gradients = &on_cpu[1..];
+    let floor = NEGLIGIBLE * gradients.iter().map(|values| largest(values)).fold(0.0, f32::max);
+    let errors = on_device.iter().zip(&on_cpu).map(|(found, expected)| {
+        let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+        largest(&differences) / largest(expected).max(floor)
+    });
+    Ok(largest(&errors.collect::<Vec<f32>>()))
+}
+
+/// The largest magnitude; not a number where one is none, which `f32::max` would pass over.
+fn largest(values: &[f32]) -> f32 {
+    let sizes = values.iter().map(|value| value.abs());
+    sizes.fold(0.0, |largest, size| if size > largest || size.is_nan() { size } else { largest })
+}
+
+/// A network with everything that networks have: two levels, attention, a skip connection, a
+/// shortcut.
+fn network() -> Result<UNet> {
+    let config = UNetConfig {
+        image_size: [3, 8, 8],
+        num_steps: 10,
+        ch: 32,
+        ch_mult: vec![1, 2],
+        attn: vec![1],
+        num_res_blocks: 1,
+        activation: Activation::Silu,
+        norm_groups: 8,
+        ..UNetConfig::default()
+    };
+    let mut unet = UNet::init(&config, 1)?;
+    // Normalizations begin as the identity, which would hide their parameters.
+    for (k, value) in unet.values_mut().iter_mut().flatten().enumerate() {
+        *value += 0.05 * ((k % 13) as f32 / 6.0 - 1.0);
+    }
+    Ok(unet)
+}
+
+/// The prediction of `unet`, then the gradient of every parameter.
+fn compute(unet: &UNet, device: &Device) -> Result<Vec<Vec<f32>>> {
+    let x_t = SeededNoise { seed: 2, first_image: 0 }.x_t(2, unet.config().image_size);
+    let timesteps = [1, 8];
+    let network = Network::new(unet.clone(), Prediction::Epsilon, device)?;
+    let mut computed = vec![network.predict(&x_t, &timesteps)?.data().to_vec()];
+    computed.resize(1 + unet.values().len(), Vec::new());
+    let passes = GradientConfig::default();
+    let mut loss_gradient = |prediction: &Images| -> Result<Images> { Ok(prediction.clone()) };
+    let mut sink = |index: usize, gradient| computed[1 + index] = gradient;
+    unet.gradients(&x_t, &timesteps, passes, device, &mut loss_gradient, &mut sink)?;
+    Ok(computed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_judged_by_its_largest_error() {
+        assert_eq!(error_of(&Device::Cpu).unwrap(), 0.0);
+        assert_eq!(verdict(9e-4), None);
+        let wrong = verdict(2.07).unwrap();
+        assert_eq!(wrong, "computes wrongly: off by 2.07 of the largest value");
+        assert!(verdict(f32::NAN).is_some());
+        assert!(largest(&[1.0, f32::NAN, 2.0]).is_nan());
+    }
+}
