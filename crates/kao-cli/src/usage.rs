@@ -4,6 +4,7 @@
 use crate::interrupt;
 use crate::output::{complain, one_line};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
+use kao::error::shortened;
 use kao::{Error, ErrorKind};
 use std::process::ExitCode;
 
@@ -18,8 +19,8 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
         _ => {
             let (problem, hint) = plain(&error.render().to_string());
             let hint = similar(error).unwrap_or(hint);
-            complain(format!("error: {}", one_line(&problem)));
-            complain(format!("hint: {}", one_line(&hint)));
+            complain(format!("error: {}", shown(&problem)));
+            complain(format!("hint: {}", shown(&hint)));
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -28,15 +29,21 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
 /// Tells what failed in `command`, and the exit code for it.
 pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
     let error = error.renamed(|what| flag(what, command?));
-    complain(format!("error: {}", one_line(&error.to_string())));
+    complain(format!("error: {}", shown(&error.to_string())));
     if let Some(hint) = error.hint() {
-        complain(format!("hint: {}", one_line(hint)));
+        complain(format!("hint: {}", shown(hint)));
     }
     match error.kind() {
         ErrorKind::Invalid { .. } => ExitCode::from(2),
         ErrorKind::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// A message in one line that a person can read, whatever was typed or is in a file.
+fn shown(message: &str) -> String {
+    const MAX_CHARS: usize = 480;
+    shortened(&one_line(message), MAX_CHARS).into_owned()
 }
 
 /// The flag of `command` that stands for what the library calls `name`: `--batch-size` for

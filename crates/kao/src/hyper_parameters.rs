@@ -18,8 +18,8 @@ use std::path::Path;
 
 /// How to go on with weights that do not say what model they are of.
 pub const CONFIG_HINT: &str = "`kao convert --config FILE IN OUT.safetensors` takes the \
-                               configuration from a TOML file, written as the config.toml of a \
-                               run is";
+                               configuration from a TOML file with a table [model], written as the \
+                               config.toml of a run is";
 
 /// Tables within tables that are looked at, and how deep.
 const MAX_TABLES: usize = 256;

@@ -121,7 +121,17 @@ impl ModelConfig {
             }
             (None, None) => {
                 let Some(settings) = hyper_parameters::read(path, metadata) else {
-                    let problem = format!("a {format} without the configuration of a model in it");
+                    let what = match format {
+                        Format::Safetensors => "safetensors file".to_owned(),
+                        other => other.to_string(),
+                    };
+                    let mut problem =
+                        format!("a {what} without the configuration of a model in it");
+                    let keys: Vec<_> =
+                        metadata.keys().take(6).map(|key| shortened(key, 24)).collect();
+                    if !keys.is_empty() {
+                        problem += &format!("; beside tensors it has `{}`", keys.join("`, `"));
+                    }
                     return Err(Error::malformed(path, problem).with_hint(CONFIG_HINT));
                 };
                 let (unet, schedule, prediction) = settings?;

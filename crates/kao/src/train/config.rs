@@ -3,11 +3,15 @@
 use super::path_text;
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
+use crate::files::read_to_string_regular;
 use crate::model::ModelConfig;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::unet::{Activation, UNetConfig};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+/// Bytes of a configuration file. Real ones have some hundred.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Everything a run depends on, but for where it is written. Stored as `config.toml` in the run
 /// directory.
@@ -258,7 +262,7 @@ impl TrainConfig {
     /// # Errors
     /// When the file cannot be read, or holds an unknown or impossible entry.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let text = read_to_string_regular(path, MAX_FILE_BYTES)?;
         let config: Self = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             let message = error.message().replace('\n', " ");

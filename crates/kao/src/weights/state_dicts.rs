@@ -36,11 +36,11 @@ pub(super) struct Found {
     pub notes: Vec<String>,
 }
 
-/// Finds the tensors of `pickle`.
+/// Finds the tensors of `pickle`, where it has any.
 ///
 /// # Errors
-/// What it holds instead, in words.
-pub(super) fn find(pickle: &Pickle) -> Result<Found, String> {
+/// What is wrong with them, in words.
+pub(super) fn find(pickle: &Pickle) -> Result<Option<Found>, String> {
     let root = pickle.root();
     let mut names = Names { pickle, tensors: Vec::new(), skipped: None };
     let mut notes = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<Found, String> {
         look_into(pickle, root, "", 0, &mut dictionaries);
         let list: Vec<_> = dictionaries.iter().map(|(path, _)| quoted(path)).collect();
         match &list[..] {
-            [] => return Err(without_tensors(pickle)),
+            [] => return Ok(None),
             [only] if only != "`state_dict`" => {
                 notes.push(format!("the tensors are those of its entry {only}"));
             }
@@ -81,7 +81,7 @@ pub(super) fn find(pickle: &Pickle) -> Result<Found, String> {
         }
         None => {}
     }
-    Ok(Found { format, tensors: names.tensors, notes })
+    Ok(Some(Found { format, tensors: names.tensors, notes }))
 }
 
 /// Collects the dictionaries of tensors within `id`, with where they lie.
@@ -136,8 +136,8 @@ fn is_module(pickle: &Pickle, id: Id) -> bool {
     module_state(pickle, id).is_some()
 }
 
-/// What a pickle without tensors holds instead.
-fn without_tensors(pickle: &Pickle) -> String {
+/// What a pickle without tensors holds instead, in words.
+pub(super) fn without_tensors(pickle: &Pickle) -> String {
     let root = pickle.root();
     if pickle.is_exhausted() {
         return TOO_MUCH_SHARED.to_owned();
@@ -149,9 +149,13 @@ fn without_tensors(pickle: &Pickle) -> String {
         let class = format!("{module}.{name}");
         return format!("it holds an object `{}`, not a state dictionary", shown(&class));
     }
-    let keys = pickle.pairs(root).unwrap_or_default().iter().map(|&(key, _)| key);
-    let keys: Vec<_> =
-        keys.take(N_NAMED + 1).filter_map(|key| pickle.text(key)).map(quoted).collect();
+    let mut keys: Vec<String> = Vec::new();
+    for &(key, _) in pickle.pairs(root).unwrap_or_default().iter().take(1000) {
+        let Some(key) = pickle.text(key).map(quoted) else { continue };
+        if keys.len() <= N_NAMED && !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     match keys.is_empty() {
         true => "it holds no dictionary with tensors".to_owned(),
         false => format!("it holds no dictionary with tensors; its entries are {}", listed(&keys)),

@@ -41,11 +41,12 @@ impl TorchFile {
             .map_err(|problem| archive.malformed(format!("its pickle: {problem}")))?;
         drop(bytes);
 
-        let found = state_dicts::find(&pickle).map_err(|problem| {
-            archive
-                .malformed(problem)
-                .with_hint("save the tensors by themselves, with torch.save(model.state_dict(), …)")
-        })?;
+        let found = state_dicts::find(&pickle).map_err(|problem| archive.malformed(problem))?;
+        let Some(found) = found else {
+            return Err(archive.malformed(state_dicts::without_tensors(&pickle)).with_hint(
+                "save the tensors by themselves, with torch.save(model.state_dict(), …)",
+            ));
+        };
         let mut tensors = Vec::with_capacity(found.tensors.len());
         let mut names = HashSet::with_capacity(found.tensors.len());
         for (name, id) in &found.tensors {
