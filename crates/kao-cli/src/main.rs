@@ -15,6 +15,7 @@ mod usage;
 mod walk;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use kao::ErrorKind;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -104,6 +105,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::Interrupted) && !interrupt::takes_last_word() =>
+        {
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
         Err(error) => usage::tell(error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }

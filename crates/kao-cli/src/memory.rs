@@ -21,24 +21,29 @@ pub fn check(flag: &str, what: &str, needed: u64) -> Result<()> {
 /// Bytes of `n` images on the host.
 pub fn images(n: usize, unet: &UNetConfig) -> u64 {
     let [c, h, w] = unet.image_size.map(|side| side as u64);
-    (n as u64).saturating_mul(c * h * w * F32)
+    bytes(&[n as u64, c, h, w])
 }
 
 /// A lower bound for `n` images on their way through the network.
 pub fn forward(n: usize, unet: &UNetConfig) -> u64 {
     let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // The skips of the first level, and what goes into and out of a convolution.
-    let n_maps = unet.num_res_blocks as u64 + 4;
-    (n as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32)
+    let n_maps = (unet.num_res_blocks as u64).saturating_add(4);
+    bytes(&[n as u64, n_maps, unet.ch as u64, h, w])
 }
 
 /// A lower bound for a training step of `n` images, of which `n_together` pass at a time.
 pub fn training(n: usize, n_together: usize, unet: &UNetConfig) -> u64 {
     let [_, h, w] = unet.patched_size().map(|side| side as u64);
     // Of every block of the first level, what its convolutions and normalizations keep.
-    let n_maps = 4 * (2 * unet.num_res_blocks as u64 + 1);
-    let kept = (n_together as u64).saturating_mul(n_maps * unet.ch as u64 * h * w * F32);
+    let n_maps = (unet.num_res_blocks as u64).saturating_mul(8).saturating_add(4);
+    let kept = bytes(&[n_together as u64, n_maps, unet.ch as u64, h, w]);
     kept.saturating_add(images(n, unet)).saturating_add(weights(unet).saturating_mul(5))
+}
+
+/// Bytes of an array of these lengths.
+fn bytes(lengths: &[u64]) -> u64 {
+    lengths.iter().fold(F32, |bytes, &length| bytes.saturating_mul(length))
 }
 
 /// Bytes of the weights.

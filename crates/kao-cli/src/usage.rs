@@ -1,6 +1,7 @@
 //! Wrong usage told the way every other failure is: one `error:` line, a `hint:` line, the flag
 //! named as it is typed.
 
+use crate::interrupt;
 use crate::output::{complain, one_line};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use kao::{Error, ErrorKind};
@@ -33,7 +34,7 @@ pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
     }
     match error.kind() {
         ErrorKind::Invalid { .. } => ExitCode::from(2),
-        ErrorKind::Interrupted => ExitCode::from(130),
+        ErrorKind::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         _ => ExitCode::FAILURE,
     }
 }

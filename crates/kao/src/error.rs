@@ -67,6 +67,20 @@ pub enum ErrorKind {
         /// At which step, and how it shows.
         problem: String,
     },
+    /// Sampling arrived at values that are not finite.
+    #[error("sampling failed: {problem}")]
+    NotFinite {
+        /// Where, and what was found.
+        problem: String,
+    },
+    /// A file is sound, but of a newer version of Kao, which this one does not understand.
+    #[error("`{}`: {problem}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// What in it is not understood.
+        problem: String,
+    },
     /// The work was stopped on request; what was done so far is kept.
     #[error("interrupted")]
     Interrupted,

@@ -170,7 +170,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     let n_timesteps = model.schedule.n_timesteps();
     let label = format!("sampling {} images", start.count());
-    let total = (config.steps(n_timesteps) * start.count()) as u64;
+    let total = config.steps(n_timesteps).saturating_mul(start.count()) as u64;
     let progress = Progress::new(label, total, "image steps");
     let sampled = sample_images(&model, &config, &start, &mut |done, _| {
         progress.set(done);

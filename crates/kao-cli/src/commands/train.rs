@@ -463,6 +463,7 @@ fn go(
     let mut saved = None;
     let mut says_time = true;
     let mut rate = RunningMean::default();
+    let mut saving = None;
     let outcome = train(config, run_dir, folder, resume, device, &mut |event| {
         match event {
             Event::Started {
@@ -472,6 +473,7 @@ fn go(
                 n_pictures: [train, held, test],
                 other_schedule,
             } => {
+                saving = Some(interrupt::Saving::begin());
                 progress.say(&format!(
                     "{:.2} M parameters; {} to train on, {held} to validate, {test} to test",
                     n_parameters as f64 / 1e6,
@@ -528,9 +530,14 @@ fn go(
     drop(progress);
     let out = run_dir.path().display();
     if outcome.stopped_early {
-        note(format!("stopped after step {}; saved", outcome.n_steps));
-        let hint = format!("go on with: kao train --resume --out {out}");
-        return Err(Error::interrupted().with_hint(hint));
+        if interrupt::takes_last_word() {
+            let n_steps = outcome.n_steps;
+            note(one_line(&format!(
+                "stopped at step {n_steps} and saved; go on with: kao train --resume --out {out}"
+            )));
+        }
+        drop(saving);
+        return Err(Error::interrupted());
     }
     let seconds = started.elapsed().as_secs_f64();
     note(format!("{} in {}", counted(outcome.n_steps - before, "step"), duration(seconds)));

@@ -12,6 +12,8 @@ mod hostile;
 mod looking;
 mod pictures;
 mod sampling;
+mod signals;
+mod soundness;
 mod streams;
 mod training;
 

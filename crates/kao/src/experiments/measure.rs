@@ -200,7 +200,8 @@ fn training_steps(
     for round in 0..config.n_warmup.saturating_add(config.n_rounds) {
         watcher()?;
         let started = Instant::now();
-        let position = StepPart { first_image: (round * config.batch_size) as u64, offset: 0 };
+        let position =
+            StepPart { first_image: round.wrapping_mul(config.batch_size) as u64, offset: 0 };
         let batch = NoisyBatch::drawn(schedule, &recipe, images, position)?;
         let dropout_seed = Some(position.first_image);
         let passes = GradientConfig { dropout_seed, checkpointing: false };

@@ -100,7 +100,7 @@ pub fn recover(
         model.schedule.add_noise(originals.image(k), &epsilon, t - 1, noisy.image_mut(k));
     }
 
-    let total = (walk.len() * originals.len()) as u64;
+    let total = walk.len().saturating_mul(originals.len()) as u64;
     let mut done = 0;
     let sampler = SamplerConfig { method, clip: false };
     let recovered = generate(

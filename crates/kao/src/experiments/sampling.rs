@@ -191,7 +191,7 @@ pub fn sample_images(
             }
         }
     }
-    let total = (walk.len() * start.count()) as u64;
+    let total = walk.len().saturating_mul(start.count()) as u64;
     let mut moments = config.moments.map(|config| Moments::new(config, walk.len(), start));
     let mut done = 0;
     let images = generate(

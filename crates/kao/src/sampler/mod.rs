@@ -12,7 +12,7 @@ mod generate;
 pub use generate::{Start, generate};
 
 use crate::denoiser::{Denoiser, Split, Splitter};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::NoiseSource;
 use crate::schedule::NoiseSchedule;
@@ -94,8 +94,8 @@ pub struct Progress<'a> {
 /// `observer` is called after every step; an error from it ends the walk.
 ///
 /// # Errors
-/// When the walk leaves the schedule or goes up, η does not fit the walk, or the denoiser or the
-/// observer fails.
+/// When the walk leaves the schedule or goes up, η does not fit the walk, the denoiser or the
+/// observer fails, or a state is not finite.
 pub fn sample(
     denoiser: &dyn Denoiser,
     schedule: &NoiseSchedule,
@@ -116,6 +116,7 @@ pub fn sample(
             noise.fill(step_index, image, z);
         });
         let n_steps = walk.len();
+        check_finite(&x, step_index, n_steps, step)?;
         observer(Progress { step_index, n_steps, step, x: &x, x0_hat: &x0_hat })?;
     }
     Ok(x)
@@ -142,6 +143,21 @@ pub fn unobserved(_: Progress<'_>) -> Result<()> {
 /// Whether a walk with this method ever draws noise.
 pub fn draws_noise(method: Method) -> bool {
     !matches!(method, Method::Ddim { eta: 0.0 } | Method::DpmPlusPlus { eta: 0.0 })
+}
+
+/// Weights that are finite may still lead to values that are not.
+fn check_finite(x: &Images, step_index: usize, n_steps: usize, step: Step) -> Result<()> {
+    let Some(value) = x.data().par_iter().find_any(|value| !value.is_finite()) else {
+        return Ok(());
+    };
+    let problem = format!(
+        "an image holds {value} after step {} of {n_steps}, at timestep {}",
+        step_index + 1,
+        step.t
+    );
+    let hint = "the model is of no use: take an earlier checkpoint, or train it anew at a lower \
+                learning rate";
+    Err(Error::from(ErrorKind::NotFinite { problem }).with_hint(hint))
 }
 
 fn check_walk(walk: &[Step], schedule: &NoiseSchedule) -> Result<()> {

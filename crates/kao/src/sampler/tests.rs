@@ -268,3 +268,38 @@ fn the_squared_cosine_schedule_walks_too() {
         assert!((f64::from(*x) - expected).abs() < 0.03, "{x} {expected}");
     }
 }
+
+/// Predicts without fault above a timestep, and no numbers at it and below.
+struct BreaksBelow(usize);
+
+impl Denoiser for BreaksBelow {
+    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+        let mut predicted = Images::zeros(x_t.shape());
+        if timesteps[0] <= self.0 {
+            predicted.data_mut()[1] = f32::NAN;
+        }
+        Ok(predicted)
+    }
+
+    fn prediction(&self) -> Prediction {
+        Prediction::Epsilon
+    }
+}
+
+#[test]
+fn images_that_are_not_finite_are_an_error() {
+    let steps = walk(Spacing::Trailing, 4, 1000, End::Clean).unwrap();
+    let start = Start::Seed { seed: 1, count: 3, image_shape: [1, 2, 2] };
+    for config in [ddim(0.0), dpm(0.0), ddpm(Variance::Beta, false)] {
+        for clip in [false, true] {
+            let config = SamplerConfig { clip, ..config };
+            let run = |denoiser: &dyn Denoiser| {
+                generate(denoiser, &schedule(), &steps, config, &start, 2, &mut |_, _| Ok(()))
+            };
+            let error = run(&BreaksBelow(600)).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::NotFinite { .. }), "{error:?}");
+            let expected = "sampling failed: an image holds NaN after step 3 of 4, at timestep 499";
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

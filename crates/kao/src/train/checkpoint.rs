@@ -9,7 +9,7 @@ use super::config::TrainConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::unet::parameters::memory_values;
 use crate::unet::{ParameterSpec, UNet};
-use crate::weights::{self, Metadata};
+use crate::weights::{self, Metadata, WeightsFile};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,13 @@ pub const METADATA_KEY: &str = crate::model::CHECKPOINT_METADATA_KEY;
 /// The metadata key of the checksum.
 const CHECKSUM_KEY: &str = "kao.sha256";
 
+/// The metadata key of the format's version; without it, it is 1.
+const FORMAT_KEY: &str = "kao.checkpoint_format";
+
+/// The version that this program writes. It rises with every change after which an older Kao would
+/// misunderstand a checkpoint; new entries of the configuration are told by their names.
+const FORMAT: u64 = 2;
+
 const WEIGHTS: &str = crate::model::CHECKPOINT_WEIGHTS;
 const EMA: &str = crate::model::CHECKPOINT_AVERAGE;
 const FIRST: &str = "adam.first.";
@@ -29,6 +36,7 @@ const SECOND: &str = "adam.second.";
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Position {
     /// The configuration of the run.
     pub config: TrainConfig,
@@ -101,6 +109,7 @@ pub fn write(
     }
     let metadata = BTreeMap::from([
         (METADATA_KEY.to_owned(), json),
+        (FORMAT_KEY.to_owned(), FORMAT.to_string()),
         (CHECKSUM_KEY.to_owned(), checksum.finish()),
     ]);
     weights::stream_safetensors(path, &tensors, &metadata, in_file)
@@ -132,35 +141,74 @@ impl Checksum {
 /// Where the checkpoint at `path` stands, from its metadata alone.
 ///
 /// # Errors
-/// When it is no checkpoint of Kao, or its configuration is impossible.
+/// When it is no checkpoint of Kao, one of a newer version, or its configuration is impossible.
 pub fn position(path: &Path, metadata: &Metadata) -> Result<Position> {
     let Some(serde_json::Value::String(json)) = metadata.get(METADATA_KEY) else {
         return Err(Error::malformed(path, "not a checkpoint of `kao train`"));
     };
-    let position: Position = serde_json::from_str(json)
-        .map_err(|error| Error::malformed(path, format!("its metadata: {error}")))?;
+    check_format(path, metadata)?;
+    let position: Position = serde_json::from_str(json).map_err(|error| {
+        // Without the list of all that is known, which is long.
+        let words = error.to_string();
+        let problem = words.split(", expected one of").next().unwrap_or_default();
+        Error::malformed(path, format!("its metadata: {problem}"))
+    })?;
     position.config.validate().map_err(|error| Error::malformed(path, error))?;
     Ok(position)
+}
+
+/// Checks that the checkpoint is of a version that this program knows.
+fn check_format(path: &Path, metadata: &Metadata) -> Result<()> {
+    let Some(format) = metadata.get(FORMAT_KEY).and_then(|format| format.as_str()) else {
+        return Ok(());
+    };
+    match format.parse::<u64>() {
+        Ok(format) if format <= FORMAT => Ok(()),
+        Ok(format) => {
+            let problem = format!("its format is {format}; this Kao knows those up to {FORMAT}");
+            Err(newer(path, problem))
+        }
+        Err(_) => Err(Error::malformed(path, "the version of its format is no number")),
+    }
+}
+
+fn newer(path: &Path, problem: String) -> Error {
+    Error::from(ErrorKind::Newer { path: path.to_path_buf(), problem })
+        .with_hint("a newer Kao wrote it: go on with that one")
 }
 
 /// Reads a checkpoint.
 ///
 /// # Errors
-/// When the file cannot be read, is no checkpoint of Kao, is damaged, or lacks a tensor.
+/// When the file cannot be read, is no checkpoint of Kao, is damaged, is of a newer version of Kao,
+/// or lacks a tensor.
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = weights::read(path)?;
-    let position = position(path, &file.metadata)?;
-    // Checkpoints of Kao before 0.2 have no checksum.
-    if let Some(expected) = file.metadata.get(CHECKSUM_KEY) {
-        let json = file.metadata.get(METADATA_KEY).and_then(|json| json.as_str());
-        let mut checksum = Checksum::new(json.unwrap_or_default());
-        for (name, tensor) in file.tensors.iter() {
-            checksum.add(name, tensor.shape(), tensor.data());
-        }
-        if expected.as_str() != Some(checksum.finish().as_str()) {
-            return Err(Error::malformed(path, "its checksum does not match: it is damaged"));
-        }
+    check_format(path, &file.metadata)?;
+    // The checksum first: it tells what is damaged from what is sound and not understood.
+    // Checkpoints of Kao before 0.2 have none.
+    let Some(expected) = file.metadata.get(CHECKSUM_KEY) else {
+        return understood(path, &file);
+    };
+    let json = file.metadata.get(METADATA_KEY).and_then(|json| json.as_str());
+    let mut checksum = Checksum::new(json.unwrap_or_default());
+    for (name, tensor) in file.tensors.iter() {
+        checksum.add(name, tensor.shape(), tensor.data());
     }
+    if expected.as_str() != Some(checksum.finish().as_str()) {
+        return Err(Error::malformed(path, "its checksum does not match: it is damaged"));
+    }
+    understood(path, &file).map_err(|error| match error.kind() {
+        ErrorKind::Malformed { problem, .. } => {
+            newer(path, format!("whole, but this Kao does not understand {problem}"))
+        }
+        _ => error,
+    })
+}
+
+/// What is in a checkpoint's file.
+fn understood(path: &Path, file: &WeightsFile) -> Result<Checkpoint> {
+    let position = position(path, &file.metadata)?;
     let group = |prefix: &str| {
         memory_values(&position.config.model, prefix, &file.tensors)
             .map_err(|error| Error::malformed(path, error))
@@ -189,7 +237,8 @@ pub struct Newest {
 /// Reads the newest checkpoint in `folder` that is whole.
 ///
 /// # Errors
-/// When there is none, with what is wrong with the newest one; or when a file cannot be read.
+/// When there is none, with what is wrong with the newest one; when one is of a newer version of
+/// Kao, since it would be lost by going on from an older one; or when a file cannot be read.
 pub fn newest_whole(folder: &Path) -> Result<Newest> {
     let mut damaged = Vec::new();
     for path in list(folder)?.into_iter().rev() {
@@ -236,4 +285,91 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::{Preset, RunDir};
+    use crate::unet::UNetConfig;
+    use crate::weights::{StoreAs, TensorView};
+
+    fn write_at(path: &Path, n_steps: u64) {
+        let model = UNetConfig {
+            image_size: [1, 8, 8],
+            ch: 8,
+            ch_mult: vec![1],
+            attn: Vec::new(),
+            num_res_blocks: 1,
+            norm_groups: 1,
+            ..Preset::Tiny.config().model
+        };
+        let unet = UNet::init(&model, 1).unwrap();
+        let position = Position {
+            config: TrainConfig { model, ..Preset::Tiny.config() },
+            n_steps,
+            n_images: 32 * n_steps,
+            looked: true,
+            best_validation_loss: None,
+            best_step: None,
+            data_fingerprint: String::new(),
+        };
+        write(path, &position, &unet, &OptimizerState::new(&unet)).unwrap();
+    }
+
+    /// Writes the checkpoint again with other metadata, as a program would that knows them.
+    fn rewrite(path: &Path, change: impl FnOnce(&mut BTreeMap<String, String>)) {
+        let file = weights::read(path).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let mut metadata: BTreeMap<String, String> =
+            file.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        change(&mut metadata);
+        let mut checksum = Checksum::new(&metadata[METADATA_KEY]);
+        for (name, tensor) in file.tensors.iter() {
+            checksum.add(name, tensor.shape(), tensor.data());
+        }
+        metadata.insert(CHECKSUM_KEY.to_owned(), checksum.finish());
+        let tensors = file.tensors.iter().map(|(name, tensor)| {
+            (name, TensorView { shape: tensor.shape(), data: tensor.data() })
+        });
+        weights::write_safetensors(path, tensors, &metadata, StoreAs::F32).unwrap();
+    }
+
+    #[test]
+    fn a_checkpoint_of_a_newer_version_ends_the_search_and_stays() {
+        type Change = fn(&mut BTreeMap<String, String>);
+        let changes: [(&str, Change); 4] = [
+            ("unknown field `stochastic_depth`", |metadata| {
+                let json = metadata.get_mut(METADATA_KEY).unwrap();
+                *json = json.replacen("\"steps\"", "\"stochastic_depth\":0.1,\"steps\"", 1);
+            }),
+            ("unknown field `mood`", |metadata| {
+                let json = metadata.get_mut(METADATA_KEY).unwrap();
+                *json = json.replacen('{', "{\"mood\":1,", 1);
+            }),
+            ("unknown variant `lion`", |metadata| {
+                let json = metadata.get_mut(METADATA_KEY).unwrap();
+                *json = json.replacen("\"adam\"", "\"lion\"", 1);
+            }),
+            ("its format is 3; this Kao knows those up to 2", |metadata| {
+                metadata.insert(FORMAT_KEY.to_owned(), "3".to_owned());
+            }),
+        ];
+        for (expected, change) in changes {
+            let folder = tempfile::tempdir().unwrap();
+            let run = RunDir::open(folder.path()).unwrap();
+            let [older, newest] = [2, 4].map(|n_steps| path(&run.checkpoints(), n_steps));
+            write_at(&older, 2);
+            write_at(&newest, 4);
+            rewrite(&newest, |_| ());
+            assert_eq!(run.newest_checkpoint().unwrap().path, newest);
+
+            rewrite(&newest, change);
+            let error = run.newest_checkpoint().unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Newer { .. }), "{error:?}");
+            let message = error.to_string();
+            assert!(message.contains(expected) && message.len() < 500, "{message}");
+            assert_eq!(list(&run.checkpoints()).unwrap(), [older, newest]);
+        }
+    }
 }

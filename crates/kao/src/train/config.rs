@@ -331,6 +331,23 @@ impl TrainConfig {
                 return Err(Error::out_of_range(name, value, "at least 0"));
             }
         }
+        // The optimizer computes in single precision.
+        for (name, value) in [positive[0], at_least_zero[2]] {
+            let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
+            if value != 0.0 && !(least..=most).contains(&value) {
+                let problem = format!("{value:e} found; expected {least:.0e} to {most:.0e}");
+                return Err(Error::invalid(name, problem));
+            }
+        }
+        let decayed = self.weight_decay * self.learning_rate;
+        if decayed > 1.0 {
+            let problem = format!(
+                "{:e} found; times the learning rate that takes {decayed:e} times the weights off \
+                 per step, expected at most all",
+                self.weight_decay
+            );
+            return Err(Error::invalid("weight_decay", problem));
+        }
         if self.weight_decay > 0.0 && self.optimizer == Optimizer::Adam {
             let problem = format!("{} found with the optimizer adam", self.weight_decay);
             return Err(Error::invalid("weight_decay", problem)
@@ -346,9 +363,10 @@ impl TrainConfig {
 
     /// Learning rate of the step after `n_steps` steps.
     pub fn learning_rate_at(&self, n_steps: u64) -> f64 {
-        let warm = (n_steps + 1) as f64 / (self.warmup_steps + 1) as f64;
-        if warm < 1.0 {
-            return self.learning_rate * warm;
+        if n_steps < self.warmup_steps {
+            // In floating point, where adding one to the largest number of steps does no harm.
+            return self.learning_rate
+                * ((n_steps as f64 + 1.0) / (self.warmup_steps as f64 + 1.0));
         }
         let falling_steps = self.steps.saturating_sub(self.warmup_steps).max(1) as f64;
         let fallen = ((n_steps - self.warmup_steps) as f64 / falling_steps).min(1.0);
@@ -483,6 +501,24 @@ mod tests {
     }
 
     #[test]
+    fn no_number_of_steps_wraps_around() {
+        let run = TrainConfig { learning_rate: 1.0, steps: u64::MAX, ..Preset::Tiny.config() };
+        for warmup_steps in [u64::MAX - 1, u64::MAX] {
+            let config = TrainConfig { warmup_steps, ..run.clone() };
+            let [first, last] = [0, u64::MAX].map(|step| config.learning_rate_at(step));
+            assert!(first > 0.0 && first < 1e-19, "{first}");
+            assert!((last - 1.0).abs() < 1e-12, "{last}");
+        }
+        let config = TrainConfig {
+            batch_size: usize::MAX,
+            micro_batch_size: usize::MAX,
+            validation_images: usize::MAX,
+            ..run
+        };
+        assert!(config.estimated_bytes(usize::MAX) == u64::MAX);
+    }
+
+    #[test]
     fn the_learning_rate_falls_to_its_end() {
         let run = TrainConfig {
             steps: 110,
@@ -504,9 +540,14 @@ mod tests {
     #[test]
     fn impossible_recipes_are_named() {
         let run = Preset::Tiny.config();
+        let adamw = TrainConfig { optimizer: Optimizer::Adamw, ..run.clone() };
         let cases = [
             (TrainConfig { weight_decay: 0.1, ..run.clone() }, "adamw"),
             (TrainConfig { weight_decay: f64::NAN, ..run.clone() }, "weight_decay"),
+            (TrainConfig { weight_decay: 1e308, ..adamw.clone() }, "weight_decay: 1e308 found"),
+            (TrainConfig { weight_decay: 1e4, ..adamw }, "expected at most all"),
+            (TrainConfig { learning_rate: 1e39, ..run.clone() }, "learning_rate: 1e39 found"),
+            (TrainConfig { learning_rate: 1e-300, ..run.clone() }, "learning_rate: 1e-300 found"),
             (TrainConfig { min_snr_gamma: -1.0, ..run.clone() }, "min_snr_gamma"),
             (TrainConfig { final_learning_rate: 1.0, ..run.clone() }, "final_learning_rate"),
         ];

@@ -21,7 +21,10 @@ impl TrainConfig {
         let state = weights.saturating_mul(if together < self.batch_size { 5 } else { 4 });
         let pictures = image.saturating_mul(n_pictures as u64);
         // Pictures, noisy ones, targets and noise of a step; of the validation set for good.
-        let n_values = self.batch_size + 3 * together + 4 * self.validation_images;
+        let n_values = self
+            .batch_size
+            .saturating_add(together.saturating_mul(3))
+            .saturating_add(self.validation_images.saturating_mul(4));
         let values = image.saturating_mul(n_values as u64).saturating_mul(F32);
 
         let kept = self.model.training_values(self.gradient_checkpointing) as u64;

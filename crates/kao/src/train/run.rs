@@ -7,13 +7,14 @@ use super::events::EventFile;
 use super::history::{Look, StepReport};
 use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
-use super::validation::Validation;
+use super::validation::{Validation, ValidationLoss};
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
+use crate::denoiser::Denoiser;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::{Model, ModelConfig};
-use crate::noise::{Purpose, Stream};
+use crate::noise::{Purpose, SeededNoise, Stream};
 use crate::render::{self, Layout};
 use crate::sampler::{Method, SamplerConfig, Start, generate};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
@@ -30,6 +31,9 @@ use std::time::Instant;
 
 /// Noise of the sample grids: the same in every grid of every run.
 const SAMPLE_SEED: u64 = 999;
+
+/// Sampler of the sample grids.
+const SAMPLE_METHOD: Method = Method::DpmPlusPlus { eta: 0.0 };
 
 /// A loss that no training comes back from: who predicts nothing at all has one of about 1.
 const EXPLODED_LOSS: f64 = 100.0;
@@ -192,7 +196,8 @@ impl<'a> Run<'a> {
         let order = LoaderConfig { seed: config.seed, horizontal_flip: config.horizontal_flip };
         let loader = Loader::new(folder, split.train, order)?;
 
-        let first_step = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps + 1);
+        let first_step =
+            resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps.saturating_add(1));
         let mut other_schedule = None;
         let (unet, optimizer, position) = match resume {
             None => {
@@ -246,7 +251,7 @@ impl<'a> Run<'a> {
         let (loss, gradients) = self.gradients(&images)?;
         let gradient_norm = norm(&gradients);
         if !(loss < EXPLODED_LOSS && gradient_norm.is_finite()) {
-            let n_steps = self.n_steps + 1;
+            let n_steps = self.n_steps.saturating_add(1);
             let problem = format!("step {n_steps} has loss {loss}, gradient norm {gradient_norm}");
             return Err(self.diverged(problem));
         }
@@ -390,8 +395,15 @@ impl<'a> Run<'a> {
         };
         let mut model = self.model_of(self.optimizer.ema.clone())?;
         let averaged_loss = loss_of(&model, observer)?;
+        let losses = averaged_loss.zip(raw_loss);
+        // Nothing is logged, called best or written over a good model before it is known to be sound.
+        self.check_sound(&model, losses.as_ref())?;
+        let grid = match config.sample_count {
+            0 => None,
+            _ => Some(self.sample_grid(&model, &mut || goes_on(observer))?),
+        };
         let mut is_best = true;
-        if let (Some(averaged), Some(raw)) = (averaged_loss, raw_loss) {
+        if let Some((averaged, raw)) = losses {
             let (n_steps, loss, raw_loss) = (self.n_steps, averaged.mean, raw.mean);
             is_best = self.best_validation_loss.is_none_or(|best| loss < best);
             if is_best {
@@ -411,11 +423,48 @@ impl<'a> Run<'a> {
             model.save(&path, StoreAs::F32)?;
             let _ = observer(Event::Wrote(path));
         }
-        if config.sample_count > 0 {
-            let path = self.draw(&model, &mut || goes_on(observer))?;
+        if let Some(grid) = grid {
+            let path = self.write_grid(&grid)?;
             let png = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
             self.events.image(self.n_steps, "samples", &png)?;
             let _ = observer(Event::Wrote(path));
+        }
+        Ok(())
+    }
+
+    /// Checks the averaged weights as `model`, the weights themselves, and the losses of both.
+    /// Where there are no losses, whether the network computes anything of use is tried once.
+    fn check_sound(
+        &self,
+        model: &Model,
+        losses: Option<&(ValidationLoss, ValidationLoss)>,
+    ) -> Result<()> {
+        let diverged =
+            |problem: &str| Err(self.diverged(format!("after step {}, {problem}", self.n_steps)));
+        let is_finite = |values: &[Vec<f32>]| {
+            values.par_iter().all(|values| values.iter().all(|value| value.is_finite()))
+        };
+        if !is_finite(self.unet.values()) || !is_finite(&self.optimizer.ema) {
+            return diverged("weights are not finite");
+        }
+        match losses {
+            Some((averaged, raw)) => {
+                for loss in [averaged.mean, raw.mean] {
+                    // Not a number is not below anything.
+                    let is_sound = loss < EXPLODED_LOSS;
+                    if !is_sound {
+                        return diverged(&format!("the validation loss is {loss}"));
+                    }
+                }
+            }
+            None => {
+                let noise = SeededNoise { seed: SAMPLE_SEED, first_image: 0 };
+                let x_t = noise.x_t(1, self.config.model.image_size);
+                let predicted = model.network.predict(&x_t, &[self.schedule.n_timesteps() - 1])?;
+                if !predicted.data().iter().all(|value| value.is_finite()) {
+                    return diverged("what the network predicts is not finite");
+                }
+            }
         }
         Ok(())
     }
@@ -466,7 +515,12 @@ impl<'a> Run<'a> {
         config.training.extend(words.map(|(key, value)| (key.to_owned(), value)));
     }
 
-    fn draw(&self, model: &Model, watcher: &mut dyn FnMut() -> Result<()>) -> Result<PathBuf> {
+    /// Images for the grid of this step.
+    fn sample_grid(
+        &self,
+        model: &Model,
+        watcher: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Images> {
         let config = self.config;
         let n_timesteps = self.schedule.n_timesteps();
         let walk = walk(Spacing::Trailing, config.sample_steps, n_timesteps, End::Clean)?;
@@ -475,22 +529,31 @@ impl<'a> Run<'a> {
             count: config.sample_count,
             image_shape: config.model.image_size,
         };
-        let method = Method::DpmPlusPlus { eta: 0.0 };
         let images = generate(
             &model.network,
             &self.schedule,
             &walk,
-            SamplerConfig { method, clip: false },
+            SamplerConfig { method: SAMPLE_METHOD, clip: false },
             &start,
             config.micro_batch_size,
             &mut |_, _| watcher(),
-        )?;
+        );
+        images.map_err(|error| match error.kind() {
+            ErrorKind::NotFinite { problem } => {
+                self.diverged(format!("after step {}, in a sample grid, {problem}", self.n_steps))
+            }
+            _ => error,
+        })
+    }
+
+    fn write_grid(&self, images: &Images) -> Result<PathBuf> {
         let path = self.run_dir.sample(self.n_steps);
-        let picture = render::grid(&images, SAMPLE_COLUMNS, &Layout::default())?;
+        let picture = render::grid(images, SAMPLE_COLUMNS, &Layout::default())?;
+        let (method, n_steps) = (SAMPLE_METHOD.name(), self.config.sample_steps);
         let texts = [
             ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
             ("step", self.n_steps.to_string()),
-            ("sampler", format!("{}, {} steps, eta 0", method.name(), config.sample_steps)),
+            ("sampler", format!("{method}, {n_steps} steps, eta 0")),
             ("seed", SAMPLE_SEED.to_string()),
         ];
         render::write_png(&path, &picture, &texts)?;

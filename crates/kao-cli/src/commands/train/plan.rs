@@ -141,7 +141,7 @@ pub fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device
         ),
     )?;
     row("memory", format!("about {} at most", memory::size(config.estimated_bytes(folder.len()))))?;
-    let n_kept = config.keep_checkpoints as u64 + 1;
+    let n_kept = (config.keep_checkpoints as u64).saturating_add(1);
     row(
         "checkpoints",
         format!(

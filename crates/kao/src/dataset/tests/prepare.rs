@@ -458,5 +458,6 @@ fn the_pictures_of_the_project_are_counted_rightly() {
     let out = tempdir().unwrap();
     let config = PrepareConfig::new(raw, out.path());
     let report = prepare(&config, &|_| {}, &|| false).unwrap();
-    assert_eq!(report.to_string(), "5,600 read, 600 duplicates dropped, 5,000 written");
+    let expected = "5,600 read, 600 duplicates dropped, 5,000 written, 504 of them enlarged";
+    assert_eq!(report.to_string(), expected);
 }

@@ -1,4 +1,5 @@
 //! Files as `torch.save` writes them, made without PyTorch: the pickle and the archive around it.
+#![allow(dead_code, reason = "each file of tests uses some of it")]
 
 use std::io::{Cursor, Write};
 

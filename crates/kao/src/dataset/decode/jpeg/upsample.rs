@@ -28,7 +28,7 @@ impl Plane<'_> {
             (2, 1) if is_wide => across_fancy(self.row(row), into),
             (1, 2) => {
                 // Rounded down in even rows and up in odd ones, so that no bias adds up.
-                let bias = if y % 2 == 0 { 1 } else { 2 };
+                let bias = if y.is_multiple_of(2) { 1 } else { 2 };
                 for ((&near, &far), into) in self.row(row).iter().zip(self.neighbour(y)).zip(into) {
                     *into = ((u32::from(near) * 3 + u32::from(far) + bias) >> 2) as u8;
                 }
