@@ -6,6 +6,9 @@ use clap_mangen::Man;
 use kao::{Error, Result};
 use std::io::{self, Write};
 
+/// Writes a part of a page.
+type Part = fn(&Man, &mut dyn Write) -> io::Result<()>;
+
 /// Prints one page: the program, then every command with its flags and examples.
 pub fn run(mut program: Command) -> Result<()> {
     program.build();
@@ -14,7 +17,7 @@ pub fn run(mut program: Command) -> Result<()> {
         program.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
     let failed = |error| Error::io("write", "the manual page", error);
     let man = Man::new(program);
-    let head: [fn(&Man, &mut dyn Write) -> io::Result<()>; 5] = [
+    let head: [Part; 5] = [
         Man::render_title,
         Man::render_name_section,
         Man::render_synopsis_section,
@@ -26,7 +29,7 @@ pub fn run(mut program: Command) -> Result<()> {
         let name = format!("kao {}", command.get_name()).to_uppercase();
         page.extend_from_slice(format!(".SH \"{name}\"\n").as_bytes());
         let man = Man::new(command);
-        let parts: [fn(&Man, &mut dyn Write) -> io::Result<()>; 4] = [
+        let parts: [Part; 4] = [
             Man::render_description_section,
             Man::render_synopsis_section,
             Man::render_options_section,
