@@ -5,6 +5,7 @@ use crate::output::{counted, one_line, result};
 use crate::progress::duration;
 use clap::Args;
 use kao::model::{self, ModelConfig};
+use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
@@ -277,6 +278,9 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
         ),
     )?;
     row("schedule", schedule)?;
+    if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
+        row("  warning", warning)?;
+    }
     row("prediction", format_args!("{prediction:?}"))?;
     for (key, value) in training {
         // A text without the quotes of JSON.

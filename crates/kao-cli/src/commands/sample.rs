@@ -4,7 +4,7 @@ use crate::compute::{Compute, ModelArgument};
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, result};
+use crate::output::{counted, note, result};
 use crate::progress::Progress;
 use crate::walk::WalkArguments;
 use clap::Args;
@@ -151,6 +151,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (model, model_name) = arguments.model.load(&device)?;
     let start = arguments.start(&model)?;
     arguments.check(&model, &config, &start)?;
+    if let Some(warning) = model.schedule.leftover_warning() {
+        note(format!("warning: {warning}"));
+    }
 
     let n_timesteps = model.schedule.n_timesteps();
     let label = format!("sampling {} images", start.count());
