@@ -6,7 +6,7 @@
 //! regular files, and [`read_regular`] and [`read_to_string_regular`] read no more bytes than the
 //! caller allows. This module knows no format.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
@@ -58,6 +58,25 @@ pub fn read_to_string_regular(path: impl AsRef<Path>, limit_bytes: u64) -> Resul
         let n_valid = error.utf8_error().valid_up_to();
         Error::malformed(path, format!("no text: byte {n_valid} is not UTF-8"))
     })
+}
+
+/// Checks, before `path` is opened to be written, that a regular file or nothing is there.
+///
+/// # Errors
+/// As [`open_regular`] when something else is there.
+pub fn check_regular_or_none(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    match std::fs::metadata(path) {
+        Ok(metadata) => check(path, &metadata),
+        // Whoever opens it tells why it cannot be opened.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether `error` is that nothing is at a path.
+pub fn is_missing(error: &Error) -> bool {
+    let ErrorKind::Io { source, .. } = error.kind() else { return false };
+    source.kind() == std::io::ErrorKind::NotFound
 }
 
 fn check(path: &Path, metadata: &Metadata) -> Result<()> {

@@ -177,6 +177,21 @@ impl NoiseSchedule {
         timestep.map_or(1.0, |t| self.alpha_bars[t])
     }
 
+    /// A warning in words where x_T, which sampling takes to be noise alone, keeps a notable share
+    /// of the image: where ᾱ of the last timestep is above 0.01.
+    pub fn leftover_warning(&self) -> Option<String> {
+        const NOTABLE: f64 = 0.01;
+        let alpha_bar = *self.alpha_bars.last()?;
+        (alpha_bar > NOTABLE).then(|| {
+            format!(
+                "the last timestep keeps {:.0} % of the image's amplitude (alpha_bar_T = \
+                 {alpha_bar:.2}), but sampling starts from noise alone: samples will be poor. More \
+                 timesteps, or larger betas, leave less",
+                100.0 * alpha_bar.sqrt()
+            )
+        })
+    }
+
     /// ᾱ of all timesteps.
     pub fn alpha_bars(&self) -> &[f64] {
         &self.alpha_bars
@@ -314,6 +329,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_schedule_that_ends_before_noise_is_warned_of() {
+        for kind in KINDS {
+            assert_eq!(schedule(kind, 1000).leftover_warning(), None, "{kind:?}");
+        }
+        let warning = schedule(ScheduleKind::Linear, 50).leftover_warning().unwrap();
+        assert!(warning.contains("keeps 78 % of the image's"), "{warning}");
+        assert!(warning.contains("alpha_bar_T = 0.60"), "{warning}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use kao::sampler::{Method, SamplerConfig, Variance, sample, unobserved};
 use kao::timesteps::{End, Spacing, Step, visited, walk};
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
+use kao::unet::GradientConfig;
 use kao::unet::parameters::file_tensors;
-use kao::unet::{GradientConfig, UNet};
 use kao::weights::{NamedTensors, read};
 use kao_kernels::AdamStep;
 use std::path::{Path, PathBuf};
@@ -146,8 +146,7 @@ fn gradients_and_five_steps_of_adam() {
     let tensors = read(folder.join("tiny.train.safetensors")).unwrap().tensors;
     let model = tiny(&folder);
     let config = model.config.unet.clone();
-    let weights = read(folder.join("tiny.ckpt")).unwrap().tensors;
-    let mut unet = UNet::from_tensors(&config, &weights).unwrap();
+    let mut unet = model.network.unet().clone();
 
     let alpha_bars = tensors.get("alphas_cumprod").unwrap().data();
     for (t, &expected) in alpha_bars.iter().enumerate() {

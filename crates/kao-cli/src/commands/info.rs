@@ -9,6 +9,7 @@ use crate::progress::duration;
 use clap::Args;
 use kao::error::shortened;
 use kao::model::{self, ModelConfig};
+use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Look, Trend};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
@@ -295,6 +296,9 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row("activation", in_files(unet.activation))?;
     row("norm_groups", unet.norm_groups)?;
     row("schedule", schedule)?;
+    if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
+        row("  warning", warning)?;
+    }
     row("prediction", in_files(prediction))?;
     for (key, value) in training {
         // A text without the quotes of JSON, and a loss with the digits that it has elsewhere.

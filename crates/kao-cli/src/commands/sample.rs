@@ -165,6 +165,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (model, model_name) = arguments.model.load(&device)?;
     let start = arguments.start(&model)?;
     arguments.check(&model, &config, &start)?;
+    if let Some(warning) = model.schedule.leftover_warning() {
+        note(format!("warning: {warning}"));
+    }
     arguments.walk.say_sampler();
 
     let started = Instant::now();

@@ -15,10 +15,11 @@ use kao::denoiser::Prediction;
 use kao::device::Device;
 use kao::model::{ModelConfig, RUN_MODEL};
 use kao::render::Layout;
-use kao::train::checkpoint::{self, Checkpoint, Newest};
+use kao::schedule::NoiseSchedule;
+use kao::train::checkpoint::{self, Checkpoint, Newest, Position};
 use kao::train::{
-    CHECKPOINTS, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS, TimestepSampling,
-    TrainConfig, check_initial_model, check_pictures, train,
+    CHECKPOINTS, CONFIG_FILE, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS,
+    TimestepSampling, TrainConfig, check_initial_model, check_pictures, train,
 };
 use kao::unet::UNetConfig;
 use kao::{Error, ErrorKind, Result, render};
@@ -169,6 +170,7 @@ fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     destination::folder(&arguments.out)?;
     refuse_a_run_at(&arguments.out)?;
     refuse_own_samples(&config.data, &arguments.out)?;
+    warn_of_schedule(&config)?;
     let folder = load(&config)?;
     arguments.fit(&mut config, &folder)?;
     if arguments.dry_run {
@@ -177,19 +179,71 @@ fn start(arguments: &Arguments, device: &Device) -> Result<()> {
         check_initial_model(&config)?;
         return plan(&config, &folder, 0, device);
     }
-    let run_dir = RunDir::open(&arguments.out)?;
+    let run_dir = open(&arguments.out)?;
     // Once more: another training may have begun and ended there meanwhile.
     refuse_a_run_at(&arguments.out)?;
+    refuse_another_config(&arguments.out, &config)?;
     run_dir.write_config(&config)?;
     go(&config, &run_dir, folder, None, device)
 }
 
 fn refuse_a_run_at(path: &Path) -> Result<()> {
-    if checkpoints(path)?.is_empty() {
+    let Some(file) = RunDir::file_of_a_run(path)? else { return Ok(()) };
+    if !checkpoints(path)?.is_empty() {
+        return Err(Error::malformed(path, "this run directory holds a run already")
+            .with_hint("go on with --resume, or give another --out"));
+    }
+    let problem = format!("holds files of another run, such as `{}`", file.display());
+    Err(Error::malformed(path, problem).with_hint("give another --out, or move them away"))
+}
+
+/// Refuses to overwrite a configuration that somebody put there, or that a run left which was ended
+/// before anything else was there.
+fn refuse_another_config(out: &Path, config: &TrainConfig) -> Result<()> {
+    let path = out.join(CONFIG_FILE);
+    if !path.exists() || TrainConfig::read(&path).is_ok_and(|written| written == *config) {
         return Ok(());
     }
-    Err(Error::malformed(path, "this run directory holds a run already")
-        .with_hint("go on with --resume, or give another --out"))
+    let hint = format!("begin that run with --config {}, or move it away", path.display());
+    Err(Error::malformed(&path, "a configuration other than this run's").with_hint(hint))
+}
+
+/// The run directory at `path`, locked where that can be had.
+fn open(path: &Path) -> Result<RunDir> {
+    let run_dir = RunDir::open(path)?;
+    if let Some(words) = run_dir.unlocked() {
+        note(one_line(&format!(
+            "warning: `{}` cannot be locked ({words}): start no second training there",
+            path.display()
+        )));
+    }
+    Ok(run_dir)
+}
+
+/// The configuration to go on with: that of `config.toml`, which may have been edited since the
+/// checkpoint. What was is told; what may not be is refused.
+fn edited(out: &Path, position: &Position) -> Result<TrainConfig> {
+    let path = out.join(CONFIG_FILE);
+    if !path.exists() {
+        return Ok(position.config.clone());
+    }
+    let hint = "put it right, or remove it to go on with the configuration of the checkpoint";
+    let config = TrainConfig::read(&path).map_err(|error| error.with_hint(hint))?;
+    config
+        .check_continues(&position.config)
+        .map_err(|error| Error::malformed(&path, error).with_hint(hint))?;
+    for (name, now, before) in config.differences(&position.config) {
+        note(one_line(&format!("{CONFIG_FILE}: {name} is {now} now, before it was {before}")));
+    }
+    Ok(config)
+}
+
+/// Says where samples will be poor whatever is learned.
+fn warn_of_schedule(config: &TrainConfig) -> Result<()> {
+    if let Some(warning) = NoiseSchedule::new(config.schedule)?.leftover_warning() {
+        note(format!("warning: {warning}"));
+    }
+    Ok(())
 }
 
 /// Refuses to train on what the run itself writes. (A run directory within the folder of pictures
@@ -214,13 +268,19 @@ fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
 fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     let out = &arguments.out;
     if checkpoints(out)?.is_empty() {
-        return Err(Error::malformed(out, "no run with a checkpoint to go on from")
-            .with_hint("leave --resume out to start a run there"));
+        let hint = match RunDir::file_of_a_run(out)? {
+            None => "leave --resume out to start a run there".to_owned(),
+            Some(_) => {
+                let out = out.display();
+                format!("its checkpoints are gone; begin another with its model: --from {out}")
+            }
+        };
+        return Err(Error::malformed(out, "no run with a checkpoint to go on from").with_hint(hint));
     }
     // Locked before anything is read, lest another training moves on meanwhile.
     let run_dir = match arguments.dry_run {
         true => RunDir::check_free(out).map(|()| None)?,
-        false => Some(RunDir::open(out)?),
+        false => Some(open(out)?),
     };
     let (newest, fate) = match &run_dir {
         Some(run_dir) => (run_dir.newest_checkpoint()?, "it is put aside"),
@@ -234,7 +294,7 @@ fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         note(one_line(&format!("going on from `{}`", path.display())));
     }
     let position = &checkpoint.position;
-    let mut config = arguments.over(arguments.base_of_resumed(&position.config)?)?;
+    let mut config = arguments.over(arguments.base_of_resumed(&edited(out, position)?)?)?;
     config.check_continues(&position.config)?;
     let refuse_fewer = |config: &TrainConfig| match config.steps < position.n_steps {
         true => {

@@ -2,6 +2,8 @@
 
 use super::sampling::{MomentsConfig, SampleConfig, SamplerKind, Watcher, sample_images};
 use crate::error::{Error, Result};
+use crate::files::read_to_string_regular;
+use crate::locks::FolderLock;
 use crate::model::Model;
 use crate::render::{self, Layout};
 use crate::sampler::Start;
@@ -97,6 +99,7 @@ pub fn sweep(
     let n_timesteps = model.schedule.n_timesteps();
     check(config, n_timesteps)?;
     std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+    let _lock = FolderLock::take(folder, "another `kao sweep`")?;
     let fingerprint = model.fingerprint();
     let start = Start::Seed {
         seed: config.seed,
@@ -119,7 +122,13 @@ pub fn sweep(
         };
         let description = describe(config, &sampling, n_timesteps, &fingerprint);
         let record_path = folder.join(format!("{name}.json"));
-        if let Some(record) = read_record(&record_path, &description) {
+        let [grid_path, strip_path] =
+            ["grid", "strip"].map(|what| folder.join(format!("{what}-{name}.png")));
+        // The record alone proves nothing: another sweep may have been stopped between writing a
+        // picture and its record, and pictures may have been deleted.
+        if let Some(record) = read_record(&record_path, &description)
+            && [&grid_path, &strip_path].into_iter().all(|path| is_of(path, &description))
+        {
             observer(SweepEvent::Kept(name))?;
             finished.push((*run, record));
             continue;
@@ -132,9 +141,9 @@ pub fn sweep(
 
         let layout = Layout::default();
         let grid = render::grid(&sampled.images, config.n_columns, &layout)?;
-        render::write_png(folder.join(format!("grid-{name}.png")), &grid, &description)?;
+        render::write_png(&grid_path, &grid, &description)?;
         let strip = render::strip(&sampled.moments, &layout)?;
-        render::write_png(folder.join(format!("strip-{name}.png")), &strip, &description)?;
+        render::write_png(&strip_path, &strip, &description)?;
         let record = Record { description, seconds };
         let json = serde_json::to_string_pretty(&record)
             .map_err(|error| Error::malformed(&record_path, error))?;
@@ -192,9 +201,18 @@ fn describe(
 
 /// The record of a run that was finished with the same description.
 fn read_record(path: &Path, description: &[(String, String)]) -> Option<Record> {
-    let text = std::fs::read_to_string(path).ok()?;
+    const MAX_BYTES: u64 = 1 << 20;
+    let text = read_to_string_regular(path, MAX_BYTES).ok()?;
     let record: Record = serde_json::from_str(&text).ok()?;
     (record.description == description).then_some(record)
+}
+
+/// Whether the picture at `path` says that it was made as `description` does.
+fn is_of(path: &Path, description: &[(String, String)]) -> bool {
+    let Ok(texts) = render::read_png_text(path) else { return false };
+    // Pictures cannot hold zero bytes.
+    let expected = description.iter().map(|(key, text)| (key.clone(), text.replace('\0', " ")));
+    texts == expected.collect()
 }
 
 fn html(config: &SweepConfig, finished: &[(SweepRun, Record)]) -> String {

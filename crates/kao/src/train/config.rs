@@ -8,6 +8,7 @@ use crate::model::ModelConfig;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::unet::{Activation, UNetConfig};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a configuration file. Real ones have some hundred.
@@ -391,6 +392,20 @@ impl TrainConfig {
         if halflife <= 0.0 { 0.0 } else { 0.5f64.powf(self.batch_size as f64 / halflife) }
     }
 
+    /// The entries that differ from those of `other`: name, value here, value there.
+    pub fn differences(&self, other: &TrainConfig) -> Vec<(String, String, String)> {
+        let [here, there] = [self, other].map(entries);
+        let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
+        let value = |entries: &BTreeMap<String, String>, name: &String| {
+            entries.get(name).cloned().unwrap_or_else(|| "none".to_owned())
+        };
+        names
+            .into_iter()
+            .filter(|&name| here.get(name) != there.get(name))
+            .map(|name| (name.clone(), value(&here, name), value(&there, name)))
+            .collect()
+    }
+
     /// What of `other`, a run to be continued, this configuration contradicts.
     ///
     /// # Errors
@@ -412,6 +427,27 @@ impl TrainConfig {
         Err(Error::invalid(name, format!("{here} given; the run to resume has {there}"))
             .with_hint("this cannot change within a run: start another one in a new folder"))
     }
+}
+
+/// All entries in words, under names such as `model.ch`.
+fn entries(config: &TrainConfig) -> BTreeMap<String, String> {
+    fn add(to: &mut BTreeMap<String, String>, name: &str, value: &serde_json::Value) {
+        match value {
+            serde_json::Value::Object(entries) => {
+                for (key, value) in entries {
+                    let dot = if name.is_empty() { "" } else { "." };
+                    add(to, &format!("{name}{dot}{key}"), value);
+                }
+            }
+            value => {
+                to.insert(name.to_owned(), value.to_string());
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    let json = serde_json::to_value(config).expect("a configuration is plain data");
+    add(&mut all, "", &json);
+    all
 }
 
 fn table(entry: &impl Serialize) -> toml::Value {
@@ -481,6 +517,31 @@ mod tests {
     fn a_preset_is_chosen_that_does_not_enlarge_and_takes_no_days() {
         let chosen = [16, 32, 63, 64, 500].map(|side| Preset::for_side(side).name());
         assert_eq!(chosen, ["tiny", "tiny", "tiny", "small64", "small64"]);
+    }
+
+    #[test]
+    fn differences_are_told_by_name_with_both_values() {
+        let one = Preset::Tiny.config();
+        let model = UNetConfig { ch: 64, ..one.model.clone() };
+        let other = TrainConfig {
+            model,
+            batch_size: 4,
+            initial_model: Some("a".into()),
+            seed: u64::MAX,
+            ..one.clone()
+        };
+        assert_eq!(one.differences(&one), []);
+        let found = other.differences(&one);
+        let found: Vec<String> =
+            found.iter().map(|(name, here, there)| format!("{name} {here} {there}")).collect();
+        let seed = format!("seed {} 999", u64::MAX);
+        let expected = ["batch_size 4 32", "initial_model \"a\" none", "model.ch 64 32", &seed];
+        assert_eq!(found, expected);
+        // The largest numbers survive a file.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, other.to_toml()).unwrap();
+        assert_eq!(TrainConfig::read(&path).unwrap(), other);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! grow. A log may have millions of lines: what is kept of it does not grow with them.
 
 use crate::error::{Error, Result};
+use crate::files::{is_missing, open_regular};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -117,7 +118,7 @@ impl History {
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let refused = |error| Error::io("read", path, error);
-        match File::open(path) {
+        match open_regular(path) {
             Ok(mut file) => {
                 let read = scan(&mut file).and_then(|scan| {
                     io::Seek::rewind(&mut file)?;
@@ -125,8 +126,8 @@ impl History {
                 });
                 read.map_err(refused)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(History::default()),
-            Err(error) => Err(refused(error)),
+            Err(error) if is_missing(&error) => Ok(History::default()),
+            Err(error) => Err(error),
         }
     }
 

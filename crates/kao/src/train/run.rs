@@ -123,6 +123,10 @@ pub fn train(
     });
     let mut stopped_early = false;
     if !run.looked {
+        if run.n_steps == 0 {
+            // So that whatever else a run leaves, there is a checkpoint to go on from beside it.
+            run.save(observer)?;
+        }
         run.look(observer)?;
         run.save(observer)?;
         stopped_early = !run.looked;

@@ -4,6 +4,7 @@ use super::checkpoint::{self, Newest};
 use super::config::TrainConfig;
 use super::summary::is_locked;
 use crate::error::{Error, Result};
+use crate::files::check_regular_or_none;
 use crate::model::RUN_MODEL;
 use crate::weights::{atomic_write, remove_leftovers};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -34,6 +35,8 @@ pub struct RunDir {
     path: PathBuf,
     /// Held, not read: the lock goes with it.
     _lock: File,
+    /// Why there is no lock, where the file system offers none.
+    unlocked: Option<String>,
 }
 
 impl RunDir {
@@ -46,6 +49,9 @@ impl RunDir {
         for folder in [CHECKPOINTS, SAMPLES, LOGS] {
             let folder = path.join(folder);
             std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, e))?;
+        }
+        for file in [LOCK_FILE, LOG_FILE, CONFIG_FILE] {
+            check_regular_or_none(path.join(file))?;
         }
         let lock_path = path.join(LOCK_FILE);
         let refused = |error| Error::io("lock", &lock_path, error);
@@ -63,16 +69,47 @@ impl RunDir {
             std::thread::sleep(LOCK_PAUSE);
             locked = lock.try_lock();
         }
-        match locked {
+        let unlocked = match locked {
             Ok(()) => {
                 for folder in [CHECKPOINTS, SAMPLES, LOGS, ""] {
                     remove_leftovers(path.join(folder))?;
                 }
-                Ok(RunDir { path, _lock: lock })
+                None
             }
-            Err(TryLockError::WouldBlock) => Err(taken(&path)),
-            Err(TryLockError::Error(error)) => Err(refused(error)),
+            Err(TryLockError::WouldBlock) => return Err(taken(&path)),
+            Err(TryLockError::Error(error)) => Some(error.to_string()),
+        };
+        Ok(RunDir { path, _lock: lock, unlocked })
+    }
+
+    /// Why the directory is not locked, in the words of the system, where its file system offers no
+    /// locks. Then nothing keeps another training from writing to it too.
+    pub fn unlocked(&self) -> Option<&str> {
+        self.unlocked.as_deref()
+    }
+
+    /// A file at `path` that a run has left, if there is one; `config.toml` alone makes no run.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn file_of_a_run(path: &Path) -> Result<Option<PathBuf>> {
+        for folder in [CHECKPOINTS, SAMPLES, LOGS] {
+            let folder = path.join(folder);
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io("read", folder, error)),
+            };
+            for entry in entries {
+                let path = entry.map_err(|error| Error::io("read", &folder, error))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if !name.starts_with('.') {
+                    return Ok(Some(path));
+                }
+            }
         }
+        let model = path.join(RUN_MODEL);
+        Ok(model.exists().then_some(model))
     }
 
     /// Checks, without writing anything, that no training writes to the directory `path`.
@@ -125,11 +162,14 @@ impl RunDir {
         Ok(newest)
     }
 
-    /// Writes the configuration.
+    /// Writes the configuration, unless the file says the same already: it may hold comments.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn write_config(&self, config: &TrainConfig) -> Result<()> {
+        if TrainConfig::read(&self.path.join(CONFIG_FILE)).is_ok_and(|written| written == *config) {
+            return Ok(());
+        }
         let toml = config.to_toml();
         atomic_write(self.path.join(CONFIG_FILE), |file| file.write_all(toml.as_bytes()))
     }

@@ -2,12 +2,20 @@
 //!
 //! The content goes to a temporary file in the same folder, which is synced and renamed over the
 //! target, and then the folder is synced.
+//!
+//! A writer that is killed leaves its temporary file. While a writer lives, it holds a lock on that
+//! file; so whoever writes to the folder next removes those that nobody has locked. Where a file
+//! system offers no locks, they stay.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 
 const TEMPORARY_PREFIX: &str = ".kao-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
@@ -56,9 +64,7 @@ pub fn remove_leftovers(folder: impl AsRef<Path>) -> Result<()> {
     let refused = |source| Error::io("read", folder, source);
     for entry in std::fs::read_dir(folder).map_err(refused)? {
         let entry = entry.map_err(refused)?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX) {
+        if is_temporary(&entry.file_name()) {
             let path = entry.path();
             std::fs::remove_file(&path).map_err(|source| Error::io("remove", &path, source))?;
         }
@@ -83,7 +89,41 @@ fn temporary_beside(path: &Path) -> Result<tempfile::NamedTempFile> {
     // permissions of one (which the user's umask narrows).
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder).map_err(refused)
+    sweep_once(folder);
+    loop {
+        let temporary = builder.tempfile_in(folder).map_err(refused)?;
+        let locked = temporary.as_file().lock();
+        // Between the two steps another process may have taken it for that of a dead one.
+        if locked.is_err() || temporary.path().exists() {
+            return Ok(temporary);
+        }
+    }
+}
+
+/// Removes temporary files of dead writers from `folder`, the first time that this process writes
+/// there. It is a courtesy: what fails is left.
+fn sweep_once(folder: &Path) {
+    static SWEPT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let is_new = SWEPT.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_path_buf());
+    if is_new {
+        sweep(folder);
+    }
+}
+
+fn sweep(folder: &Path) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for path in entries.filter(|entry| is_temporary(&entry.file_name())).map(|entry| entry.path()) {
+        let Ok(file) = open_regular(&path) else { continue };
+        if file.try_lock().is_ok() {
+            // Locked while it is removed: see `temporary_beside`.
+            let _ = std::fs::remove_file(&path);
+        }
+    }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX)
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -95,7 +135,21 @@ fn folder_of(path: &Path) -> &Path {
 
 /// Makes a rename in `folder` survive a power cut. Only Unix lets a folder be synced.
 fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) { unless_not_offered(File::open(folder)?.sync_all()) } else { Ok(()) }
+}
+
+/// Some file systems, CIFS and several in user space among them, do not offer to sync a folder.
+/// The file is there and whole all the same.
+fn unless_not_offered(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        // EINVAL, and ENOSYS or EOPNOTSUPP.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +192,34 @@ mod tests {
         assert!(prepare_path(folder.path()).is_err());
         assert!(atomic_write(folder.path(), |_| Ok(())).is_err());
         assert!(atomic_write("/", |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn temporary_files_of_the_dead_are_swept_and_those_of_the_living_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let [dead, alive, other] =
+            [".kao-dead.tmp", ".kao-alive.tmp", ".other.tmp"].map(|name| folder.path().join(name));
+        for path in [&dead, &alive, &other] {
+            std::fs::write(path, b"half").unwrap();
+        }
+        let writer = File::open(&alive).unwrap();
+        writer.lock().unwrap();
+        atomic_write(folder.path().join("model"), |_| Ok(())).unwrap();
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, [".kao-alive.tmp", ".other.tmp", "model"]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_no_failure() {
+        let failed = |kind: io::ErrorKind| unless_not_offered(Err(kind.into()));
+        assert!(failed(io::ErrorKind::InvalidInput).is_ok());
+        assert!(failed(io::ErrorKind::Unsupported).is_ok());
+        assert!(failed(io::ErrorKind::StorageFull).is_err());
+        #[cfg(target_os = "linux")]
+        for code in [22, 38, 95] {
+            assert!(unless_not_offered(Err(io::Error::from_raw_os_error(code))).is_ok(), "{code}");
+        }
     }
 
     #[cfg(unix)]
