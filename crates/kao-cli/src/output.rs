@@ -34,6 +34,19 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+/// `text`, short enough to be read: of a long one the beginning and the end.
+pub fn bounded(text: &str) -> String {
+    // With what stands before it, a line stays below 500 bytes for ASCII.
+    const BEGINNING: usize = 320;
+    const END: usize = 140;
+    if text.len() <= BEGINNING + END {
+        return text.to_owned();
+    }
+    let (beginning, end) =
+        (text.floor_char_boundary(BEGINNING), text.ceil_char_boundary(text.len() - END));
+    format!("{} … {}", &text[..beginning], &text[end..])
+}
+
 /// `1 picture`, `2 pictures`.
 pub fn counted(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -46,6 +59,13 @@ mod tests {
     #[test]
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(one_line("a\n\u{1b}[2J顔"), "a\\n\\u{1b}[2J顔");
+    }
+
+    #[test]
+    fn long_texts_are_cut_in_the_middle() {
+        assert_eq!(bounded("short"), "short");
+        let cut = bounded(&("a".to_owned() + &"顔".repeat(1000) + "z"));
+        assert!(cut.len() < 480 && cut.starts_with("a顔") && cut.ends_with("顔z"), "{cut}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! named as it is typed.
 
 use crate::interrupt;
-use crate::output::{note, one_line};
+use crate::output::{bounded, note, one_line};
 use clap::error::ErrorKind as ClapErrorKind;
 use kao::{Error, ErrorKind};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
         }
         _ => {
             let (problem, hint) = plain(&error.render().to_string());
-            note(format!("error: {}", one_line(&problem)));
-            note(format!("hint: {}", one_line(&hint)));
+            note(format!("error: {}", bounded(&one_line(&problem))));
+            note(format!("hint: {}", bounded(&one_line(&hint))));
         }
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -27,9 +27,9 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
 /// Tells what failed in `command`, and the exit code for it.
 pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
     let error = error.renamed(|what| flag(what, command?));
-    note(format!("error: {}", one_line(&error.to_string())));
+    note(format!("error: {}", bounded(&one_line(&error.to_string()))));
     if let Some(hint) = error.hint() {
-        note(format!("hint: {}", one_line(hint)));
+        note(format!("hint: {}", bounded(&one_line(hint))));
     }
     match error.kind() {
         ErrorKind::Invalid { .. } => ExitCode::from(2),

@@ -279,7 +279,7 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     )?;
     row("schedule", schedule)?;
     if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
-        row("  warning", warning)?;
+        row("schedule warning", warning)?;
     }
     row("prediction", format_args!("{prediction:?}"))?;
     for (key, value) in training {
