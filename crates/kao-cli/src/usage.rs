@@ -42,7 +42,7 @@ pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
 
 /// A message in one line that a person can read, whatever was typed or is in a file.
 fn shown(message: &str) -> String {
-    const MAX_CHARS: usize = 480;
+    const MAX_CHARS: usize = 460;
     shortened(&one_line(message), MAX_CHARS).into_owned()
 }
 

@@ -297,7 +297,7 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row("norm_groups", unet.norm_groups)?;
     row("schedule", schedule)?;
     if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
-        row("  warning", warning)?;
+        row("schedule warning", warning)?;
     }
     row("prediction", in_files(prediction))?;
     for (key, value) in training {

@@ -18,7 +18,7 @@ use kao::render::Layout;
 use kao::schedule::NoiseSchedule;
 use kao::train::checkpoint::{self, Checkpoint, Newest, Position};
 use kao::train::{
-    CHECKPOINTS, CONFIG_FILE, Decay, Event, Optimizer, Preset, RunDir, SAMPLE_COLUMNS,
+    CHECKPOINTS, CONFIG_FILE, Decay, Event, LOG_FILE, Optimizer, Preset, RunDir, SAMPLE_COLUMNS,
     TimestepSampling, TrainConfig, check_initial_model, check_pictures, train,
 };
 use kao::unet::UNetConfig;
@@ -173,10 +173,11 @@ fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     warn_of_schedule(&config)?;
     let folder = load(&config)?;
     arguments.fit(&mut config, &folder)?;
+    check_initial_model(&config)?;
     if arguments.dry_run {
         // What would fail fails here too, and nothing is written.
         RunDir::check_free(&arguments.out)?;
-        check_initial_model(&config)?;
+        refuse_another_config(&arguments.out, &config)?;
         return plan(&config, &folder, 0, device);
     }
     let run_dir = open(&arguments.out)?;
@@ -197,12 +198,17 @@ fn refuse_a_run_at(path: &Path) -> Result<()> {
     Err(Error::malformed(path, problem).with_hint("give another --out, or move them away"))
 }
 
-/// Refuses to overwrite a configuration that somebody put there, or that a run left which was ended
-/// before anything else was there.
+/// Refuses to overwrite a configuration that somebody put there, or to mix logs with those of another
+/// run that ended before its first checkpoint. The same run may begin again.
 fn refuse_another_config(out: &Path, config: &TrainConfig) -> Result<()> {
-    let path = out.join(CONFIG_FILE);
-    if !path.exists() || TrainConfig::read(&path).is_ok_and(|written| written == *config) {
+    let (path, log) = (out.join(CONFIG_FILE), out.join(LOG_FILE));
+    let is_this_runs = || TrainConfig::read(&path).is_ok_and(|written| written == *config);
+    if !(path.exists() || log.exists()) || is_this_runs() {
         return Ok(());
+    }
+    if !path.exists() {
+        return Err(Error::malformed(&log, "the log of another run")
+            .with_hint("give another --out, or move it away"));
     }
     let hint = format!("begin that run with --config {}, or move it away", path.display());
     Err(Error::malformed(&path, "a configuration other than this run's").with_hint(hint))

@@ -14,8 +14,8 @@ const LONG: &str = "--steps 1000000 --save-every 1000000 --sample-count 0";
 
 fn wait_for_step(run: &Path) {
     let started = Instant::now();
-    while !std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap_or_default().contains("loss")
-    {
+    let log = || std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap_or_default();
+    while !log().contains("gradient_norm") {
         assert!(started.elapsed() < Duration::from_secs(300), "the run does not move");
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -52,8 +52,7 @@ fn repeated_signals_do_not_cut_saving_short() {
         assert_eq!(code, Some(130), "{run}: {words}");
         let last = words.lines().last().unwrap();
         assert!(last.starts_with("stopped at step ") && last.contains(" and saved; "), "{words}");
-        // Those of step 0 and of the step at which it was stopped.
-        assert_eq!(names(&folder.join(run).join("checkpoints")).len(), 2, "{run}");
+        assert_eq!(names(&folder.join(run).join("checkpoints")).len(), 1, "{run}");
         kao(folder, &format!("train --resume --dry-run --out {run}")).ok();
     }
 }

@@ -21,5 +21,5 @@ mod validation;
 pub use config::{Decay, Optimizer, Preset, TimestepSampling, TrainConfig};
 pub use history::StepReport;
 pub use run::{Event, Outcome, SAMPLE_COLUMNS, check_initial_model, check_pictures, train};
-pub use run_dir::{CHECKPOINTS, CONFIG_FILE, RunDir};
+pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, RunDir};
 pub use validation::{Validation, ValidationLoss};

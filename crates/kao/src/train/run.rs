@@ -123,10 +123,6 @@ pub fn train(
     });
     let mut stopped_early = false;
     if !run.looked {
-        if run.n_steps == 0 {
-            // So that whatever else a run leaves, there is a checkpoint to go on from beside it.
-            run.save(observer)?;
-        }
         run.look(observer)?;
         run.save(observer)?;
         stopped_early = !run.looked;
@@ -138,6 +134,11 @@ pub fn train(
         let looks = run.n_steps.is_multiple_of(config.save_every) || is_last;
         run.looked = !looks;
         if looks && !stops {
+            if run.last_checkpoint.is_none() {
+                // A look writes a model. A run that leaves one also leaves a checkpoint, so that a
+                // model without is known to be of another run.
+                run.save(observer)?;
+            }
             run.look(observer)?;
         }
         if looks || stops {

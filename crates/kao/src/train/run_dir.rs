@@ -20,7 +20,7 @@ pub const CHECKPOINTS: &str = "checkpoints";
 pub(super) const SAMPLES: &str = "samples";
 const LOGS: &str = "logs";
 /// The log of a run directory, in JSON lines.
-pub(super) const LOG_FILE: &str = "logs/log.jsonl";
+pub const LOG_FILE: &str = "logs/log.jsonl";
 /// Locked by the training that writes to a run directory.
 pub(super) const LOCK_FILE: &str = ".lock";
 
@@ -88,12 +88,13 @@ impl RunDir {
         self.unlocked.as_deref()
     }
 
-    /// A file at `path` that a run has left, if there is one; `config.toml` alone makes no run.
+    /// A file at `path` that a run has left, if there is one. Logs and `config.toml` alone make no
+    /// run: they are all that is left of one that ended before its first checkpoint.
     ///
     /// # Errors
     /// When a folder cannot be read.
     pub fn file_of_a_run(path: &Path) -> Result<Option<PathBuf>> {
-        for folder in [CHECKPOINTS, SAMPLES, LOGS] {
+        for folder in [CHECKPOINTS, SAMPLES] {
             let folder = path.join(folder);
             let entries = match std::fs::read_dir(&folder) {
                 Ok(entries) => entries,
