@@ -2,6 +2,7 @@
 
 use super::sampling::{MomentsConfig, SampleConfig, SamplerKind, Watcher, sample_images};
 use crate::error::{Error, Result};
+use crate::files::read_to_string_regular;
 use crate::model::Model;
 use crate::render::{self, Layout};
 use crate::sampler::Start;
@@ -192,7 +193,8 @@ fn describe(
 
 /// The record of a run that was finished with the same description.
 fn read_record(path: &Path, description: &[(String, String)]) -> Option<Record> {
-    let text = std::fs::read_to_string(path).ok()?;
+    const MAX_RECORD_BYTES: u64 = 1 << 20;
+    let text = read_to_string_regular(path, MAX_RECORD_BYTES).ok()?;
     let record: Record = serde_json::from_str(&text).ok()?;
     (record.description == description).then_some(record)
 }

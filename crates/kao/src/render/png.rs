@@ -3,12 +3,12 @@
 //! The words are PNG's own text chunks (key and text), which picture programs show and keep.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::Path;
 
 use super::picture::Picture;
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 use crate::weights::atomic_write;
 
 /// What a key may be long, says PNG.
@@ -81,7 +81,7 @@ pub fn write_png(
 /// When the file cannot be read or is no PNG.
 pub fn read_png_text(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    let file = open_regular(path)?;
     let reader = png::Decoder::new(BufReader::new(file)).read_info();
     let reader = reader.map_err(|error| match error {
         png::DecodingError::IoError(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
@@ -112,7 +112,7 @@ pub fn read_png_text(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>>
 /// When the file cannot be read, is no PNG, or is larger than the decoder's limits.
 pub fn read_png(path: impl AsRef<Path>) -> Result<Picture> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(|source| Error::io("read", path, source))?;
+    let file = open_regular(path)?;
     let unsound = |error| Error::malformed(path, format!("not a sound PNG: {error}"));
     let mut decoder = png::Decoder::new(BufReader::new(file));
     decoder.set_transformations(png::Transformations::normalize_to_color8());
