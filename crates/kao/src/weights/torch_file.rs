@@ -206,5 +206,5 @@ fn settings(pickle: &Pickle, archive: &mut Archive) -> Metadata {
         (bytes.len() >= spec.n_needed() * spec.dtype.size()).then(|| spec.gather(&bytes))
     };
     let mut settings = Settings::new(pickle, &mut values_of);
-    entries.into_iter().map(|(key, value)| (key.to_owned(), settings.json_of(value))).collect()
+    entries.into_iter().map(|(key, value)| (key.to_owned(), settings.json(value))).collect()
 }

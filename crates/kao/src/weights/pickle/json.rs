@@ -32,7 +32,7 @@ impl<'a> Settings<'a> {
     /// Tuples and sets become arrays. An object becomes what it holds: its entries, items or state
     /// (for `Namespace`, `AttributeDict`, omegaconf's containers, NumPy's numbers and small arrays,
     /// and small tensors that is the plain value), and else its name in angle brackets.
-    pub fn json_of(&mut self, id: Id) -> Value {
+    pub fn json(&mut self, id: Id) -> Value {
         self.value(id, 0)
     }
 

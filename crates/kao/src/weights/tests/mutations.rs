@@ -37,7 +37,7 @@ proptest! {
         0..200,
     )) {
         if let Ok(pickle) = pickle::Pickle::parse(&bytes) {
-            pickle::Settings::new(&pickle, &mut |_| None).json_of(pickle.root());
+            pickle::Settings::new(&pickle, &mut |_| None).json(pickle.root());
             let _ = state_dicts::find(&pickle);
             let _ = torch_tensor::tensor(&pickle, pickle.root());
         }
