@@ -104,7 +104,8 @@ fn network() -> Result<UNet> {
     let mut unet = UNet::init(&config, 1)?;
     // Normalizations begin as the identity, which would hide their parameters.
     let specs = config.parameters();
-    let vectors = unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
+    let vectors =
+        unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
     for (k, value) in vectors.flat_map(|(values, _)| values).enumerate() {
         *value += 0.1 * ((k * 7 % 13) as f32 / 6.0 - 1.0);
     }
