@@ -48,7 +48,7 @@ pub(in crate::unet) fn open(kind: DeviceKind) -> Result<GpuDevice> {
 fn problem_of(device: &GpuDevice) -> Option<String> {
     let device = Device::Gpu(device.clone());
     match catch_unwind(AssertUnwindSafe(|| error_of(&device))) {
-        Ok(Ok(error)) => verdict(error),
+        Ok(Ok(error)) => problem_of_error(error),
         Ok(Err(error)) => Some(match error.kind() {
             ErrorKind::Invalid { problem, .. } => format!("does not compute: {problem}"),
             other => format!("does not compute: {other}"),
@@ -57,24 +57,28 @@ fn problem_of(device: &GpuDevice) -> Option<String> {
     }
 }
 
-fn verdict(error: f32) -> Option<String> {
+fn problem_of_error(error: f32) -> Option<String> {
     // Not a number is wrong too.
     let right = error <= TOLERANCE;
     (!right).then(|| format!("computes wrongly: off by {error:.2} of the largest value"))
 }
 
-/// How far a small network on `device` is from the same on the CPU: the largest difference of the
-/// prediction and of the gradients, as a share of the largest value.
+/// How far a small network on `device` is from the same on the CPU.
 fn error_of(device: &Device) -> Result<f32> {
     let unet = network()?;
-    let (on_device, on_cpu) = (compute(&unet, device)?, compute(&unet, &Device::Cpu)?);
-    let gradients = &on_cpu[1..];
-    let floor = NEGLIGIBLE * gradients.iter().map(|values| largest(values)).fold(0.0, f32::max);
-    let errors = on_device.iter().zip(&on_cpu).map(|(found, expected)| {
+    Ok(largest_error(&compute(&unet, device)?, &compute(&unet, &Device::Cpu)?))
+}
+
+/// The largest difference of the prediction, which comes first, and of the gradients, each as a
+/// share of the largest value.
+fn largest_error(found: &[Vec<f32>], expected: &[Vec<f32>]) -> f32 {
+    let gradients = expected[1..].iter();
+    let floor = NEGLIGIBLE * gradients.map(|values| largest(values)).fold(0.0, f32::max);
+    let errors = found.iter().zip(expected).map(|(found, expected)| {
         let differences: Vec<f32> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
         largest(&differences) / largest(expected).max(floor)
     });
-    Ok(largest(&errors.collect::<Vec<f32>>()))
+    largest(&errors.collect::<Vec<f32>>())
 }
 
 /// The largest magnitude; not a number where one is none, which `f32::max` would pass over.
@@ -99,8 +103,11 @@ fn network() -> Result<UNet> {
     };
     let mut unet = UNet::init(&config, 1)?;
     // Normalizations begin as the identity, which would hide their parameters.
-    for (k, value) in unet.values_mut().iter_mut().flatten().enumerate() {
-        *value += 0.05 * ((k % 13) as f32 / 6.0 - 1.0);
+    let specs = config.parameters();
+    let vectors =
+        unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
+    for (k, value) in vectors.flat_map(|(values, _)| values).enumerate() {
+        *value += 0.1 * ((k * 7 % 13) as f32 / 6.0 - 1.0);
     }
     Ok(unet)
 }
@@ -124,12 +131,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_judged_by_its_largest_error() {
-        assert_eq!(error_of(&Device::Cpu).unwrap(), 0.0);
-        assert_eq!(verdict(9e-4), None);
-        let wrong = verdict(2.07).unwrap();
-        assert_eq!(wrong, "computes wrongly: off by 2.07 of the largest value");
-        assert!(verdict(f32::NAN).is_some());
-        assert!(largest(&[1.0, f32::NAN, 2.0]).is_nan());
+    fn a_device_that_is_right_passes() {
+        assert_eq!(problem_of_error(error_of(&Device::Cpu).unwrap()), None);
+        assert_eq!(problem_of_error(9e-4), None);
+    }
+
+    #[test]
+    fn one_wrong_value_is_enough() {
+        let unet = network().unwrap();
+        let expected = compute(&unet, &Device::Cpu).unwrap();
+        assert_eq!(expected.len(), 1 + unet.values().len());
+        for index in [0, 1, expected.len() - 1] {
+            for wrong in [1.0, f32::NAN, f32::INFINITY] {
+                let mut found = expected.clone();
+                found[index][0] += wrong;
+                let problem = problem_of_error(largest_error(&found, &expected)).unwrap();
+                assert!(problem.starts_with("computes wrongly: off by "), "{problem}");
+            }
+        }
+        let problem = problem_of_error(2.07).unwrap();
+        assert_eq!(problem, "computes wrongly: off by 2.07 of the largest value");
     }
 }
