@@ -134,10 +134,7 @@ pub fn train(
         let looks = run.n_steps.is_multiple_of(config.save_every) || is_last;
         run.looked = !looks;
         if looks && !stops {
-            match run.last_checkpoint {
-                Some(_) => run.look(observer)?,
-                None => run.look_first(observer)?,
-            }
+            run.look(observer)?;
         }
         if looks || stops {
             run.save(observer)?;
@@ -360,22 +357,6 @@ impl<'a> Run<'a> {
         self.events.scalars(step, &values)
     }
 
-    /// The first [`look`](Self::look) of a run. It writes a model, so a checkpoint is written before:
-    /// a model without one is known to be of another run. If the look finds that the run has
-    /// diverged, that checkpoint is no state to go on from, and is removed.
-    fn look_first(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
-        self.save(observer)?;
-        let Some(path) = self.last_checkpoint.take() else { return self.look(observer) };
-        let looked = self.look(observer);
-        match &looked {
-            Err(error) if matches!(error.kind(), ErrorKind::Diverged { .. }) => {
-                std::fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
-            }
-            _ => self.last_checkpoint = Some(path),
-        }
-        looked
-    }
-
     /// Validates, keeps the model to sample from, and draws a grid, unless the observer breaks it
     /// off: then all of it is still to be done.
     fn look(&mut self, observer: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<()> {
@@ -421,6 +402,11 @@ impl<'a> Run<'a> {
             0 => None,
             _ => Some(self.sample_grid(&model, &mut || goes_on(observer))?),
         };
+        if self.last_checkpoint.is_none() {
+            // A look writes a model. A run that leaves one also leaves a checkpoint, so that a model
+            // without is known to be of another run.
+            self.save(observer)?;
+        }
         let mut is_best = true;
         if let Some((averaged, raw)) = losses {
             let (n_steps, loss, raw_loss) = (self.n_steps, averaged.mean, raw.mean);
