@@ -17,20 +17,20 @@ const FORWARD_SHARE: f64 = 0.3;
 /// A run that takes longer is told which presets take less.
 const LONG_RUN: f64 = 30.0 * 60.0;
 
-/// Pictures per second of training on two cores of an AMD EPYC (Zen 4, AVX-512) that have nothing
+/// Pictures per second of training on two cores of an AMD EPYC (Zen 5, AVX-512) that have nothing
 /// else to do. Other machines differ, but the presets' speeds are to each other as here.
 fn reference_speed(preset: Preset) -> f64 {
     match preset {
-        Preset::Anime64 => 8.5,
-        Preset::Small64 => 55.0,
-        Preset::Tiny => 200.0,
+        Preset::Anime64 => 17.0,
+        Preset::Small64 => 120.0,
+        Preset::Tiny => 450.0,
     }
 }
 
 /// The presets as a table for `--help`.
 pub fn presets() -> String {
     let mut lines = vec![
-        "Presets, and what they take on two cores of an AMD EPYC (Zen 4); --dry-run measures here:"
+        "Presets, and what they take on two cores of an AMD EPYC (Zen 5); --dry-run measures here:"
             .to_owned(),
         format!(
             "  {:<8} {:>9} {:>11} {:>7} {:>11} {:>8}",
@@ -200,7 +200,7 @@ mod tests {
         let of = |preset: Preset| time_elsewhere(&preset.config(), 0);
         assert_eq!(of(Preset::Tiny), None);
         let words = of(Preset::Anime64).unwrap();
-        assert!(words.starts_with("about 41 days on two idle cores"), "{words}");
+        assert!(words.starts_with("about 21 days on two idle cores"), "{words}");
     }
 
     #[test]
