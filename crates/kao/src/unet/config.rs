@@ -30,6 +30,15 @@ pub enum Activation {
     Silu,
 }
 
+impl From<Activation> for kao_kernels::Activation {
+    fn from(activation: Activation) -> Self {
+        match activation {
+            Activation::Silu => kao_kernels::Activation::Silu,
+            Activation::Hardswish => kao_kernels::Activation::Hardswish,
+        }
+    }
+}
+
 /// The architecture. Names are those of the original's `hyper_parameters`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

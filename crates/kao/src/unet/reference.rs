@@ -4,10 +4,10 @@
 //! Each operation leaves a closure that carries its gradient back, so that the backward pass is the
 //! list of them from the end to the start.
 
+use super::UNet;
 use super::layers::{Attention, LayerId, LayerKind, ResidualBlock, Resolution};
 use super::operations::{BlockInput, Operations, forward};
 use super::patches::{from_map, to_map};
-use super::{Activation, UNet};
 use crate::images::Images;
 use kao_kernels::{AttentionShape, Dropout, Epilogue, GroupNorm, Pixels, Sink, Source, reference};
 use std::rc::Rc;
@@ -107,10 +107,7 @@ impl<'a> Reference<'a> {
     }
 
     fn activation_kind(&self) -> kao_kernels::Activation {
-        match self.network.config().activation {
-            Activation::Silu => kao_kernels::Activation::Silu,
-            Activation::Hardswish => kao_kernels::Activation::Hardswish,
-        }
+        self.network.config().activation.into()
     }
 
     fn matrix(&mut self, x: &Value, id: LayerId) -> Value {

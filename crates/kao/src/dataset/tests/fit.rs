@@ -51,8 +51,8 @@ fn resizing_agrees_with_pillow() {
         assert_eq!((found.width(), found.height()), (side, side));
         let pairs = found.bytes().iter().zip(expected.bytes());
         let differences: Vec<u8> = pairs.map(|(a, b)| a.abs_diff(*b)).collect();
-        // Pillow 13 scales tall pictures along the vertical first, older ones none; rounding
-        // between the passes then makes single steps of difference.
+        // Pillow 13 scales tall pictures along the vertical first; rounding between the passes then
+        // makes single steps of difference.
         let largest = if height > 2 * width { 1 } else { 0 };
         let n_different = differences.iter().filter(|&&difference| difference > 0).count();
         println!("{width}×{height} {fit} {side}: {n_different} bytes differ");

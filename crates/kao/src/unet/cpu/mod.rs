@@ -21,7 +21,7 @@ pub(super) use prepared::Prepared;
 use super::layers::{Attention, Layer, LayerId, ResidualBlock};
 use super::operations::{BlockInput, Operations, forward};
 use super::patches::{from_map, to_map};
-use super::{Activation, GradientConfig, UNet};
+use super::{GradientConfig, UNet};
 use crate::error::Result;
 use crate::images::Images;
 use gradients::Gradients;
@@ -194,10 +194,7 @@ impl<'a> CpuEngine<'a> {
     }
 
     fn activation_kind(&self) -> kao_kernels::Activation {
-        match self.network.config().activation {
-            Activation::Silu => kao_kernels::Activation::Silu,
-            Activation::Hardswish => kao_kernels::Activation::Hardswish,
-        }
+        self.network.config().activation.into()
     }
 
     fn norm_stats(&self, pixels: Pixels, source: &Source<'_>) -> GroupNormStats {
