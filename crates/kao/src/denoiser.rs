@@ -22,15 +22,54 @@ pub enum Prediction {
     V,
 }
 
+/// What the images of a batch are asked to show: for each image, tags by their number in the
+/// vocabulary of the model. An image without tags is unconditional.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Empty where nothing is asked of any image, however many there are.
+    tags: Vec<Vec<usize>>,
+}
+
+impl Conditions {
+    /// Nothing is asked for, of any number of images.
+    pub fn none() -> Self {
+        Conditions::default()
+    }
+
+    /// The tags of each image.
+    pub fn new(tags: Vec<Vec<usize>>) -> Self {
+        let nothing = tags.iter().all(Vec::is_empty);
+        Conditions { tags: if nothing { Vec::new() } else { tags } }
+    }
+
+    /// The tags of image `k`.
+    pub fn of(&self, k: usize) -> &[usize] {
+        self.tags.get(k).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether nothing is asked for.
+    pub fn is_none(&self) -> bool {
+        self.tags.is_empty()
+    }
+
+    /// Those of the images in `range`.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Conditions::new(range.map(|k| self.of(k).to_vec()).collect())
+    }
+}
+
 /// Predicts what was added to noisy images.
 pub trait Denoiser {
-    /// The prediction for each image of `x_t` (`[N, C, H, W]`) at its own timestep; of the same
-    /// shape. What it means is said by [`prediction`](Self::prediction). An image's prediction
-    /// does not depend on the others of the batch.
+    /// The prediction for each image of `x_t` (`[N, C, H, W]`) at its own timestep and under its
+    /// own condition; of the same shape. What it means is said by
+    /// [`prediction`](Self::prediction). An image's prediction does not depend on the others of the
+    /// batch.
     ///
     /// # Errors
-    /// When the images are of a shape that the denoiser does not take.
-    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images>;
+    /// When the images are of a shape that the denoiser does not take, or a condition names a tag
+    /// that it does not know.
+    fn predict(&self, x_t: &Images, timesteps: &[usize], conditions: &Conditions)
+    -> Result<Images>;
 
     /// What is predicted.
     fn prediction(&self) -> Prediction {
@@ -103,7 +142,7 @@ pub struct GaussianDenoiser {
 }
 
 impl Denoiser for GaussianDenoiser {
-    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+    fn predict(&self, x_t: &Images, timesteps: &[usize], _: &Conditions) -> Result<Images> {
         if timesteps.len() != x_t.len() {
             return Err(Error::invalid(
                 "timesteps",

@@ -22,6 +22,7 @@
 //! with [`sampler::sample`]. The rooms and their borders are in ARCHITECTURE.md of the repository.
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod dataset;
 pub mod denoiser;
 pub mod device;

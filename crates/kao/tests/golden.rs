@@ -2,7 +2,7 @@
 //!
 //! `bench/golden.py` made them, and says how weights and inputs follow from names.
 
-use kao::denoiser::{Denoiser, Prediction};
+use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::Device;
 use kao::images::Images;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
@@ -107,7 +107,9 @@ fn one_forward_pass() {
         (single_channel, "single_channel.x", "single_channel.eps"),
     ] {
         let network = Network::new(unet(&config), Prediction::Epsilon, &Device::Cpu).unwrap();
-        let found = network.predict(&images(&golden, x), &timesteps(&golden, "t")).unwrap();
+        let found = network
+            .predict(&images(&golden, x), &timesteps(&golden, "t"), &Conditions::none())
+            .unwrap();
         let error = relative_error(found.data(), images(&golden, eps).data());
         assert!(error < 1e-5, "{eps}: {error}");
     }

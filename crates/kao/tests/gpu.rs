@@ -5,7 +5,7 @@
 
 #![cfg(feature = "gpu")]
 
-use kao::denoiser::{Denoiser, Prediction};
+use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::{Device, DeviceKind};
 use kao::images::Images;
 use kao::model::Model;
@@ -99,7 +99,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 
 fn predict(config: &UNetConfig, device: &Device) -> Images {
     let network = Network::new(unet(config), Prediction::Epsilon, device).unwrap();
-    network.predict(&noise(5, 3, config), &timesteps(3)).unwrap()
+    network.predict(&noise(5, 3, config), &timesteps(3), &Conditions::none()).unwrap()
 }
 
 #[test]

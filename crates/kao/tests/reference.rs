@@ -3,7 +3,7 @@
 //! They lie in `../shared/reference` beside the repository; where they are not, these tests say so
 //! and check nothing (`golden.rs` always runs).
 
-use kao::denoiser::{Denoiser, Prediction};
+use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::{Device, DeviceKind};
 use kao::images::Images;
 use kao::model::Model;
@@ -86,7 +86,10 @@ fn one_forward_pass() {
     let Some(folder) = reference() else { return };
     let tensors = read(folder.join("tiny.ddim.safetensors")).unwrap().tensors;
     let t = timesteps(&tensors, "unet.t");
-    let eps = tiny(&folder).network.predict(&images(&tensors, "unet.x"), &t).unwrap();
+    let eps = tiny(&folder)
+        .network
+        .predict(&images(&tensors, "unet.x"), &t, &Conditions::none())
+        .unwrap();
     let error = relative_error(&eps, &images(&tensors, "unet.eps"));
     println!("forward: {error:e}");
     assert!(error < 1e-4, "{error}");

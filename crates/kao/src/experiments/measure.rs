@@ -1,6 +1,6 @@
 //! How long a forward pass and a training step take on this machine.
 
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -128,7 +128,7 @@ pub fn measure(
     for round in 0..n_warmup.saturating_add(n_rounds) {
         watcher()?;
         let started = Instant::now();
-        network.predict(&images, &timesteps)?;
+        network.predict(&images, &timesteps, &Conditions::none())?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / batch_size as f64;
         if round >= n_warmup {
             samples.push(ms);
@@ -139,7 +139,8 @@ pub fn measure(
     let mut forward_kernels = Vec::new();
     if by_kernel {
         let (passed, times) = profiled(|| {
-            let mut passes = (0..PROFILED_PASSES).map(|_| network.predict(&images, &timesteps));
+            let mut passes = (0..PROFILED_PASSES)
+                .map(|_| network.predict(&images, &timesteps, &Conditions::none()));
             passes.try_for_each(|pass| pass.map(|_| ()))
         });
         passed?;

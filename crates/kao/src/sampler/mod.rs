@@ -11,7 +11,7 @@ mod generate;
 
 pub use generate::{Start, generate};
 
-use crate::denoiser::{Denoiser, Split, Splitter};
+use crate::denoiser::{Conditions, Denoiser, Split, Splitter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::NoiseSource;
@@ -109,7 +109,7 @@ pub fn sample(
     let updates = updates(schedule, walk, config.method)?;
     let mut x0_hat = Images::zeros(x.shape());
     for (step_index, (&step, update)) in walk.iter().zip(&updates).enumerate() {
-        let predicted = denoiser.predict(&x, &vec![step.t; x.len()])?;
+        let predicted = denoiser.predict(&x, &vec![step.t; x.len()], &Conditions::none())?;
         let splitter =
             Splitter::new(schedule.alpha_bar(step.t), denoiser.prediction(), config.clip);
         update.apply(&splitter, &mut x, &predicted, &mut x0_hat, |image, z| {

@@ -1,7 +1,7 @@
 //! Samplers against closed forms: for Gaussian data the exact ε is known, so no network is needed.
 
 use super::*;
-use crate::denoiser::{GaussianDenoiser, Prediction};
+use crate::denoiser::{Conditions, GaussianDenoiser, Prediction};
 use crate::noise::{GivenNoise, NoNoise, SeededNoise};
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::timesteps::{End, Spacing, starting_at, walk};
@@ -273,7 +273,7 @@ fn the_squared_cosine_schedule_walks_too() {
 struct BreaksBelow(usize);
 
 impl Denoiser for BreaksBelow {
-    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+    fn predict(&self, x_t: &Images, timesteps: &[usize], _: &Conditions) -> Result<Images> {
         let mut predicted = Images::zeros(x_t.shape());
         if timesteps[0] <= self.0 {
             predicted.data_mut()[1] = f32::NAN;

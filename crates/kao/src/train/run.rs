@@ -9,7 +9,7 @@ use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
 use super::validation::{Validation, ValidationLoss};
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
-use crate::denoiser::Denoiser;
+use crate::denoiser::{Conditions, Denoiser};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
@@ -465,7 +465,11 @@ impl<'a> Run<'a> {
             None => {
                 let noise = SeededNoise { seed: SAMPLE_SEED, first_image: 0 };
                 let x_t = noise.x_t(1, self.config.model.image_size);
-                let predicted = model.network.predict(&x_t, &[self.schedule.n_timesteps() - 1])?;
+                let predicted = model.network.predict(
+                    &x_t,
+                    &[self.schedule.n_timesteps() - 1],
+                    &Conditions::none(),
+                )?;
                 if !predicted.data().iter().all(|value| value.is_finite()) {
                     return diverged("what the network predicts is not finite");
                 }

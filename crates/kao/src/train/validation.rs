@@ -2,7 +2,7 @@
 
 use super::history::RangeLoss;
 use super::objective::NoisyBatch;
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
@@ -53,8 +53,11 @@ impl Validation {
         for first in (0..x_t.len()).step_by(batch_size.max(1)) {
             watcher()?;
             let range = first..(first + batch_size.max(1)).min(x_t.len());
-            let predicted =
-                denoiser.predict(&x_t.slice(range.clone()), &timesteps[range.clone()])?;
+            let predicted = denoiser.predict(
+                &x_t.slice(range.clone()),
+                &timesteps[range.clone()],
+                &Conditions::none(),
+            )?;
             errors.extend(range.enumerate().map(|(k, image)| {
                 let pairs = predicted.image(k).iter().zip(target.image(image));
                 pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
@@ -98,7 +101,7 @@ mod tests {
     struct Blind;
 
     impl Denoiser for Blind {
-        fn predict(&self, x_t: &Images, _: &[usize]) -> Result<Images> {
+        fn predict(&self, x_t: &Images, _: &[usize], _: &Conditions) -> Result<Images> {
             Ok(Images::zeros(x_t.shape()))
         }
 

@@ -4,7 +4,7 @@ use super::UNet;
 use super::cpu;
 #[cfg(feature = "gpu")]
 use super::gpu;
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -68,7 +68,15 @@ impl Network {
 }
 
 impl Denoiser for Network {
-    fn predict(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+    fn predict(
+        &self,
+        x_t: &Images,
+        timesteps: &[usize],
+        conditions: &Conditions,
+    ) -> Result<Images> {
+        if !conditions.is_none() {
+            return Err(Error::invalid("conditions", "given, but the model knows no tags"));
+        }
         let expected = self.unet.config().image_size;
         if x_t.image_shape() != expected || timesteps.len() != x_t.len() {
             return Err(Error::invalid(
@@ -131,9 +139,11 @@ mod tests {
         assert_eq!(at_once, 16);
         let images = SeededNoise { seed: 2, first_image: 0 }.x_t(at_once + 1, config.image_size);
         let timesteps = vec![3; images.len()];
-        let together = network.predict(&images, &timesteps).unwrap();
+        let together = network.predict(&images, &timesteps, &Conditions::none()).unwrap();
         for k in [0, at_once - 1, at_once] {
-            let alone = network.predict(&images.slice(k..k + 1), &timesteps[..1]).unwrap();
+            let alone = network
+                .predict(&images.slice(k..k + 1), &timesteps[..1], &Conditions::none())
+                .unwrap();
             assert_eq!(alone.data(), together.image(k));
         }
     }

@@ -2,7 +2,7 @@
 //! results that depend neither on the batch nor on the number of threads.
 
 use super::{Activation, GradientConfig, Network, UNet, UNetConfig, reference};
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::images::Images;
 use crate::noise::SeededNoise;
@@ -110,7 +110,7 @@ fn a_forward_pass_is_that_of_the_reference_kernels() {
     for config in configs() {
         let network = network(&config);
         let (x, t) = (images(&config, 3), timesteps(3));
-        let found = network.predict(&x, &t).unwrap();
+        let found = network.predict(&x, &t, &Conditions::none()).unwrap();
         let expected = reference::predict(network.unet(), &x, &t);
         let error = relative_error(found.data(), expected.data());
         assert!(error < 2e-5, "{error} {config:?}");
@@ -181,11 +181,13 @@ fn an_image_does_not_know_its_batch() {
     for config in configs() {
         let network = network(&config);
         let (x, t) = (images(&config, 8), timesteps(8));
-        let all = network.predict(&x, &t).unwrap();
+        let all = network.predict(&x, &t, &Conditions::none()).unwrap();
         for n in [1, 3] {
             for first in (0..8 - n).step_by(n) {
                 let some = first..first + n;
-                let found = network.predict(&x.slice(some.clone()), &t[some.clone()]).unwrap();
+                let found = network
+                    .predict(&x.slice(some.clone()), &t[some.clone()], &Conditions::none())
+                    .unwrap();
                 assert_eq!(found, all.slice(some), "{n} images {config:?}");
             }
         }
@@ -200,7 +202,11 @@ fn threads_change_nothing() {
             .map(|n_threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
                 pool.install(|| {
-                    let images = network(&config).predict(&images(&config, 3), &timesteps(3));
+                    let images = network(&config).predict(
+                        &images(&config, 3),
+                        &timesteps(3),
+                        &Conditions::none(),
+                    );
                     let passes = GradientConfig { dropout_seed: Some(4), checkpointing: false };
                     (images.unwrap(), gradients(&config, passes))
                 })

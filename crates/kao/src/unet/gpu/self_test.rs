@@ -4,7 +4,7 @@
 //! by computing a small network on it, the prediction and the gradients, and comparing both with
 //! the CPU's.
 
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::gpu::panic_message;
 use crate::device::{Device, DeviceKind, GpuDevice};
 use crate::error::{ErrorKind, Result};
@@ -117,7 +117,8 @@ fn compute(unet: &UNet, device: &Device) -> Result<Vec<Vec<f32>>> {
     let x_t = SeededNoise { seed: 2, first_image: 0 }.x_t(2, unet.config().image_size);
     let timesteps = [1, 8];
     let network = Network::new(unet.clone(), Prediction::Epsilon, device)?;
-    let mut computed = vec![network.predict(&x_t, &timesteps)?.data().to_vec()];
+    let mut computed =
+        vec![network.predict(&x_t, &timesteps, &Conditions::none())?.data().to_vec()];
     computed.resize(1 + unet.values().len(), Vec::new());
     let passes = GradientConfig::default();
     let mut loss_gradient = |prediction: &Images| -> Result<Images> { Ok(prediction.clone()) };
