@@ -30,7 +30,7 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-pub use folder::{FolderConfig, Progress, Written, file_name, write_folder};
+pub use folder::{FolderConfig, Written, file_name, write_folder};
 
 use crate::error::{Error, Result};
 
