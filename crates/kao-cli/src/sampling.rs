@@ -3,7 +3,7 @@
 use crate::output::note;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use kao::sampler::{Sampler, SamplingConfig, Variance};
+use kao::sampler::{Sampler, SamplingConfig, Variance, check_eta};
 use kao::timesteps::{End, Spacing};
 use kao::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -80,10 +80,14 @@ fn end() -> impl TypedValueParser<Value = End> {
 /// The sampler that `name` and the settings given stand for, where any is given.
 pub fn sampler(
     name: Option<&str>,
-    settings: [(&str, Option<Value>); 3],
+    eta: Option<f64>,
+    settings: [(&str, Option<Value>); 2],
     default: &str,
 ) -> Result<Sampler> {
-    let given = settings.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    // JSON has no word for what is no number.
+    eta.map_or(Ok(()), check_eta)?;
+    let settings = [("eta", eta.map(|eta| json!(eta)))].into_iter().chain(settings);
+    let given = settings.filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Sampler::with_settings(name.unwrap_or(default), Map::from_iter(given))
 }
 
@@ -109,11 +113,10 @@ impl SamplingArguments {
         };
         let default = if self.eta.is_some() { "ddim" } else { config.sampler().name() };
         let settings = [
-            ("eta", self.eta.map(|eta| json!(eta))),
             ("variance", self.variance.map(|variance| json!(variance))),
             ("final_noise", self.final_noise.then(|| json!(true))),
         ];
-        let sampler = Some(sampler(self.sampler.as_deref(), settings, default)?);
+        let sampler = Some(sampler(self.sampler.as_deref(), self.eta, settings, default)?);
         let config = SamplingConfig { sampler, ..config };
         config.validate()?;
         Ok(config)

@@ -14,7 +14,6 @@ use kao::quantities::{counted, estimate};
 use kao::render::{self, Layout};
 use kao::sampler::Sampler;
 use kao::{Error, Images, Result};
-use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -131,9 +130,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 impl Arguments {
     fn sampler(&self) -> Result<Sampler> {
-        let eta = self.eta.map(|eta| json!(eta));
-        let settings = [("eta", eta), ("variance", None), ("final_noise", None)];
-        let sampler = sampler(Some(&self.sampler), settings, "ddim")?;
+        let settings = [("variance", None), ("final_noise", None)];
+        let sampler = sampler(Some(&self.sampler), self.eta, settings, "ddim")?;
         sampler.validate()?;
         Ok(sampler)
     }

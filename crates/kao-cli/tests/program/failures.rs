@@ -149,7 +149,7 @@ fn the_parsers_errors_are_one_line_too() {
         ("sample --stepz 5", "unexpected argument '--stepz' found"),
         (
             "sample --sampler foo",
-            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm]",
+            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm, euler]",
         ),
         (
             "sample --device foo",

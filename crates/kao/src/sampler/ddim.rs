@@ -45,8 +45,11 @@ impl Method for Ddim {
     }
 }
 
-/// η as it is accepted by all methods that have the noise of DDIM.
-pub(super) fn check_eta(eta: f64) -> Result<()> {
+/// Checks η, as all methods do that have the noise of DDIM.
+///
+/// # Errors
+/// When it is not between 0 and 1.
+pub fn check_eta(eta: f64) -> Result<()> {
     match (0.0..=1.0).contains(&eta) {
         true => Ok(()),
         false => Err(Error::out_of_range("sampler.eta", eta, "between 0 and 1")),

@@ -22,7 +22,7 @@ mod registry;
 mod snapshots;
 
 pub use config::SamplingConfig;
-pub use ddim::Ddim;
+pub use ddim::{Ddim, check_eta};
 pub use ddpm::{Ddpm, Variance};
 pub use dpm::DpmPlusPlus;
 pub use euler::Euler;
