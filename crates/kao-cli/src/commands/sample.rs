@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 6, requires = "strip")]
     strip_images: usize,
     /// Moments in the strip
-    #[arg(long, value_name = "N", default_value_t = 15, requires = "strip")]
+    #[arg(long, value_name = "N", default_value_t = 15, requires = "strip", alias = "strip-snapshots")]
     strip_moments: usize,
     /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
     #[arg(long, value_name = "FILE")]
