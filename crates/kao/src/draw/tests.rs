@@ -119,8 +119,19 @@ fn a_folder_is_written_and_completed() {
     let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
-    // Nothing temporary is left.
-    assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
+    // Nothing temporary is left; beside the faces are their tags.
+    assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 7);
+    let lines = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[5]["file_name"], "face-000005.png");
+    assert_eq!(lines[5]["tags"], serde_json::json!(tags(SEED, 5)));
+    // Fewer faces the next time: the tags of those behind them stay.
+    let fewer = FolderConfig { count: 2, ..config.clone() };
+    write_folder(&fewer, &Unattended).unwrap();
+    let text = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    assert_eq!(text.lines().count(), 6);
 
     // A face of another version is drawn again.
     let mut bytes = std::fs::read(path(0)).unwrap();
@@ -156,7 +167,17 @@ fn faces_of_another_set_are_not_mixed_in() {
     let fewer = FolderConfig { seed: SEED + 1, count: 1, ..config.clone() };
     std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
     assert!(refusal(&fewer).contains("face 1 of seed 7"));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    // Somebody else's tags.
+    let tags = dir.path().join(METADATA);
+    let own = std::fs::read(&tags).unwrap();
+    for other in ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"] {
+        std::fs::write(&tags, other).unwrap();
+        let error = write_folder(&config, &Unattended).unwrap_err();
+        assert!(error.to_string().contains(METADATA), "{error}");
+        assert_eq!(std::fs::read_to_string(&tags).unwrap(), other);
+    }
+    std::fs::write(&tags, own).unwrap();
     // Somebody else's picture, and a face under another's name.
     drawn(SEED, 0, 32).save(dir.path().join(file_name(0))).unwrap();
     assert!(refusal(&config).contains("was not drawn as one"));
@@ -194,4 +215,58 @@ fn a_folder_of_impossible_size_is_refused() {
     assert!(write_folder(&config, &Unattended).is_err());
     let none = FolderConfig { count: 0, size: 32, ..config };
     assert!(write_folder(&none, &Unattended).is_err());
+}
+
+#[test]
+fn tags_say_what_a_face_shows() {
+    let all: Vec<Vec<&str>> = (0..3000).map(|index| tags(SEED, index)).collect();
+    for (index, tags) in all.iter().enumerate() {
+        let of_kind = |kind: &str| tags.iter().filter(|tag| tag.ends_with(kind)).count();
+        let colours = ["black", "brown", "auburn", "blonde", "silver", "grey", "red", "orange"]
+            .into_iter()
+            .chain(["pink", "purple", "blue", "light blue", "teal", "green"]);
+        let hair = colours.filter(|colour| tags.contains(&&*format!("{colour} hair"))).count();
+        assert_eq!(hair, 1, "face {index}: {tags:?}");
+        let eye_colours = of_kind(" eyes") - usize::from(tags.contains(&"hair between eyes"));
+        let expected = if tags.contains(&"heterochromia") { 2 } else { 1 };
+        assert_eq!(eye_colours, expected, "face {index}, closed eyes counting: {tags:?}");
+        let unique: HashSet<_> = tags.iter().collect();
+        assert_eq!(unique.len(), tags.len(), "face {index}: {tags:?}");
+        let is_known =
+            |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || "- ".contains(c));
+        assert!(tags.iter().all(|tag| is_known(tag)), "face {index}: {tags:?}");
+    }
+    let share =
+        |tag: &str| all.iter().filter(|tags| tags.contains(&tag)).count() as f64 / all.len() as f64;
+    for (tag, low, high) in [
+        ("glasses", 0.03, 0.08),
+        ("animal ears", 0.03, 0.07),
+        ("hat", 0.005, 0.03),
+        ("girl", 0.75, 0.9),
+        ("blue hair", 0.02, 0.12),
+        ("closed eyes", 0.03, 0.12),
+    ] {
+        assert!((low..high).contains(&share(tag)), "{tag}: {}", share(tag));
+    }
+}
+
+#[test]
+fn the_colour_of_hair_is_seen() {
+    // The names of hues against the mean colour of the picture's upper third, where hair is.
+    let mean = |tag: &str| {
+        let found: Vec<u64> =
+            (0..1500).filter(|&index| tags(SEED, index).contains(&tag)).take(12).collect();
+        assert_eq!(found.len(), 12, "{tag}");
+        let pictures = found.iter().map(|&index| {
+            mean_colour(&imageops::crop_imm(&drawn(SEED, index, 32), 8, 4, 16, 8).to_image())
+        });
+        let sum = pictures.fold([0.0; 3], |sum, mean| [0, 1, 2].map(|c| sum[c] + mean[c] / 12.0));
+        sum
+    };
+    let [red, _, blue] = mean("red hair");
+    assert!(red > 1.3 * blue, "red hair: {red} {blue}");
+    let [red, _, blue] = mean("blue hair");
+    assert!(blue > 1.3 * red, "blue hair: {red} {blue}");
+    let (black, blonde) = (mean("black hair"), mean("blonde hair"));
+    assert!(blonde[1] > black[1] + 60.0, "{black:?} {blonde:?}");
 }
