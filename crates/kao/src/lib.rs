@@ -35,6 +35,7 @@ pub mod files;
 mod hyper_parameters;
 pub mod images;
 pub mod locks;
+pub mod memory;
 pub mod model;
 mod named;
 pub mod noise;

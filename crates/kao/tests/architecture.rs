@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 11] = [
     &["error"],
     &["images", "files", "locks", "named", "quantities"],
-    &["control"],
+    &["control", "memory"],
     &["schedule", "timesteps", "noise", "weights", "device"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],

@@ -1,0 +1,71 @@
+//! A folder of raw pictures made ready for training.
+
+use super::compute::{check_threads, with_threads};
+use super::destinations::check_folder;
+use super::{Estimate, Request};
+use crate::control::Control;
+use crate::dataset::{Fit, PrepareConfig, PrepareReport, prepare};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Turns raw pictures into PNGs of one size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Prepare {
+    /// The folder of raw pictures, flat or with sub-folders.
+    pub raw_dir: PathBuf,
+    /// The folder to fill.
+    pub out_dir: PathBuf,
+    /// Side of the written pictures in pixels.
+    pub size: u32,
+    /// What becomes of pictures that are not square.
+    pub fit: Fit,
+    /// Keep pictures whose pixels equal those of another.
+    pub keep_duplicates: bool,
+    /// Skip pictures with a side below so many pixels.
+    pub min_side: u32,
+    /// Fail when any file is broken or too small, instead of skipping it.
+    pub strict: bool,
+    /// Threads; by default those of the program's pool, one per core.
+    pub threads: Option<usize>,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        let PrepareConfig { raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side } =
+            PrepareConfig::new("", "");
+        Prepare { raw_dir, out_dir, size, fit, keep_duplicates, min_side, strict, threads: None }
+    }
+}
+
+impl Request for Prepare {
+    const COMMAND: &'static str = "prepare";
+    const POSITIONAL: &'static [&'static str] = &["raw_dir", "out_dir"];
+    type Outcome = PrepareReport;
+
+    fn validate(&self) -> Result<()> {
+        check_threads(self.threads)?;
+        for (field, dir) in [("raw_dir", &self.raw_dir), ("out_dir", &self.out_dir)] {
+            if dir.as_os_str().is_empty() {
+                return Err(Error::invalid(field, "none given; expected a folder"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory has a budget of its own, and nothing is multiplied.
+    fn estimate(&self) -> Result<Estimate> {
+        Ok(Estimate::default())
+    }
+
+    fn run(&self, control: &dyn Control) -> Result<PrepareReport> {
+        self.validate()?;
+        check_folder(&self.out_dir)?;
+        let Prepare { raw_dir, out_dir, size, fit, keep_duplicates, min_side, strict, threads } =
+            self.clone();
+        let config =
+            PrepareConfig { raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side };
+        with_threads(threads, || prepare(&config, control))
+    }
+}
