@@ -43,6 +43,7 @@ mod shapes;
 pub mod timesteps;
 pub mod train;
 pub mod unet;
+pub mod vocabulary;
 mod weight_sets;
 pub mod weights;
 

@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 11] = [
     &["error"],
     &["images", "files", "locks"],
     &["control"],
-    &["schedule", "timesteps", "noise", "weights", "device"],
+    &["schedule", "timesteps", "noise", "weights", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
     &["hyper_parameters", "shapes", "weight_sets"],
