@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, lowest floor first. A room may use what lies on a lower floor, nothing beside it.
 const FLOORS: [&[&str]; 11] = [
     &["error"],
-    &["images", "files", "locks"],
+    &["images", "files", "locks", "named", "quantities"],
     &["control"],
     &["schedule", "timesteps", "noise", "weights", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Face, check_size, face, tags};
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::locks::FolderLock;
@@ -40,15 +41,6 @@ pub struct FolderConfig {
     pub seed: u64,
 }
 
-/// How far [`write_folder`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Pictures that are there: drawn now, or found.
-    pub done: u64,
-    /// Pictures wanted.
-    pub total: u64,
-}
-
 /// What [`write_folder`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
@@ -68,20 +60,17 @@ pub fn file_name(index: u64) -> String {
 /// Draws `config.count` portraits into a folder, in parallel on rayon's threads.
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
-/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its own which picture it is: run again, after an interruption
-/// or for a larger count, only what is missing, broken or of another version of Kao is drawn.
-/// `observer` is called after every picture, from several threads. When `cancelled` returns true
-/// the work stops soon; what was drawn stays.
+/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its
+/// own which one it is: run again, after an interruption or for a larger count, only what is
+/// missing, broken or of another version of Kao is drawn.
+/// `control` gets a report after every picture, drawn now or found, from several threads. When it
+/// stops the work, what was drawn stays.
 ///
 /// # Errors
 /// When the count is 0 or the size out of range; when the folder holds faces of another seed or
 /// size, or other files with such names; when another run writes to it; when the file system
-/// refuses, or when cancelled.
-pub fn write_folder(
-    config: &FolderConfig,
-    observer: &(dyn Fn(Progress) + Sync),
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Written> {
+/// refuses, or when `control` stops the work.
+pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Written> {
     if config.count == 0 {
         return Err(Error::out_of_range("count", 0, "at least 1"));
     }
@@ -92,9 +81,6 @@ pub fn write_folder(
     let there = look(config)?;
     let (done, drawn, replaced) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     (0..config.count).into_par_iter().try_for_each(|index| {
-        if cancelled() {
-            return Err(Error::interrupted());
-        }
         if !there.sound.contains(&index) {
             write_one(&dir.join(file_name(index)), config, index)?;
             drawn.fetch_add(1, Ordering::Relaxed);
@@ -103,8 +89,7 @@ pub fn write_folder(
             }
         }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        observer(Progress { done, total: config.count });
-        Ok::<(), Error>(())
+        control.check(&Report::progress("drawing", done, Some(config.count), "faces"))
     })?;
     write_metadata(config, &there)?;
     let drawn = drawn.into_inner();

@@ -1,9 +1,11 @@
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::*;
+use crate::control::{Report, Unattended};
 
 const SEED: u64 = 7;
 
@@ -96,11 +98,12 @@ fn a_folder_is_written_and_completed() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 6, out_dir: dir.path().join("faces"), size: 32, seed: SEED };
     let highest = std::sync::atomic::AtomicU64::new(0);
-    let observer = |progress: Progress| {
-        assert_eq!(progress.total, 6);
-        highest.fetch_max(progress.done, std::sync::atomic::Ordering::Relaxed);
+    let control = |report: &Report<'_>| {
+        assert_eq!((report.stage, report.total), ("drawing", Some(6)));
+        highest.fetch_max(report.done, std::sync::atomic::Ordering::Relaxed);
+        ControlFlow::Continue(())
     };
-    let written = write_folder(&config, &observer, &|| false).unwrap();
+    let written = write_folder(&config, &control).unwrap();
     assert_eq!(written, Written { drawn: 6, replaced: 0, kept: 0 });
     assert_eq!(highest.into_inner(), 6);
     let path = |index| config.out_dir.join(file_name(index));
@@ -112,8 +115,8 @@ fn a_folder_is_written_and_completed() {
     std::fs::write(path(4), b"cut off").unwrap();
     // As a killed run leaves it.
     std::fs::write(config.out_dir.join(".face-x1y2z3.tmp"), b"half a f").unwrap();
-    assert!(write_folder(&config, &|_| (), &|| true).is_err());
-    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert!(write_folder(&config, &|_: &Report<'_>| ControlFlow::Break(())).is_err());
+    let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
     // Nothing temporary is left; beside the faces are their tags.
@@ -126,7 +129,7 @@ fn a_folder_is_written_and_completed() {
     assert_eq!(lines[5]["tags"], serde_json::json!(tags(SEED, 5)));
     // Fewer faces the next time: the tags of those behind them stay.
     let fewer = FolderConfig { count: 2, ..config.clone() };
-    write_folder(&fewer, &|_| (), &|| false).unwrap();
+    write_folder(&fewer, &Unattended).unwrap();
     let text = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
     assert_eq!(text.lines().count(), 6);
 
@@ -141,7 +144,7 @@ fn a_folder_is_written_and_completed() {
     let checksum = checksum.checksum(&bytes[chunk..chunk + 4 + length]).to_be_bytes();
     bytes[chunk + 4 + length..][..4].copy_from_slice(&checksum);
     std::fs::write(path(0), bytes).unwrap();
-    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 });
 }
 
@@ -149,10 +152,10 @@ fn a_folder_is_written_and_completed() {
 fn faces_of_another_set_are_not_mixed_in() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 32, seed: SEED };
-    write_folder(&config, &|_| (), &|| false).unwrap();
+    write_folder(&config, &Unattended).unwrap();
     let before = std::fs::read(dir.path().join(file_name(1))).unwrap();
     let refusal = |config: &FolderConfig| {
-        let error = write_folder(config, &|_| (), &|| false).unwrap_err();
+        let error = write_folder(config, &Unattended).unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("new folder")), "{error:?}");
         error.to_string()
     };
@@ -170,7 +173,7 @@ fn faces_of_another_set_are_not_mixed_in() {
     let own = std::fs::read(&tags).unwrap();
     for other in ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"] {
         std::fs::write(&tags, other).unwrap();
-        let error = write_folder(&config, &|_| (), &|| false).unwrap_err();
+        let error = write_folder(&config, &Unattended).unwrap_err();
         assert!(error.to_string().contains(METADATA), "{error}");
         assert_eq!(std::fs::read_to_string(&tags).unwrap(), other);
     }
@@ -184,7 +187,7 @@ fn faces_of_another_set_are_not_mixed_in() {
     // Other files are nobody's business.
     std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
     std::fs::write(dir.path().join("face-of-a-friend.png"), b"hello").unwrap();
-    write_folder(&config, &|_| (), &|| false).unwrap();
+    write_folder(&config, &Unattended).unwrap();
 }
 
 #[cfg(unix)]
@@ -194,23 +197,24 @@ fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
     let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 16, seed: SEED };
     let pipe = dir.path().join(file_name(1));
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    let error = write_folder(&config, &Unattended).unwrap_err().to_string();
     assert!(error.ends_with("this is a pipe, not a regular file"), "{error}");
     std::fs::remove_file(&pipe).unwrap();
-    let again = |_: Progress| {
-        let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    let again = |_: &Report<'_>| {
+        let error = write_folder(&config, &Unattended).unwrap_err().to_string();
         assert!(error.ends_with("another `kao draw` is writing to this folder"), "{error}");
+        ControlFlow::Continue(())
     };
-    write_folder(&config, &again, &|| false).unwrap();
+    write_folder(&config, &again).unwrap();
 }
 
 #[test]
 fn a_folder_of_impossible_size_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 1, out_dir: dir.path().to_path_buf(), size: 8, seed: SEED };
-    assert!(write_folder(&config, &|_| (), &|| false).is_err());
+    assert!(write_folder(&config, &Unattended).is_err());
     let none = FolderConfig { count: 0, size: 32, ..config };
-    assert!(write_folder(&none, &|_| (), &|| false).is_err());
+    assert!(write_folder(&none, &Unattended).is_err());
 }
 
 #[test]
