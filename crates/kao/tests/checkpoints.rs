@@ -9,7 +9,7 @@ use kao::{Result, denoiser::Prediction};
 use torch::{Py, dict, saved, state_dict};
 
 /// Makes files as `torch.save` does.
-#[path = "../src/weights/tests/torch.rs"]
+#[path = "support/torch.rs"]
 mod torch;
 
 fn small() -> UNetConfig {

@@ -20,5 +20,5 @@ mod streams;
 mod training;
 
 /// Makes files as `torch.save` does.
-#[path = "../../../kao/src/weights/tests/torch.rs"]
+#[path = "../../../kao/tests/support/torch.rs"]
 mod torch;

@@ -3,10 +3,10 @@
 use crate::fixture::{kao, model, trained, with_model};
 use kao::device::DeviceKind;
 use kao::experiments::{SampleConfig, SamplerKind, sample_images};
+use kao::formats::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use kao::model::Model;
 use kao::noise::{NoiseSource, SeededNoise};
 use kao::sampler::Start;
-use kao::weights::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -2,13 +2,13 @@
 
 use super::sampling::{MomentsConfig, SampleConfig, SamplerKind, Watcher, sample_images};
 use crate::error::{Error, Result};
+use crate::files::atomic_write;
 use crate::files::read_to_string_regular;
 use crate::locks::FolderLock;
 use crate::model::Model;
 use crate::render::{self, Layout};
 use crate::sampler::Start;
 use crate::timesteps::Spacing;
-use crate::weights::atomic_write;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;
