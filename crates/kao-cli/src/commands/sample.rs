@@ -8,11 +8,11 @@ use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
 use clap::Args;
 use kao::experiments::{SampleConfig, sample_images};
+use kao::formats::{self, NamedTensors, StoreAs, TensorView};
 use kao::model::Model;
 use kao::quantities::{counted, duration};
 use kao::render::{self, Layout};
 use kao::sampler::{SnapshotsConfig, Start};
-use kao::weights::{self, NamedTensors, StoreAs, TensorView};
 use kao::{Error, Images, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -110,7 +110,7 @@ impl Arguments {
 
     /// `x_T` and, where it is there, `z` of a file, which fit the model and the walk.
     fn given_noise(&self, path: &Path, model: &Model) -> Result<Start> {
-        let tensors = weights::read(path)?.tensors;
+        let tensors = formats::read(path)?.tensors;
         let x_t = images(path, &tensors, "x_T")?;
         if x_t.image_shape() != model.config.unet.image_size {
             let [c, h, w] = model.config.unet.image_size;
@@ -223,7 +223,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let shape = sampled.images.shape();
         let view = TensorView { shape: &shape, data: sampled.images.data() };
         let metadata: BTreeMap<String, String> = texts.into_iter().collect();
-        weights::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
+        formats::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
         result(path.display())?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 use super::sampling::{SampleConfig, sample_images};
 use crate::control::{Control, Report};
 use crate::error::{Error, Result};
+use crate::files::atomic_write;
 use crate::files::read_to_string_regular;
 use crate::locks::FolderLock;
 use crate::model::Model;
@@ -10,7 +11,6 @@ use crate::quantities::duration;
 use crate::render::{self, Layout};
 use crate::sampler::{Ddim, SamplingConfig, SnapshotsConfig, Start};
 use crate::timesteps::Spacing;
-use crate::weights::atomic_write;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -14,8 +14,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::regular::open_regular;
 use crate::error::{Error, Result};
-use crate::files::open_regular;
 
 const TEMPORARY_PREFIX: &str = ".kao-";
 const TEMPORARY_SUFFIX: &str = ".tmp";

@@ -4,7 +4,7 @@
 //! such as `/dev/zero`, which never ends; or to a file of many gigabytes where a few lines are
 //! expected. So every reader of the library opens through here: [`open_regular`] refuses all but
 //! regular files, and [`read_regular`] and [`read_to_string_regular`] read no more bytes than the
-//! caller allows. This module knows no format.
+//! caller allows.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::fs::{File, Metadata};

@@ -5,9 +5,9 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::{Id, Node, Object, Pickle};
-use crate::weights::limits::MAX_SETTINGS;
-use crate::weights::torch_tensor::{TensorSpec, tensor};
+use super::pickle::{Id, Node, Object, Pickle};
+use super::tensor::{TensorSpec, tensor};
+use crate::formats::limits::MAX_SETTINGS;
 
 const MAX_DEPTH: usize = 32;
 
@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 32;
 type TensorValues<'a> = dyn FnMut(&TensorSpec) -> Option<Vec<f32>> + 'a;
 
 /// Turns the settings of one pickle into JSON, all from one budget.
-pub(in crate::weights) struct Settings<'a> {
+pub struct Settings<'a> {
     pickle: &'a Pickle,
     tensor_values: &'a mut TensorValues<'a>,
     budget: usize,

@@ -1,32 +1,15 @@
-//! Reading a Python pickle as data.
-//!
-//! A pickle is a program for a small stack machine, and Python's own reader will call whatever
-//! function it names. This one calls nothing: a call becomes an [`Object`] that remembers what
-//! would have been called and with what, and only containers of the standard library
-//! (`OrderedDict` and the like) are taken for what they are.
-//!
-//! Values live in one arena and refer to each other by number. So a value that contains itself,
-//! or one list shared a billion times, costs no more than the bytes that describe it, and nothing
-//! here recurses. Looking through it can cost more: a dictionary that a hundred thousand others
-//! share is met a hundred thousand times. So whoever asks for the items of a value spends what is
-//! handed out, all from one budget ([`MAX_PICKLE_VISITS`]); once it is used up, values seem to be
-//! empty, and [`Pickle::is_exhausted`] tells that they are not.
+//! The values of a pickle, in one arena.
 
-mod json;
-mod machine;
-
-use super::limits::MAX_PICKLE_VISITS;
+use crate::formats::limits::MAX_PICKLE_VISITS;
 use std::cell::Cell;
-
-pub(super) use json::Settings;
 
 /// The number of a value in its [`Pickle`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Id(u32);
+pub struct Id(pub(super) u32);
 
 /// A value.
 #[derive(Debug)]
-pub(super) enum Node {
+pub enum Node {
     None,
     Bool(bool),
     Int(i64),
@@ -53,7 +36,7 @@ pub(super) enum Node {
 
 /// What a call or a class would have made, had anything been called.
 #[derive(Debug)]
-pub(super) struct Object {
+pub struct Object {
     /// What would have been called; mostly a [`Node::Global`].
     pub class: Id,
     /// The arguments; mostly a [`Node::Tuple`].
@@ -68,23 +51,16 @@ pub(super) struct Object {
 
 /// A pickle, read.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub struct Pickle {
     nodes: Vec<Node>,
     root: Id,
     visits_left: Cell<u64>,
 }
 
 impl Pickle {
-    fn new(nodes: Vec<Node>, root: Id) -> Self {
+    /// The values of a program that has run, of which `root` is the whole.
+    pub(super) fn new(nodes: Vec<Node>, root: Id) -> Self {
         Pickle { nodes, root, visits_left: Cell::new(MAX_PICKLE_VISITS) }
-    }
-
-    /// Reads `bytes`.
-    ///
-    /// # Errors
-    /// What is wrong with it and where, in words that follow on "its pickle:".
-    pub fn parse(bytes: &[u8]) -> Result<Pickle, String> {
-        machine::run(bytes)
     }
 
     pub fn root(&self) -> Id {

@@ -6,13 +6,15 @@
 use std::collections::{HashMap, HashSet};
 
 use super::archive::Archive;
-use super::file::{Contents, Format, Metadata, SETTINGS, Source, WeightsFile};
-use super::limits::{FREE_ARCHIVE_BYTES, MAX_NAME_BYTES, MAX_PICKLE_BYTES, shown};
-use super::pickle::{Id, Node, Pickle, Settings};
+use super::pickle::{self, Id, Node, Pickle};
+use super::settings::Settings;
 use super::state_dicts::{self, TOO_MUCH_SHARED};
-use super::tensor::{HostTensor, TensorInfo};
-use super::torch_tensor::{TensorSpec, tensor};
+use super::tensor::{TensorSpec, tensor};
 use crate::error::Result;
+use crate::formats::contents::{Contents, Format, Metadata, SETTINGS, WeightsFile};
+use crate::formats::limits::{FREE_ARCHIVE_BYTES, MAX_NAME_BYTES, MAX_PICKLE_BYTES, shown};
+use crate::formats::source::Source;
+use crate::formats::tensor::{HostTensor, TensorInfo};
 
 /// Tensors among the settings whose values are read, and the largest storage and the most values of
 /// one.
@@ -24,7 +26,7 @@ const MAX_SETTINGS_VALUES: usize = 64;
 const MAX_PLAIN_ENTRIES: usize = 64;
 
 /// An open file whose pickle was read.
-pub(super) struct TorchFile {
+pub struct TorchFile {
     archive: Archive,
     format: Format,
     tensors: Vec<(String, TensorSpec)>,
@@ -37,7 +39,7 @@ impl TorchFile {
     pub fn open(source: Source) -> Result<Self> {
         let mut archive = Archive::open(source)?;
         let bytes = archive.read_entry("data.pkl", MAX_PICKLE_BYTES)?;
-        let pickle = Pickle::parse(&bytes)
+        let pickle = pickle::parse(&bytes)
             .map_err(|problem| archive.malformed(format!("its pickle: {problem}")))?;
         drop(bytes);
 

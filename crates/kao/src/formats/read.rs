@@ -1,86 +1,13 @@
 //! Opening a weights file: the format is recognised by content, never by the file's name.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use super::contents::{Contents, WeightsFile};
+use super::safetensors::SafetensorsFile;
+use super::source::Source;
+use super::torch::TorchFile;
+use crate::error::Result;
+use std::path::Path;
 
-use serde_json::Value;
-
-use super::tensor::{NamedTensors, TensorInfo};
-use super::{safetensors, torch_file};
-use crate::error::{Error, Result};
-use crate::files::open_regular;
-
-/// What a file says besides its tensors, by name.
-///
-/// For safetensors: the strings of its `__metadata__`. For a checkpoint of Lightning or of another
-/// training program: the settings (objects, under the names of [`SETTINGS`]), `epoch`,
-/// `global_step`, `pytorch-lightning_version`, and any other plain number or text at its top.
-pub type Metadata = serde_json::Map<String, Value>;
-
-/// The entries under which training programs keep their settings; Lightning's is the first.
-pub const SETTINGS: [&str; 7] =
-    ["hyper_parameters", "hparams", "hyperparameters", "config", "cfg", "model_config", "args"];
-
-/// The formats that [`read`] knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// A `.safetensors` file, Kao's own among them.
-    Safetensors,
-    /// A PyTorch Lightning checkpoint: a zip archive with a pickle that has a `state_dict`.
-    Lightning,
-    /// A zip archive that `torch.save` made of a state dictionary alone.
-    StateDict,
-    /// One that it made of the state of a training program, with state dictionaries among its
-    /// entries.
-    TrainingState,
-    /// One that it made of a whole module.
-    Module,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Format::Safetensors => "safetensors",
-            Format::Lightning => "Lightning checkpoint",
-            Format::StateDict => "PyTorch state dictionary",
-            Format::TrainingState => "PyTorch training state",
-            Format::Module => "PyTorch module",
-        })
-    }
-}
-
-/// A file that was read.
-#[derive(Clone, Debug)]
-pub struct WeightsFile {
-    /// The format it was in.
-    pub format: Format,
-    /// The tensors, in the order of the file.
-    pub tensors: NamedTensors,
-    /// What the file says besides.
-    pub metadata: Metadata,
-    /// What a reader may want to know: where the tensors are, an entry left out.
-    pub notes: Vec<String>,
-}
-
-/// What is in a file, without the values of its tensors.
-#[derive(Clone, Debug)]
-pub struct Contents {
-    /// The format it is in.
-    pub format: Format,
-    /// The size of the file in bytes.
-    pub file_bytes: u64,
-    /// The tensors, in the order of the file.
-    pub tensors: Vec<TensorInfo>,
-    /// What the file says besides.
-    pub metadata: Metadata,
-    /// What a reader may want to know: where the tensors are, an entry left out.
-    pub notes: Vec<String>,
-}
-
-/// Reads all tensors of `path`, whichever of the known [`Format`]s it is in.
+/// Reads all tensors of `path`, whichever of the known [`Format`](super::Format)s it is in.
 ///
 /// # Errors
 /// When the file cannot be read, is in none of the formats, is truncated or damaged, or declares
@@ -108,10 +35,8 @@ pub fn peek_embedded(name: &str, bytes: &'static [u8]) -> Result<Contents> {
     Ok(open_embedded(name, bytes)?.contents())
 }
 
-fn open_embedded(name: &str, bytes: &'static [u8]) -> Result<safetensors::SafetensorsFile> {
-    let content = Content::Memory(Cursor::new(bytes));
-    let source = Source { path: PathBuf::from(name), file: content, len: bytes.len() as u64 };
-    safetensors::SafetensorsFile::open(source)
+fn open_embedded(name: &str, bytes: &'static [u8]) -> Result<SafetensorsFile> {
+    SafetensorsFile::open(Source::embedded(name, bytes))
 }
 
 /// Tells what is in `path` without reading the values of its tensors, so at the cost of a few
@@ -126,7 +51,8 @@ pub fn peek(path: impl AsRef<Path>) -> Result<Contents> {
     }
 }
 
-/// Checks by its first bytes that `path` is a file of one of the [`Format`]s, or seems to be.
+/// Checks by its first bytes that `path` is a file of one of the
+/// [`Format`](super::Format)s, or seems to be.
 ///
 /// # Errors
 /// When the file cannot be read, or is something else.
@@ -136,15 +62,15 @@ pub fn check(path: impl AsRef<Path>) -> Result<()> {
 }
 
 enum Opened {
-    Safetensors(safetensors::SafetensorsFile),
-    Torch(torch_file::TorchFile),
+    Safetensors(SafetensorsFile),
+    Torch(TorchFile),
 }
 
 fn open(path: &Path) -> Result<Opened> {
     let mut source = Source::open(path)?;
     match recognise(&mut source)? {
-        Kind::Torch => torch_file::TorchFile::open(source).map(Opened::Torch),
-        Kind::Safetensors => safetensors::SafetensorsFile::open(source).map(Opened::Safetensors),
+        Kind::Torch => TorchFile::open(source).map(Opened::Torch),
+        Kind::Safetensors => SafetensorsFile::open(source).map(Opened::Safetensors),
     }
 }
 
@@ -202,67 +128,6 @@ fn recognise_stranger(start: &[u8]) -> Option<(&'static str, Option<&'static str
         (b"<!DOCTYPE", "an HTML page, perhaps of a download that failed"),
     ];
     magics.iter().find(|(magic, _)| start.starts_with(magic)).map(|&(_, what)| (what, None))
-}
-
-/// Where the bytes of a file are.
-pub(super) enum Content {
-    File(File),
-    Memory(Cursor<&'static [u8]>),
-}
-
-impl Read for Content {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Content::File(file) => file.read(buffer),
-            Content::Memory(bytes) => bytes.read(buffer),
-        }
-    }
-}
-
-impl Seek for Content {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        match self {
-            Content::File(file) => file.seek(position),
-            Content::Memory(bytes) => bytes.seek(position),
-        }
-    }
-}
-
-/// An open file of known size, with its path for the errors.
-pub(super) struct Source {
-    pub path: PathBuf,
-    pub file: Content,
-    /// The real size in bytes.
-    pub len: u64,
-}
-
-impl Source {
-    fn open(path: &Path) -> Result<Self> {
-        let file = open_regular(path)?;
-        let metadata = file.metadata().map_err(|source| Error::io("read", path, source))?;
-        let file = Content::File(file);
-        Ok(Source { path: path.to_path_buf(), file, len: metadata.len() })
-    }
-
-    /// Reads `n_bytes` from `offset` on; the caller has checked both against `len`.
-    pub fn read_at(&mut self, offset: u64, n_bytes: u64) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; n_bytes as usize];
-        self.read_exact_at(offset, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// Fills `bytes` from `offset` on.
-    pub fn read_exact_at(&mut self, offset: u64, bytes: &mut [u8]) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| self.file.read_exact(bytes))
-            .map_err(|source| Error::io("read", &self.path, source))
-    }
-
-    /// The content of this file is not what it should be.
-    pub fn malformed(&self, problem: impl fmt::Display) -> Error {
-        Error::malformed(&self.path, problem)
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@
 
 use std::collections::HashSet;
 
-use super::file::{Format, SETTINGS};
-use super::limits::{MAX_NAME_BYTES, MAX_TENSORS, shown};
 use super::pickle::{Id, Node, Pickle};
-use super::torch_tensor::tensor;
+use super::tensor::tensor;
+use crate::formats::contents::{Format, SETTINGS};
+use crate::formats::limits::{MAX_NAME_BYTES, MAX_TENSORS, shown};
 
 /// How deep dictionaries of tensors are looked for, and modules within modules.
 const MAX_DICTIONARY_DEPTH: usize = 3;
@@ -21,14 +21,13 @@ const MAX_MODULE_DEPTH: usize = 64;
 const MAX_DICTIONARIES: usize = 64;
 
 /// What is wrong with a pickle that [is exhausted](Pickle::is_exhausted).
-pub(super) const TOO_MUCH_SHARED: &str =
-    "its pickle refers to the same values too often to be read";
+pub const TOO_MUCH_SHARED: &str = "its pickle refers to the same values too often to be read";
 
 /// Names that a message lists.
 const N_NAMED: usize = 8;
 
 /// The tensors of a file.
-pub(super) struct Found {
+pub struct Found {
     pub format: Format,
     /// Names and tensors, in the order of the file.
     pub tensors: Vec<(String, Id)>,
@@ -40,7 +39,7 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// What is wrong with them, in words.
-pub(super) fn find(pickle: &Pickle) -> Result<Option<Found>, String> {
+pub fn find(pickle: &Pickle) -> Result<Option<Found>, String> {
     let root = pickle.root();
     let mut names = Names { pickle, tensors: Vec::new(), skipped: None };
     let mut notes = Vec::new();
@@ -137,7 +136,7 @@ fn is_module(pickle: &Pickle, id: Id) -> bool {
 }
 
 /// What a pickle without tensors holds instead, in words.
-pub(super) fn without_tensors(pickle: &Pickle) -> String {
+pub fn without_tensors(pickle: &Pickle) -> String {
     let root = pickle.root();
     if pickle.is_exhausted() {
         return TOO_MUCH_SHARED.to_owned();

@@ -16,10 +16,11 @@ mod mutations;
 mod training_states;
 
 /// Makes files as `torch.save` does.
-pub mod torch;
+#[path = "../../../tests/support/torch.rs"]
+mod torch;
 
 fn testdata(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/weights/testdata").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/formats/testdata").join(name)
 }
 
 fn bytes_of(name: &str) -> Vec<u8> {

@@ -13,12 +13,12 @@ use std::rc::Rc;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::file::{Content, Source};
-use super::limits::{FREE_ARCHIVE_BYTES, MAX_DIRECTORY_BYTES};
 use crate::error::{Error, Result};
+use crate::formats::limits::{FREE_ARCHIVE_BYTES, MAX_DIRECTORY_BYTES};
+use crate::formats::source::{Content, Source};
 
 /// A zip archive of PyTorch's layout.
-pub(super) struct Archive {
+pub struct Archive {
     path: PathBuf,
     /// The size of the archive itself.
     pub file_bytes: u64,

@@ -1,4 +1,5 @@
-//! What the settings of a training program say about a model.
+//! Checkpoints of the original program (DDIM_ANIME of slatter666/knickknack) and of others of its
+//! kind: what their settings say about a model.
 //!
 //! Checkpoints carry the settings of the program that wrote them, and programs differ: the entries
 //! may lie at the top or in a table such as `cfg.model`; numbers may be floats, or text-free copies
@@ -8,12 +9,14 @@
 //! noise, without a word of warning. Settings that say nothing about the model (batch size,
 //! folders) are not looked at.
 
+use super::settings::{Entry, Table, Tables};
 use crate::denoiser::Prediction;
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, Result};
+use crate::formats::{Metadata, SETTINGS};
+use crate::model::config::ModelConfig;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::unet::{Activation, UNetConfig};
-use crate::weights::{Metadata, SETTINGS};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::path::Path;
 
 /// How to go on with weights that do not say what model they are of.
@@ -21,15 +24,8 @@ pub const CONFIG_HINT: &str = "`kao convert --config FILE IN OUT.safetensors` ta
                                configuration from a TOML file with a table [model], written as the \
                                config.toml of a run is";
 
-/// Tables within tables that are looked at, and how deep.
-const MAX_TABLES: usize = 256;
-const MAX_DEPTH: usize = 5;
-
 /// Bytes of settings that are kept as text.
 const MAX_TEXT_BYTES: usize = 1 << 20;
-
-/// Entries that a message lists.
-const N_LISTED: usize = 12;
 
 /// The names under which the entries of a noise schedule go, whatever table they are in.
 mod names {
@@ -72,14 +68,11 @@ mod names {
     ];
 }
 
-/// Architecture, noise levels and prediction, as far as a file's `metadata` has settings.
+/// The configuration of the model that a file's `metadata` has settings of, if it has any.
 ///
 /// # Errors
 /// When the settings leave something out that must be known, or say what Kao cannot do.
-pub fn read(
-    path: &Path,
-    metadata: &Metadata,
-) -> Option<Result<(UNetConfig, ScheduleConfig, Prediction)>> {
+pub fn configuration(path: &Path, metadata: &Metadata) -> Option<Result<ModelConfig>> {
     // In safetensors, settings are text.
     let texts = SETTINGS.iter().filter_map(|name| {
         let text = metadata.get(*name)?.as_str().filter(|text| text.len() <= MAX_TEXT_BYTES)?;
@@ -88,339 +81,147 @@ pub fn read(
     let texts: Vec<(&str, Value)> = texts.collect();
     let objects = SETTINGS.iter().filter_map(|name| Some((*name, metadata.get(*name)?)));
     let settings = Tables::of(objects.chain(texts.iter().map(|(name, value)| (*name, value))));
-    (!settings.tables.is_empty()).then(|| {
-        settings
-            .interpret()
+    (!settings.is_empty()).then(|| {
+        interpret(&settings)
+            .map(|(unet, schedule, prediction)| ModelConfig::new(unet, schedule, prediction))
             .map_err(|problem| Error::malformed(path, problem).with_hint(CONFIG_HINT))
     })
 }
 
-/// An object among the settings, with the names that lead to it.
-struct Table<'a> {
-    path: Vec<&'a str>,
-    entries: &'a Map<String, Value>,
-}
-
-impl<'a> Table<'a> {
-    /// Whether the table is about noise, so that `schedule` in it is not that of a learning rate.
-    fn is_about_noise(&self) -> bool {
-        self.path.iter().any(|name| {
-            let name = name.to_lowercase();
-            ["diffusion", "noise", "beta", "ddpm", "ddim"].iter().any(|word| name.contains(word))
-        })
-    }
-
-    /// Whether the table is a noise schedule, so that `type` in it is the schedule's.
-    fn is_noise_schedule(&self) -> bool {
-        self.path.last().is_some_and(|name| {
-            let name = name.to_lowercase();
-            name.contains("beta") || name == "noise_schedule"
-        })
-    }
-
-    /// The entry of one of `names`, in lower case; those without a value do not count.
-    fn entry(&self, names: &[&str]) -> Option<(&'a str, &'a Value)> {
-        let is_given = |value: &Value| !value.is_null() && !value.is_object();
-        names.iter().find_map(|name| {
-            let mut entries = self.entries.iter();
-            let (key, value) =
-                entries.find(|(key, value)| key.eq_ignore_ascii_case(name) && is_given(value))?;
-            Some((key.as_str(), value))
-        })
-    }
-}
-
-/// The settings of a file: all objects in them, the outer ones first.
-struct Tables<'a> {
-    tables: Vec<Table<'a>>,
-    /// The table of the network: the one with `ch_mult`.
-    network: usize,
-}
-
-impl<'a> Tables<'a> {
-    fn of(settings: impl Iterator<Item = (&'a str, &'a Value)>) -> Self {
-        let mut tables: Vec<Table<'a>> = Vec::new();
-        for (name, value) in settings {
-            if let Value::Object(entries) = value {
-                tables.push(Table { path: vec![name], entries });
-            }
-        }
-        let mut next = 0;
-        while let Some(Table { path, entries }) = tables.get(next) {
-            next += 1;
-            if path.len() >= MAX_DEPTH {
-                continue;
-            }
-            let path = path.clone();
-            for (name, value) in *entries {
-                if let Value::Object(entries) = value
-                    && tables.len() < MAX_TABLES
-                {
-                    let path = path.iter().copied().chain([name.as_str()]).collect();
-                    tables.push(Table { path, entries });
-                }
-            }
-        }
-        let has = |names: &[&str]| {
-            tables.iter().position(|table| names.iter().all(|name| table.entry(&[name]).is_some()))
-        };
-        let network = has(&["ch", "ch_mult"]).or_else(|| has(&["ch_mult"])).unwrap_or(0);
-        Tables { tables, network }
-    }
-
-    /// The entry of one of `names`: in the network's table, else in one around it, else in any
-    /// other where all that have it agree.
-    fn entry(&self, names: &[&str]) -> Result<Option<Entry<'a>>, String> {
-        let network = &self.tables[self.network];
-        let mut around = self.tables.iter().rev().filter(|t| network.path.starts_with(&t.path));
-        if let Some(entry) = around.find_map(|table| Entry::of(table, names)) {
-            return Ok(Some(entry));
-        }
-        agreed(self.tables.iter().filter_map(|table| Entry::of(table, names)))
-    }
-
-    /// The entry of one of `names` in the tables for which `is_one` holds, which must agree.
-    fn entry_where(
-        &self,
-        is_one: impl Fn(&Table<'a>) -> bool,
-        names: &[&str],
-    ) -> Result<Option<Entry<'a>>, String> {
-        let tables = self.tables.iter().filter(|table| is_one(table));
-        agreed(tables.filter_map(|table| Entry::of(table, names)))
-    }
-
-    /// As [`entry`](Self::entry), of one that must be there.
-    fn needed(&self, names: &[&str]) -> Result<Entry<'a>, String> {
-        self.entry(names)?.ok_or_else(|| {
-            let table = &self.tables[self.network];
-            let keys: Vec<_> = table.entries.keys().take(N_LISTED).collect();
-            let keys: Vec<_> = keys.iter().map(|key| format!("`{}`", shortened(key, 24))).collect();
-            let more = if table.entries.len() > keys.len() { ", …" } else { "" };
-            let found = match keys.is_empty() {
-                true => "nothing".to_owned(),
-                false => keys.join(", "),
-            };
-            let place = shortened(&table.path.join("."), 60).into_owned();
-            format!("no `{}` in its settings; `{place}` has {found}{more}", names[0])
-        })
-    }
-
-    fn interpret(&self) -> Result<(UNetConfig, ScheduleConfig, Prediction), String> {
-        for name in names::UNSUPPORTED {
-            if let Some(entry) = self.entry(&[name])?
-                && *entry.value != Value::Bool(false)
-            {
-                return Err(entry.refused("Kao has nothing of the kind"));
-            }
-        }
-        let unet = self.unet()?;
-        let schedule = self.schedule(unet.num_steps)?;
-        Ok((unet, schedule, self.prediction()?))
-    }
-
-    fn unet(&self) -> Result<UNetConfig, String> {
-        let mut unet = UNetConfig {
-            ch: self.needed(&["ch"])?.whole()?,
-            ch_mult: self.needed(&["ch_mult"])?.wholes()?,
-            num_res_blocks: self.needed(&["num_res_blocks"])?.whole()?,
-            attn: self.needed(&["attn"])?.wholes()?,
-            image_size: self.image_size()?,
-            num_steps: match self.entry(&names::NOISE_STEPS)? {
-                Some(entry) if self.entry(&names::STEPS)?.is_none() => entry.whole()?,
-                _ => self.needed(&names::STEPS)?.whole()?,
-            },
-            dropout: match self.entry(&["dropout"])? {
-                Some(entry) => entry.number()?,
-                None => 0.0,
-            },
-            // What the original has, which names neither.
-            activation: Activation::Hardswish,
-            ..UNetConfig::default()
-        };
-        if let Some(entry) = self.entry(&["patch_size"])? {
-            unet.patch_size = entry.whole()?;
-        }
-        if let Some(entry) = self.entry(&names::NORM_GROUPS)? {
-            unet.norm_groups = entry.whole()?;
-        }
-        if let Some(entry) = self.entry(&names::ACTIVATION)? {
-            unet.activation = activation(&entry)?;
-        }
-        if let Some(entry) = self.entry(&names::HEADS)?
-            && entry.whole()? > 1
+fn interpret(settings: &Tables<'_>) -> Result<(UNetConfig, ScheduleConfig, Prediction), String> {
+    for name in names::UNSUPPORTED {
+        if let Some(entry) = settings.entry(&[name])?
+            && *entry.value != Value::Bool(false)
         {
-            return Err(entry.refused("attention of Kao has one head"));
-        }
-        Ok(unet)
-    }
-
-    /// `[C, H, W]`, from three numbers, two, or one.
-    fn image_size(&self) -> Result<[usize; 3], String> {
-        let entry = self.needed(&["image_size"])?;
-        // Other numbers of channels are those of feature maps.
-        let channels = match self.entry(&names::CHANNELS)? {
-            Some(entry) if entry.whole() == Ok(1) => 1,
-            _ => 3,
-        };
-        match entry.wholes()?[..] {
-            [side] => Ok([channels, side, side]),
-            [h, w] => Ok([channels, h, w]),
-            [c, h, w] => Ok([c, h, w]),
-            _ => Err(entry.expected("[C, H, W] or one number")),
+            return Err(entry.refused("Kao has nothing of the kind"));
         }
     }
+    let unet = unet_of(settings)?;
+    let schedule = schedule_of(settings, unet.num_steps)?;
+    Ok((unet, schedule, prediction_of(settings)?))
+}
 
-    fn schedule(&self, num_steps: usize) -> Result<ScheduleConfig, String> {
-        let mut schedule = ScheduleConfig { n_timesteps: num_steps, ..ScheduleConfig::default() };
-        if let Some(entry) = self.entry(&names::NOISE_STEPS)? {
-            let n_timesteps = entry.whole()?;
-            if n_timesteps != num_steps {
-                let words = format!("the network has {num_steps} timesteps");
-                return Err(entry.refused(&words));
-            }
+fn unet_of(settings: &Tables<'_>) -> Result<UNetConfig, String> {
+    let mut unet = UNetConfig {
+        ch: settings.needed(&["ch"])?.whole()?,
+        ch_mult: settings.needed(&["ch_mult"])?.wholes()?,
+        num_res_blocks: settings.needed(&["num_res_blocks"])?.whole()?,
+        attn: settings.needed(&["attn"])?.wholes()?,
+        image_size: image_size(settings)?,
+        num_steps: match settings.entry(&names::NOISE_STEPS)? {
+            Some(entry) if settings.entry(&names::STEPS)?.is_none() => entry.whole()?,
+            _ => settings.needed(&names::STEPS)?.whole()?,
+        },
+        dropout: match settings.entry(&["dropout"])? {
+            Some(entry) => entry.number()?,
+            None => 0.0,
+        },
+        // What the original has, which names neither.
+        activation: Activation::Hardswish,
+        ..UNetConfig::default()
+    };
+    if let Some(entry) = settings.entry(&["patch_size"])? {
+        unet.patch_size = entry.whole()?;
+    }
+    if let Some(entry) = settings.entry(&names::NORM_GROUPS)? {
+        unet.norm_groups = entry.whole()?;
+    }
+    if let Some(entry) = settings.entry(&names::ACTIVATION)? {
+        unet.activation = activation(&entry)?;
+    }
+    if let Some(entry) = settings.entry(&names::HEADS)?
+        && entry.whole()? > 1
+    {
+        return Err(entry.refused("attention of Kao has one head"));
+    }
+    Ok(unet)
+}
+
+/// `[C, H, W]`, from three numbers, two, or one.
+fn image_size(settings: &Tables<'_>) -> Result<[usize; 3], String> {
+    let entry = settings.needed(&["image_size"])?;
+    // Other numbers of channels are those of feature maps.
+    let channels = match settings.entry(&names::CHANNELS)? {
+        Some(entry) if entry.whole() == Ok(1) => 1,
+        _ => 3,
+    };
+    match entry.wholes()?[..] {
+        [side] => Ok([channels, side, side]),
+        [h, w] => Ok([channels, h, w]),
+        [c, h, w] => Ok([c, h, w]),
+        _ => Err(entry.expected("[C, H, W] or one number")),
+    }
+}
+
+fn schedule_of(settings: &Tables<'_>, num_steps: usize) -> Result<ScheduleConfig, String> {
+    let mut schedule = ScheduleConfig { n_timesteps: num_steps, ..ScheduleConfig::default() };
+    if let Some(entry) = settings.entry(&names::NOISE_STEPS)? {
+        let n_timesteps = entry.whole()?;
+        if n_timesteps != num_steps {
+            let words = format!("the network has {num_steps} timesteps");
+            return Err(entry.refused(&words));
         }
-        let kind = match self.entry(&names::SCHEDULE)? {
+    }
+    let kind = match settings.entry(&names::SCHEDULE)? {
+        Some(entry) => Some(entry),
+        None => match settings.entry_where(Table::is_about_noise, &["schedule"])? {
             Some(entry) => Some(entry),
-            None => match self.entry_where(Table::is_about_noise, &["schedule"])? {
-                Some(entry) => Some(entry),
-                None => self.entry_where(Table::is_noise_schedule, &["type", "kind", "name"])?,
-            },
-        };
-        if let Some(entry) = kind {
-            schedule.kind = schedule_kind(&entry)?;
-        }
-        if let Some(entry) = self.entry(&["cosine_s"])?
-            && entry.number()? != 0.008
+            None => settings.entry_where(Table::is_noise_schedule, &["type", "kind", "name"])?,
+        },
+    };
+    if let Some(entry) = kind {
+        schedule.kind = schedule_kind(&entry)?;
+    }
+    if let Some(entry) = settings.entry(&["cosine_s"])?
+        && entry.number()? != 0.008
+    {
+        return Err(entry.refused("the offset of Kao's squared cosine is 0.008"));
+    }
+    let end_of = |names: &[&str], name_there: &str| match settings.entry(names)? {
+        Some(entry) => Ok(Some(entry)),
+        None => settings.entry_where(Table::is_noise_schedule, &[name_there]),
+    };
+    if let Some(entry) = end_of(&names::BETA_START, "start")? {
+        schedule.beta_start = entry.number()?;
+    }
+    if let Some(entry) = end_of(&names::BETA_END, "end")? {
+        schedule.beta_end = entry.number()?;
+        // Alone, `beta_1` is a setting of Adam.
+        if entry.key.eq_ignore_ascii_case("beta_t")
+            && let Some(first) = settings.entry(&["beta_1"])?
         {
-            return Err(entry.refused("the offset of Kao's squared cosine is 0.008"));
+            schedule.beta_start = first.number()?;
         }
-        let end_of = |names: &[&str], name_there: &str| match self.entry(names)? {
-            Some(entry) => Ok(Some(entry)),
-            None => self.entry_where(Table::is_noise_schedule, &[name_there]),
-        };
-        if let Some(entry) = end_of(&names::BETA_START, "start")? {
-            schedule.beta_start = entry.number()?;
-        }
-        if let Some(entry) = end_of(&names::BETA_END, "end")? {
-            schedule.beta_end = entry.number()?;
-            // Alone, `beta_1` is a setting of Adam.
-            if entry.key.eq_ignore_ascii_case("beta_t")
-                && let Some(first) = self.entry(&["beta_1"])?
-            {
-                schedule.beta_start = first.number()?;
-            }
-        }
-        Ok(schedule)
     }
+    Ok(schedule)
+}
 
-    fn prediction(&self) -> Result<Prediction, String> {
-        for (name, prediction) in [
-            ("predict_xstart", Prediction::X0),
-            ("predict_x0", Prediction::X0),
-            ("predict_v", Prediction::V),
-            ("v_prediction", Prediction::V),
-        ] {
-            if let Some(entry) = self.entry(&[name])?
-                && *entry.value == Value::Bool(true)
-            {
-                return Ok(prediction);
-            }
-        }
-        if let Some(entry) = self.entry(&["predict_epsilon"])?
-            && *entry.value == Value::Bool(false)
+fn prediction_of(settings: &Tables<'_>) -> Result<Prediction, String> {
+    for (name, prediction) in [
+        ("predict_xstart", Prediction::X0),
+        ("predict_x0", Prediction::X0),
+        ("predict_v", Prediction::V),
+        ("v_prediction", Prediction::V),
+    ] {
+        if let Some(entry) = settings.entry(&[name])?
+            && *entry.value == Value::Bool(true)
         {
-            return Ok(Prediction::X0);
+            return Ok(prediction);
         }
-        for name in names::PREDICTION {
-            if let Some(entry) = self.entry(&[name])?
-                && let Some(prediction) = prediction(&entry)?
-            {
-                return Ok(prediction);
-            }
+    }
+    if let Some(entry) = settings.entry(&["predict_epsilon"])?
+        && *entry.value == Value::Bool(false)
+    {
+        return Ok(Prediction::X0);
+    }
+    for name in names::PREDICTION {
+        if let Some(entry) = settings.entry(&[name])?
+            && let Some(prediction) = prediction(&entry)?
+        {
+            return Ok(prediction);
         }
-        Ok(Prediction::Epsilon)
     }
-}
-
-/// The first of `entries`, whose values must be the same.
-fn agreed<'a>(mut entries: impl Iterator<Item = Entry<'a>>) -> Result<Option<Entry<'a>>, String> {
-    let Some(first) = entries.next() else { return Ok(None) };
-    match entries.find(|other| other.value != first.value) {
-        Some(other) => Err(format!(
-            "its settings disagree: {} is {}, {} is {}",
-            first.name(),
-            shown(first.value),
-            other.name(),
-            shown(other.value)
-        )),
-        None => Ok(Some(first)),
-    }
-}
-
-/// A value among the settings, with where it is.
-struct Entry<'a> {
-    place: String,
-    key: &'a str,
-    value: &'a Value,
-}
-
-impl<'a> Entry<'a> {
-    fn of(table: &Table<'a>, names: &[&str]) -> Option<Self> {
-        let (key, value) = table.entry(names)?;
-        Some(Entry { place: table.path.join("."), key, value })
-    }
-
-    fn name(&self) -> String {
-        format!("`{}`", shortened(&format!("{}.{}", self.place, self.key), 80))
-    }
-
-    fn refused(&self, why: &str) -> String {
-        format!("{} is {}: {why}", self.name(), shown(self.value))
-    }
-
-    fn expected(&self, what: &str) -> String {
-        format!("{} is {}; expected {what}", self.name(), shown(self.value))
-    }
-
-    fn number(&self) -> Result<f64, String> {
-        self.value.as_f64().ok_or_else(|| self.expected("a number"))
-    }
-
-    fn whole(&self) -> Result<usize, String> {
-        whole(self.value).ok_or_else(|| self.expected("a whole number"))
-    }
-
-    /// Whole numbers; a single one is a list of one.
-    fn wholes(&self) -> Result<Vec<usize>, String> {
-        let numbers = match self.value {
-            Value::Array(items) => items.iter().map(whole).collect(),
-            single => whole(single).map(|number| vec![number]),
-        };
-        numbers.ok_or_else(|| self.expected("whole numbers"))
-    }
-
-    /// A text in lower case, letters and digits only; of a class its last name, and of a member of
-    /// an enumeration its value.
-    fn word(&self) -> Option<String> {
-        let text = self.value.as_str()?;
-        let text = text.rsplit(": ").next().unwrap_or(text);
-        let text = text.trim_matches(['<', '>']).rsplit('.').next().unwrap_or(text);
-        Some(text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase())
-    }
-}
-
-/// A whole number, which may be written as 1000.0.
-fn whole(value: &Value) -> Option<usize> {
-    const LARGEST_EXACT: f64 = (1u64 << 53) as f64;
-    if let Some(number) = value.as_u64() {
-        return usize::try_from(number).ok();
-    }
-    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-    (0.0..=LARGEST_EXACT).contains(&number).then_some(number as usize)
-}
-
-fn shown(value: &Value) -> String {
-    shortened(&value.to_string(), 60).into_owned()
+    Ok(Prediction::Epsilon)
 }
 
 fn schedule_kind(entry: &Entry<'_>) -> Result<ScheduleKind, String> {
@@ -464,12 +265,16 @@ fn prediction(entry: &Entry<'_>) -> Result<Option<Prediction>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Map, json};
+
+    fn read(metadata: &Metadata) -> Option<Result<(UNetConfig, ScheduleConfig, Prediction)>> {
+        let read = configuration(Path::new("m.ckpt"), metadata)?;
+        Some(read.map(|config| (config.unet, config.schedule, config.prediction)))
+    }
 
     /// What is read from `hyper_parameters`.
     fn of(settings: Value) -> Result<(UNetConfig, ScheduleConfig, Prediction)> {
-        let metadata = Map::from_iter([("hyper_parameters".to_owned(), settings)]);
-        read(Path::new("m.ckpt"), &metadata).unwrap()
+        read(&Map::from_iter([("hyper_parameters".to_owned(), settings)])).unwrap()
     }
 
     /// The original's settings with `entries` besides, or in place of its own.
@@ -521,9 +326,9 @@ mod tests {
         // Under another name at the top, and as the text of a safetensors file.
         for settings in [all.clone(), Value::String(all.to_string())] {
             let metadata = Map::from_iter([("config".to_owned(), settings)]);
-            assert_eq!(read(Path::new("m"), &metadata).unwrap().unwrap().0, tiny());
+            assert_eq!(read(&metadata).unwrap().unwrap().0, tiny());
         }
-        assert!(read(Path::new("m"), &Map::new()).is_none());
+        assert!(read(&Map::new()).is_none());
     }
 
     #[test]

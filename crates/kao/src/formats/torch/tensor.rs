@@ -4,13 +4,13 @@
 //! persistent id. The call is recognised here and never made. A view need not be contiguous:
 //! it may be transposed, cut out, or expanded with stride 0, and several may share a storage.
 
-use super::limits::{MAX_DIMENSIONS, MAX_NAME_BYTES, shown};
 use super::pickle::{Id, Node, Pickle};
-use super::tensor::{Dtype, checked_product};
+use crate::formats::limits::{MAX_DIMENSIONS, MAX_NAME_BYTES, shown};
+use crate::formats::tensor::{Dtype, checked_product};
 
 /// A tensor as the pickle describes it: a view of a storage.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct TensorSpec {
+pub struct TensorSpec {
     /// The storage's name in the archive.
     pub storage: String,
     pub dtype: Dtype,
@@ -88,7 +88,7 @@ impl TensorSpec {
 ///
 /// # Errors
 /// Where it is a tensor, but not one that can be read: what is wrong with it.
-pub(super) fn tensor(pickle: &Pickle, id: Id) -> Option<Result<TensorSpec, String>> {
+pub fn tensor(pickle: &Pickle, id: Id) -> Option<Result<TensorSpec, String>> {
     let mut id = id;
     // Parameters and subclasses wrap a tensor; a few layers at most.
     for _ in 0..8 {
