@@ -8,7 +8,6 @@ mod commands;
 mod compute;
 mod destination;
 mod interrupt;
-mod memory;
 mod output;
 mod progress;
 mod sampling;
@@ -69,11 +68,14 @@ enum Command {
     Man,
 }
 
+fn parser() -> clap::Command {
+    // So that `--eta -1` is told to be a wrong number, not an unknown flag.
+    Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true))
+}
+
 fn main() -> ExitCode {
     kao::device::keep_freed_memory();
-    // So that `--eta -1` is told to be a wrong number, not an unknown flag.
-    let mut parser =
-        Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let mut parser = parser();
     let matches = parser.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches)?;
@@ -110,6 +112,6 @@ fn main() -> ExitCode {
         {
             ExitCode::from(interrupt::EXIT_CODE)
         }
-        Err(error) => usage::tell(error, name.and_then(|name| parser.find_subcommand(name))),
+        Err(error) => usage::tell(&error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }

@@ -135,6 +135,12 @@ impl Error {
         self
     }
 
+    /// `path` is sound, but a newer version of Kao wrote it.
+    pub fn newer(path: impl AsRef<Path>, problem: impl fmt::Display) -> Self {
+        let path = path.as_ref().to_path_buf();
+        ErrorKind::Newer { path, problem: bounded(problem.to_string()) }.into()
+    }
+
     /// Stopped on request.
     pub fn interrupted() -> Self {
         ErrorKind::Interrupted.into()

@@ -14,6 +14,14 @@ pub fn available() -> Option<u64> {
     Linux { root: Path::new("/") }.available()
 }
 
+/// The most memory that this process has had, where the system says.
+pub fn peak() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes.saturating_mul(1024))
+}
+
 /// Refuses work that takes `needed` bytes where fewer could be had: `field` is what asks for it, and
 /// `what` describes that, such as `so many images`.
 ///
@@ -156,10 +164,8 @@ mod tests {
     #[test]
     fn without_limits_it_is_what_the_machine_has() {
         assert_eq!(available_mib(&machine("", &[])), 8192);
-        let unlimited = machine(
-            "0::/user.slice\n",
-            &[("sys/fs/cgroup/user.slice/memory.max", "max\n")],
-        );
+        let unlimited =
+            machine("0::/user.slice\n", &[("sys/fs/cgroup/user.slice/memory.max", "max\n")]);
         assert_eq!(available_mib(&unlimited), 8192);
         // Version 1 writes the largest number there is.
         let unlimited = machine(

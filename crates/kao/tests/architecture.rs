@@ -5,23 +5,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest floor first. A room may use what lies on a lower floor, nothing beside it.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 10] = [
     &["error"],
     &["images", "files", "locks", "named", "quantities"],
     &["control", "memory"],
-    &["schedule", "timesteps", "noise", "weights", "device"],
+    &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
-    &["hyper_parameters", "shapes", "weight_sets"],
     &["model"],
     &["train"],
-    &["experiments"],
+    &["requests"],
     // The crate's root, which names them all.
     &["lib"],
 ];
 
 /// The modules that may use the kernels.
-const KERNEL_MODULES: [&str; 5] = ["unet", "eval", "train", "device", "experiments"];
+const KERNEL_MODULES: [&str; 5] = ["unet", "eval", "train", "device", "requests"];
 
 /// The modules that may use Burn.
 const FRAMEWORK_MODULES: [&str; 2] = ["unet", "device"];

@@ -5,6 +5,7 @@
 
 use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::{Device, DeviceKind};
+use kao::formats::{NamedTensors, read};
 use kao::images::Images;
 use kao::model::Model;
 use kao::noise::{GivenNoise, NoNoise, NoiseSource};
@@ -14,7 +15,6 @@ use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::GradientConfig;
 use kao::unet::parameters::file_tensors;
-use kao::weights::{NamedTensors, read};
 use kao_kernels::AdamStep;
 use std::path::{Path, PathBuf};
 

@@ -1,13 +1,13 @@
 //! `kao prepare`
 
 use crate::compute::set_threads;
-use crate::destination;
 use crate::output::result;
 use crate::progress::Terminal;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::Result;
-use kao::dataset::{Fit, PrepareConfig, prepare};
+use kao::dataset::Fit;
+use kao::requests::{Prepare, Request};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -44,19 +44,28 @@ fn fit() -> impl TypedValueParser<Value = Fit> {
     PossibleValuesParser::new(["crop", "stretch"]).try_map(|name| name.parse::<Fit>())
 }
 
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Prepare {
+        Prepare {
+            raw_dir: self.raw_dir.clone(),
+            out_dir: self.out_dir.clone(),
+            size: self.size,
+            fit: self.fit,
+            keep_duplicates: self.keep_duplicates,
+            min_side: self.min_side,
+            strict: self.strict,
+            threads: self.threads,
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    set_threads(arguments.threads)?;
-    destination::folder(&arguments.out_dir)?;
-    let config = PrepareConfig {
-        size: arguments.size,
-        fit: arguments.fit,
-        keep_duplicates: arguments.keep_duplicates,
-        strict: arguments.strict,
-        min_side: arguments.min_side,
-        ..PrepareConfig::new(&arguments.raw_dir, &arguments.out_dir)
-    };
+    let request = arguments.request();
+    request.validate()?;
+    set_threads(request.threads)?;
     let terminal = Terminal::default();
-    let report = prepare(&config, &terminal)?;
+    let report = request.run(&terminal)?;
     terminal.clear();
     result(report)
 }

@@ -2,20 +2,20 @@
 
 mod plan;
 
-use super::bench::preset;
 use crate::compute::Compute;
 use crate::destination;
 use crate::interrupt;
-use crate::memory;
 use crate::output::{note, one_line, result};
 use crate::progress::{Progress, Terminal};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::denoiser::Prediction;
 use kao::device::Device;
+use kao::memory;
 use kao::model::{ModelConfig, RUN_MODEL};
 use kao::quantities::{counted, duration};
 use kao::render::Layout;
+use kao::requests::preset_named as preset;
 use kao::schedule::NoiseSchedule;
 use kao::train::checkpoint::{self, Checkpoint, Newest, Position};
 use kao::train::{
@@ -447,11 +447,12 @@ impl Arguments {
         }
         config.validate()?;
         let (unet, together) = (&config.model, config.micro_batch_size);
-        let needed = memory::training(config.batch_size, together, unet);
-        memory::check("--batch-size", "such a training step", needed)?;
+        let checkpointing = config.gradient_checkpointing;
+        let needed = unet.training_bytes(config.batch_size, together, checkpointing);
+        memory::check("batch_size", "such a training step", needed)?;
         if config.sample_count > 0 {
-            let needed = memory::images(config.sample_count, unet);
-            memory::check("--sample-count", "so many images", needed)?;
+            let needed = unet.image_bytes(config.sample_count);
+            memory::check("sample_count", "so many images", needed)?;
             let size = unet.image_size;
             render::check_grid(config.sample_count, size, SAMPLE_COLUMNS, &Layout::default())?;
         }

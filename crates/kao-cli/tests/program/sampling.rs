@@ -4,10 +4,10 @@ use crate::fixture::{kao, model, trained, with_model};
 use kao::control::Unattended;
 use kao::device::DeviceKind;
 use kao::experiments::{SampleConfig, sample_images};
+use kao::formats::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use kao::model::Model;
 use kao::noise::{NoiseSource, SeededNoise};
 use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Euler, Sampler, SamplingConfig, Start};
-use kao::weights::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! `train`: what a run leaves behind, and that going on is the same as never having stopped.
 
 use crate::fixture::{command, kao, names, workplace};
-use kao::weights::read;
+use kao::formats::read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

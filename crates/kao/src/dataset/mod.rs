@@ -27,6 +27,7 @@ mod resample;
 mod scan;
 mod size;
 mod split;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -38,3 +39,4 @@ pub use prepare::{PrepareConfig, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
 pub use size::{common_size, usual_side};
 pub use split::{Split, SplitConfig, SplitIndices};
+pub use tags::{METADATA_FILE, Tags};

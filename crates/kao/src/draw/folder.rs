@@ -60,8 +60,9 @@ pub fn file_name(index: u64) -> String {
 /// Draws `config.count` portraits into a folder, in parallel on rayon's threads.
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
-/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its own which picture it is: run again, after an interruption
-/// or for a larger count, only what is missing, broken or of another version of Kao is drawn.
+/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its
+/// own which one it is: run again, after an interruption or for a larger count, only what is
+/// missing, broken or of another version of Kao is drawn.
 /// `control` gets a report after every picture, drawn now or found, from several threads. When it
 /// stops the work, what was drawn stays.
 ///

@@ -1,8 +1,6 @@
 //! How fast this machine is.
 
-use super::{
-    Compute, Estimate, MeasureConfig, Measurement, Request, check_at_least_one, measure,
-};
+use super::{Compute, Estimate, MeasureConfig, Measurement, Request, check_at_least_one, measure};
 use crate::control::Control;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};

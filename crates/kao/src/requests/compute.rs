@@ -18,7 +18,11 @@ pub struct Compute {
 }
 
 impl Compute {
-    pub(super) fn validate(&self) -> Result<()> {
+    /// Checks the number of threads.
+    ///
+    /// # Errors
+    /// When it is 0, or more than any machine has.
+    pub fn validate(&self) -> Result<()> {
         check_threads(self.threads)
     }
 

@@ -5,9 +5,10 @@ use super::{Estimate, Request};
 use crate::control::{Control, Report};
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
+use crate::files::prepare_path;
+use crate::formats::StoreAs;
 use crate::model::{CheckpointWeights, LoadOptions, Model, ModelConfig};
 use crate::train::TrainConfig;
-use crate::weights::{self, StoreAs};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -66,7 +67,7 @@ impl Request for Convert {
 
     fn run(&self, control: &dyn Control) -> Result<Converted> {
         self.validate()?;
-        weights::prepare_path(&self.output)?;
+        prepare_path(&self.output)?;
         let options = LoadOptions {
             weights: match self.raw_weights {
                 true => CheckpointWeights::Raw,

@@ -11,13 +11,13 @@ use crate::dataset::{Folder, common_size};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::eval::{MIN_SIDE, resolutions};
+use crate::files::prepare_path;
 use crate::images::Images;
 use crate::memory;
 use crate::quantities::counted;
 use crate::render::{self, Layout};
 use crate::sampler::SamplingConfig;
 use crate::schedule::NoiseSchedule;
-use crate::weights;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -199,7 +199,7 @@ impl Evaluate {
     }
 
     fn prepare_path(&self) -> Result<()> {
-        self.neighbours.as_ref().map_or(Ok(()), weights::prepare_path)
+        self.neighbours.as_ref().map_or(Ok(()), prepare_path)
     }
 
     fn provenance(&self, count: usize) -> Provenance {

@@ -1,5 +1,6 @@
 //! How long a forward pass and a training step take on this machine.
 
+use crate::control::{Control, Report};
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -95,16 +96,16 @@ pub struct KernelShare {
     pub ms_per_image: f64,
 }
 
-/// Measures a network of `model`'s configuration with random weights on `device`. `watcher` is asked
-/// between passes whether to go on.
+/// Measures a network of `model`'s configuration with random weights on `device`. `control` gets a
+/// report before each pass.
 ///
 /// # Errors
-/// When the configuration is impossible, nothing is to be measured, or the watcher ends it.
+/// When the configuration is impossible, nothing is to be measured, or `control` stops the work.
 pub fn measure(
     model: &ModelConfig,
     config: MeasureConfig,
     device: &Device,
-    watcher: &mut dyn FnMut() -> Result<()>,
+    control: &dyn Control,
 ) -> Result<Measurement> {
     model.validate()?;
     let MeasureConfig { batch_size, n_rounds, n_warmup, training, by_kernel } = config;
@@ -126,7 +127,7 @@ pub fn measure(
     let network = Network::new(unet, Prediction::Epsilon, device)?;
     let mut samples = Vec::new();
     for round in 0..n_warmup.saturating_add(n_rounds) {
-        watcher()?;
+        control.check(&Report::progress("measuring", round as u64, None, "passes"))?;
         let started = Instant::now();
         network.predict(&images, &timesteps, &Conditions::none())?;
         let ms = started.elapsed().as_secs_f64() * 1e3 / batch_size as f64;
@@ -154,12 +155,11 @@ pub fn measure(
     let training = match training {
         false => None,
         true => {
-            let samples = training_steps(model, &schedule, &images, config, device, watcher)?;
+            let samples = training_steps(model, &schedule, &images, config, device, control)?;
             if by_kernel {
                 let config = MeasureConfig { n_warmup: 0, n_rounds: PROFILED_PASSES, ..config };
-                let (stepped, times) = profiled(|| {
-                    training_steps(model, &schedule, &images, config, device, &mut || Ok(()))
-                });
+                let (stepped, times) =
+                    profiled(|| training_steps(model, &schedule, &images, config, device, control));
                 stepped?;
                 training_kernels = shares(&times, batch_size);
             }
@@ -188,7 +188,7 @@ fn training_steps(
     images: &Images,
     config: MeasureConfig,
     device: &Device,
-    watcher: &mut dyn FnMut() -> Result<()>,
+    control: &dyn Control,
 ) -> Result<Vec<f64>> {
     let mut unet = UNet::init(&model.unet, 0)?;
     let mut optimizer = OptimizerState::new(&unet);
@@ -199,7 +199,7 @@ fn training_steps(
     };
     let mut samples = Vec::new();
     for round in 0..config.n_warmup.saturating_add(config.n_rounds) {
-        watcher()?;
+        control.check(&Report::progress("measuring", round as u64, None, "passes"))?;
         let started = Instant::now();
         let position =
             StepPart { first_image: round.wrapping_mul(config.batch_size) as u64, offset: 0 };

@@ -36,7 +36,7 @@ pub use draw::{Draw, Drawn};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{
-    DistanceAndFloor, EvaluationConfig, Evaluation, LevelEvaluation, Nearness, evaluate,
+    DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;

@@ -6,6 +6,7 @@ use crate::control::{Control, Report};
 use crate::dataset::{Folder, SplitConfig};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
+use crate::files::prepare_path;
 use crate::images::Images;
 use crate::model::Model;
 use crate::noise::{Purpose, Stream};
@@ -14,7 +15,6 @@ use crate::render::{self, Layout};
 use crate::sampler::{Ddim, Generation, Sampler, Start};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::{End, Spacing, Step, sequence, starting_at, through, visited};
-use crate::weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -133,7 +133,7 @@ impl Request for Recover {
     fn run(&self, control: &dyn Control) -> Result<Recovered> {
         self.validate()?;
         if let Some(path) = &self.out {
-            weights::prepare_path(path)?;
+            prepare_path(path)?;
         }
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
@@ -206,8 +206,7 @@ impl Recover {
         control: &dyn Control,
     ) -> Result<Recovered> {
         let (t, n_timesteps) = (self.t(&model.schedule), model.schedule.n_timesteps());
-        let plan =
-            self.sampler.plan(&model.schedule, self.sequence(t, n_timesteps)?, false)?;
+        let plan = self.sampler.plan(&model.schedule, self.sequence(t, n_timesteps)?, false)?;
         let message = format!("noise of {t} of {n_timesteps} steps");
         control.check(&Report::message("sampling", &message))?;
 

@@ -5,15 +5,14 @@ use super::{Compute, Estimate, ModelSource, Provenance, Request, SampleFrom, che
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
+use crate::files::prepare_path;
+use crate::formats::{self, NamedTensors, StoreAs, TensorView};
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
 use crate::quantities::{counted, duration};
 use crate::render::{self, Layout};
-use crate::sampler::{
-    Generation, Plan, SamplingConfig, Snapshots, SnapshotsConfig, Start,
-};
-use crate::weights::{self, NamedTensors, StoreAs, TensorView};
+use crate::sampler::{Generation, Plan, SamplingConfig, Snapshots, SnapshotsConfig, Start};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -138,7 +137,7 @@ impl Request for Sample {
         let model = self.model.config()?;
         let schedule = crate::schedule::NoiseSchedule::new(model.schedule)?;
         let count = match (&self.noise, self.count) {
-            (Some(path), None) => given_x_t(path, &weights::read(path)?.tensors)?.len(),
+            (Some(path), None) => given_x_t(path, &formats::read(path)?.tensors)?.len(),
             (_, count) => count.unwrap_or(COUNT),
         };
         let n_evaluations = self.sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
@@ -234,9 +233,8 @@ impl Sample {
     }
 
     fn provenance(&self, name: &str, n_timesteps: usize) -> Provenance {
-        let provenance = Provenance::new()
-            .with("model", name)
-            .with_all(self.sampling.describe(n_timesteps));
+        let provenance =
+            Provenance::new().with("model", name).with_all(self.sampling.describe(n_timesteps));
         match &self.noise {
             Some(path) => provenance.with_path("noise", path),
             None => provenance.with("seed", self.seed),
@@ -250,7 +248,7 @@ impl Sample {
         render::check_grid(count, unet.image_size, self.columns, &Layout::default())?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let files = [&self.out, &self.strip, &self.save_tensors];
-        files.into_iter().flatten().try_for_each(weights::prepare_path)
+        files.into_iter().flatten().try_for_each(prepare_path)
     }
 
     fn write(&self, sampled: &mut Sampled) -> Result<()> {
@@ -269,7 +267,7 @@ impl Sample {
             let shape = sampled.images.shape();
             let view = TensorView { shape: &shape, data: sampled.images.data() };
             let metadata: BTreeMap<String, String> = texts.iter().cloned().collect();
-            weights::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
+            formats::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
             sampled.files.push(path.clone());
         }
         Ok(())
@@ -288,7 +286,7 @@ impl Sample {
 
     /// `x_T` and, where it is there, `z` of a file, which fit the model and the steps.
     fn given_noise(&self, path: &Path, model: &Model, plan: &Plan) -> Result<Start> {
-        let tensors = weights::read(path)?.tensors;
+        let tensors = formats::read(path)?.tensors;
         let x_t = given_x_t(path, &tensors)?;
         if x_t.image_shape() != model.config.unet.image_size {
             let [c, h, w] = model.config.unet.image_size;

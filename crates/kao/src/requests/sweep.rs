@@ -6,6 +6,7 @@ use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_a
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
+use crate::files::atomic_write;
 use crate::files::read_to_string_regular;
 use crate::locks::FolderLock;
 use crate::memory;
@@ -15,7 +16,6 @@ use crate::render::{self, Layout};
 use crate::sampler::{Ddim, SamplingConfig, SnapshotsConfig};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::Spacing;
-use crate::weights::atomic_write;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,13 +1,12 @@
 //! What a run takes, before it begins and after its first steps; what the presets take.
 
-use crate::interrupt;
 use crate::output::{note, result};
-use crate::progress::Progress;
+use crate::progress::Terminal;
 use kao::Result;
 use kao::dataset::{Folder, SplitConfig};
 use kao::device::Device;
-use kao::experiments::{MeasureConfig, measure};
 use kao::quantities::{self, estimate};
+use kao::requests::{MeasureConfig, measure};
 use kao::train::{Preset, TrainConfig};
 use kao::unet::UNetConfig;
 
@@ -161,16 +160,9 @@ pub fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device
         by_kernel: false,
     };
     note("measuring a few passes of the network …");
-    // Passes forward, and as many training steps.
-    let n_passes = 2 * (measuring.n_warmup + measuring.n_rounds) as u64;
-    let progress = Progress::new("measuring", n_passes, "passes");
-    let mut n_begun = 0;
-    let measured = measure(&config.model_config(), measuring, device, &mut || {
-        progress.set(n_begun);
-        n_begun += 1;
-        interrupt::check()
-    })?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let measured = measure(&config.model_config(), measuring, device, &terminal)?;
+    terminal.clear();
     let Some(training) = measured.training else { return Ok(()) };
     let images_per_second = training.images_per_second;
     row("speed here", format!("{images_per_second:.1} images/s"))?;
