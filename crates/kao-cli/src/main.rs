@@ -115,3 +115,6 @@ fn main() -> ExitCode {
         Err(error) => usage::tell(&error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 
 use super::Request;
 use crate::error::{Error, Result};
+use crate::sampler::Sampler;
 use serde_json::Value;
 use std::fmt;
 
@@ -32,7 +33,10 @@ impl CommandLine {
         let as_json = |request: &R| {
             serde_json::to_value(request).map_err(|error| Error::invalid("request", error))
         };
-        let (given, default) = (as_json(request)?, as_json(&R::default())?);
+        let (mut given, default) = (as_json(request)?, as_json(&R::default())?);
+        if let Some(sampler) = given.get_mut("sampler") {
+            leave_defaults_out(sampler);
+        }
         let mut words = vec![R::COMMAND.to_owned()];
         for field in R::POSITIONAL {
             words.extend(given.get(*field).and_then(Value::as_str).map(str::to_owned));
@@ -73,6 +77,16 @@ impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("kao")?;
         self.words.iter().try_for_each(|word| write!(f, " {}", quoted(word)))
+    }
+}
+
+/// Leaves the settings of a sampler out that are as by default.
+fn leave_defaults_out(sampler: &mut Value) {
+    let Value::Object(entries) = sampler else { return };
+    let name = entries.get("name").and_then(Value::as_str).unwrap_or_default();
+    if let Ok(default) = Sampler::named(name) {
+        let default = default.settings();
+        entries.retain(|setting, value| default.get(setting) != Some(value));
     }
 }
 
