@@ -23,9 +23,8 @@ impl Compute {
         requests::Compute { device: self.device, threads: self.threads }
     }
 
-    /// Sets the number of threads up and opens the device. Called once, before anything parallel.
+    /// Sets the number of threads up and opens the device.
     pub fn open(&self) -> Result<kao::device::Device> {
-        self.request().validate()?;
         set_threads(self.threads)?;
         self.device.open()
     }
@@ -41,8 +40,9 @@ fn device() -> impl TypedValueParser<Value = DeviceKind> {
     })
 }
 
-/// Gives the program's thread pool so many threads, which were checked before.
+/// Gives the program's thread pool so many threads. Called once, before anything parallel.
 pub fn set_threads(threads: Option<usize>) -> Result<()> {
+    requests::Compute { threads, ..requests::Compute::default() }.validate()?;
     let Some(n) = threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new()
         .num_threads(n)

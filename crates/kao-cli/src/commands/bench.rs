@@ -63,7 +63,6 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request();
-    request.validate()?;
     set_threads(request.compute.threads)?;
     let terminal = Terminal::default();
     let benchmarked = request.run(&terminal)?;

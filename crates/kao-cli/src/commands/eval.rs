@@ -106,7 +106,6 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request()?;
-    request.validate()?;
     set_threads(request.compute.threads)?;
     let note = arguments.samples.is_none().then(|| arguments.sampling.note()).flatten();
     let terminal = Terminal::beginning_with(note);

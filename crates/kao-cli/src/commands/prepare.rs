@@ -62,7 +62,6 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request();
-    request.validate()?;
     set_threads(request.threads)?;
     let terminal = Terminal::default();
     let report = request.run(&terminal)?;

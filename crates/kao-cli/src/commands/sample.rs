@@ -87,7 +87,6 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request()?;
-    request.validate()?;
     set_threads(request.compute.threads)?;
     let terminal = Terminal::beginning_with(arguments.sampling.note());
     let sampled = request.run(&terminal)?;

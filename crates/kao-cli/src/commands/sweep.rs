@@ -64,7 +64,6 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request();
-    request.validate()?;
     set_threads(request.compute.threads)?;
     let terminal = Terminal::default();
     let swept = request.run(&terminal);

@@ -124,8 +124,8 @@ impl Request for Evaluate {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Evaluated> {
-        self.validate()?;
         self.model.check()?;
+        self.validate()?;
         self.compute.run(|device| {
             let (samples, data, provenance) = match &self.samples {
                 Some(dir) => self.pictures_as_samples(dir, control)?,

@@ -146,8 +146,8 @@ impl Request for Sample {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Sampled> {
-        self.validate()?;
         self.model.check()?;
+        self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
             self.run_on(&model, &self.model.name(), control)
