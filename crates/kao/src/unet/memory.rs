@@ -4,7 +4,7 @@
 //! These are estimates of what is needed at least: what they refuse cannot run.
 
 use super::config::UNetConfig;
-use super::layers::{Layers, Skip, StageKind};
+use super::layers::{Layer, LayerKind, Layers, Resolution, Skip, StageKind};
 
 /// Bytes of a value.
 const F32: u64 = 4;
@@ -31,14 +31,18 @@ impl UNetConfig {
     }
 
     /// Bytes that sampling takes on the CPU besides the finished images, `batch_size` images at a
-    /// time: the weights, the feature maps of a pass, and the states of the batch.
+    /// time: the weights as they are and as the kernels want them, the feature maps of a pass, and the
+    /// states of the batch.
     pub fn sampling_bytes(&self, batch_size: usize) -> u64 {
         // The state, the next one, the prediction, and the predicted images of two steps.
         const STATES: u64 = 5;
         let together = batch_size.min(self.images_at_once());
-        let maps = bytes(Layers::new(self).sampling_values().saturating_mul(together));
+        let layers = Layers::new(self);
+        let maps = bytes(layers.sampling_values().saturating_mul(together));
+        let prepared = bytes(layers.prepared_values(together));
         let states = self.image_bytes(batch_size).saturating_mul(STATES);
-        [self.weight_bytes(), maps, states].into_iter().fold(0, u64::saturating_add)
+        let all = [self.weight_bytes(), prepared, maps, states];
+        all.into_iter().fold(0, u64::saturating_add)
     }
 
     /// Bytes of a training step of `batch_size` images, of which `micro_batch_size` pass through the
@@ -50,11 +54,36 @@ impl UNetConfig {
         micro_batch_size: usize,
         checkpointing: bool,
     ) -> u64 {
-        const COPIES_OF_WEIGHTS: u64 = 5;
+        // The weights, two moments, and the average.
+        const COPIES_OF_WEIGHTS: u64 = 4;
         let saved = Layers::new(self).training_values(checkpointing);
-        let saved = saved.saturating_mul(micro_batch_size);
+        let saved = bytes(saved.saturating_mul(micro_batch_size));
+        // The gradients of the weights grow while what was saved is freed.
+        let step = saved.max(self.weight_bytes());
         let state = self.weight_bytes().saturating_mul(COPIES_OF_WEIGHTS);
-        [state, bytes(saved), self.image_bytes(batch_size)].into_iter().fold(0, u64::saturating_add)
+        [state, step, self.image_bytes(batch_size)].into_iter().fold(0, u64::saturating_add)
+    }
+}
+
+/// The images of a pass from which on only small weights are prepared.
+const MANY_IMAGES: usize = 16;
+
+/// The most values of a prepared 3×3 convolution that are small. With many images, what preparing
+/// larger ones saves is about what reading them from memory costs (1 % of the 25M-parameter network
+/// at 16 images), and they would take most of the memory.
+const SMALL_WEIGHTS: usize = 1_200_000;
+
+impl Layer {
+    /// Whether the weights of this 3×3 convolution at stride 1 are kept as the kernels multiply with
+    /// them, for passes of so many images.
+    pub(super) fn is_prepared(&self, n_images: usize) -> bool {
+        let phases = match self.kind {
+            LayerKind::Conv3x3(Resolution::Upsampled) => 4,
+            _ => 1,
+        };
+        let n_values =
+            [36, phases, self.c_in, self.c_out].into_iter().fold(1, usize::saturating_mul);
+        n_images < MANY_IMAGES || n_values <= SMALL_WEIGHTS
     }
 }
 
@@ -63,10 +92,27 @@ fn bytes(n_values: usize) -> u64 {
 }
 
 impl Layers {
+    /// Values of the weights as the kernels multiply with them, for passes of `n_images`.
+    fn prepared_values(&self, n_images: usize) -> usize {
+        let prepared = self.list.iter().map(|layer| {
+            let pairs = layer.c_in.saturating_mul(layer.c_out);
+            match layer.kind {
+                LayerKind::GroupNorm => 0,
+                LayerKind::Linear | LayerKind::Conv1x1 => pairs,
+                LayerKind::Conv3x3(Resolution::Stride2) => pairs.saturating_mul(9),
+                LayerKind::Conv3x3(_) if !layer.is_prepared(n_images) => 0,
+                // Behind an upsampling 25 of 36 planes are left in each of four phases.
+                LayerKind::Conv3x3(Resolution::Upsampled) => pairs.saturating_mul(100),
+                LayerKind::Conv3x3(Resolution::SameSize) => pairs.saturating_mul(36),
+            }
+        });
+        prepared.fold(0, usize::saturating_add)
+    }
+
     /// Values of feature maps that are in memory together at the peak of a forward pass without
     /// gradients, for one image: what skip connections hold back, and what one stage works with.
     pub fn sampling_values(&self) -> usize {
-        let size = |layer: &super::layers::Layer| layer.pixels.saturating_mul(layer.c_out);
+        let size = |layer: &Layer| layer.pixels.saturating_mul(layer.c_out);
         let head = self.get(self.head);
         let mut skips = vec![size(head)];
         let mut held = size(head);
@@ -114,9 +160,13 @@ mod tests {
     fn a_large_batch_passes_in_parts() {
         let unet = UNetConfig::default();
         assert_eq!(unet.images_at_once(), 16);
-        let maps = |n| unet.sampling_bytes(n) - 5 * unet.image_bytes(n) - unet.weight_bytes();
-        assert_eq!(maps(16), 16 * maps(1));
-        assert_eq!(maps(1000), maps(16));
+        let but_states = |n| unet.sampling_bytes(n) - 5 * unet.image_bytes(n);
+        let map = bytes(Layers::new(&unet).sampling_values());
+        assert_eq!(but_states(12) - but_states(5), 7 * map);
+        assert_eq!(but_states(1000), but_states(16));
+        // In small passes all weights are prepared, which takes more than the feature maps.
+        assert!(but_states(1) > 4 * unet.weight_bytes());
+        assert!(but_states(16) < but_states(15));
         assert_eq!(unet.image_bytes(2), 2 * 3 * 64 * 64 * 4);
         assert_eq!(unet.image_bytes(usize::MAX), u64::MAX);
     }
