@@ -2,12 +2,12 @@
 
 mod plan;
 
-use super::bench::preset;
 use crate::compute::Compute;
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
 use crate::output::{counted, note, one_line, result};
+use crate::preset::preset;
 use crate::progress::{Progress, duration};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig, usual_side};

@@ -6,13 +6,12 @@
 //! - *shared*: all tasks transform a group of tiles; then each takes some tiles and output channels
 //!   through products and inverse transform. Large weights are read once for many tiles.
 
+use super::phase::Phase;
 use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
-use super::weights::{
-    Direction, Layout, PLANES, Phase, Phases, Taps, transform_part, transform_weights,
-};
+use super::weights::{Direction, Layout, PLANES, Phases, Taps, transform_part, transform_weights};
 use crate::gemm::{BLOCK, PANEL, multiply};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};

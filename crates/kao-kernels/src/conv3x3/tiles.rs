@@ -3,8 +3,9 @@
 //! Tiles are counted over the whole batch, row of tiles by row of tiles. In the Winograd domain the
 //! tiles of a group lie in 36 planes, each in the blocked layout of [`crate::gemm`].
 
+use super::phase::Phase;
 use super::transform;
-use super::weights::{PLANES, Phase};
+use super::weights::PLANES;
 use crate::activation::{Pointwise, for_activation};
 use crate::gemm::pack::{Rows, copy_source};
 use crate::gemm::{BLOCK, PANEL};

@@ -17,9 +17,10 @@
 //! Within a stretch or a group tiles come in their order in the batch, so every sum is a chain of
 //! additions that is the same whatever the number of threads.
 
+use super::phase::Phase;
 use super::tiles::{Group, Tiling, TransformInput, TransformOutputGradient, strip_len};
 use super::transform;
-use super::weights::{PLANES, Phase};
+use super::weights::PLANES;
 use crate::gemm::{BLOCK, multiply_transposed};
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;

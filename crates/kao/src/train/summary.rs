@@ -7,11 +7,10 @@ use super::config::TrainConfig;
 use super::history::{History, Look, Trend};
 use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
-use crate::files::{is_missing, open_regular};
 use crate::formats;
+use crate::locks::is_locked;
 use crate::model::{ModelConfig, RUN_MODEL};
 use serde::Serialize;
-use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -197,20 +196,4 @@ fn samples(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
         .collect();
     samples.sort();
     samples
-}
-
-/// Whether a training holds the lock. Taking it as one of many readers shows that, and keeps
-/// nobody else who looks from it.
-pub(super) fn is_locked(path: &Path) -> Option<bool> {
-    let file = match open_regular(path) {
-        Ok(file) => file,
-        Err(error) if is_missing(&error) => return Some(false),
-        Err(_) => return None,
-    };
-    match file.try_lock_shared() {
-        // Given back at once, with the file.
-        Ok(()) => Some(false),
-        Err(TryLockError::WouldBlock) => Some(true),
-        Err(TryLockError::Error(_)) => None,
-    }
 }
