@@ -12,8 +12,8 @@ mod memory;
 mod output;
 mod preset;
 mod progress;
+mod sampling;
 mod usage;
-mod walk;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kao::ErrorKind;

@@ -6,14 +6,15 @@ use crate::compute::Compute;
 use crate::destination;
 use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, note, one_line, result};
+use crate::output::{note, one_line, result};
 use crate::preset::preset;
-use crate::progress::{Progress, duration};
+use crate::progress::{Progress, Terminal};
 use clap::Args;
 use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::denoiser::Prediction;
 use kao::device::Device;
 use kao::model::{ModelConfig, RUN_MODEL};
+use kao::quantities::{counted, duration};
 use kao::render::Layout;
 use kao::schedule::NoiseSchedule;
 use kao::train::checkpoint::{self, Checkpoint, Newest, Position};
@@ -22,7 +23,7 @@ use kao::train::{
     TimestepSampling, TrainConfig, check_initial_model, check_pictures, train,
 };
 use kao::unet::UNetConfig;
-use kao::{Error, ErrorKind, Result, render};
+use kao::{Error, ErrorKind, Result, quantities, render};
 use plan::plan;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use std::ops::ControlFlow;
@@ -80,7 +81,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
     /// Choose the pictures at a time such that the run stays within this memory, such as 4GiB
-    #[arg(long, value_name = "SIZE", conflicts_with = "micro_batch_size", value_parser = memory::parse_size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "micro_batch_size", value_parser = quantities::parse_size)]
     memory: Option<u64>,
     /// Compute inner results again for the gradients: less memory, more time
     #[arg(long)]
@@ -491,14 +492,9 @@ fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
 }
 
 fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
-    let progress = Progress::new("reading", 0, "pictures");
-    let folder = Folder::load(
-        &config.data,
-        config.model.image_size,
-        &|at| progress.set_of(at.n_done as u64, at.n_total as u64),
-        &interrupt::asked,
-    )?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let folder = Folder::load(&config.data, config.model.image_size, &terminal)?;
+    terminal.clear();
     if let [first, rest @ ..] = folder.skipped() {
         let more =
             if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };

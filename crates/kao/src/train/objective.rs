@@ -2,13 +2,13 @@
 //! where that is asked for.
 
 use super::config::{TimestepSampling, TrainConfig};
-use crate::denoiser::Prediction;
+use crate::denoiser::{Conditions, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
-use crate::unet::{GradientConfig, UNet};
+use crate::unet::{GradientConfig, NoisyImages, UNet};
 use rayon::prelude::*;
 
 /// Noisy images with what the network shall say of them.
@@ -205,8 +205,11 @@ pub fn loss_gradients(
     let mut loss = 0.0;
     let mut gradients = vec![Vec::new(); unet.values().len()];
     unet.gradients(
-        &batch.x_t,
-        &batch.timesteps,
+        NoisyImages {
+            x_t: &batch.x_t,
+            timesteps: &batch.timesteps,
+            conditions: &Conditions::none(),
+        },
         config,
         device,
         &mut |prediction| {

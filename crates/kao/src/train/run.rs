@@ -8,6 +8,7 @@ use super::history::{Look, StepReport};
 use super::objective::{LossGradients, NoisyBatch, StepPart, loss_gradients};
 use super::run_dir::RunDir;
 use super::validation::{Validation, ValidationLoss};
+use crate::control::Report;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
 use crate::denoiser::{Conditions, Denoiser};
 use crate::device::Device;
@@ -17,9 +18,9 @@ use crate::images::Images;
 use crate::model::{Model, ModelConfig};
 use crate::noise::{Purpose, SeededNoise, Stream};
 use crate::render::{self, Layout};
-use crate::sampler::{Method, SamplerConfig, Start, generate};
+use crate::sampler::{DpmPlusPlus, Generation, Sampler, Start};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
-use crate::timesteps::{End, Spacing, walk};
+use crate::timesteps::{End, Spacing, sequence};
 use crate::unet::{GradientConfig, UNet, UNetConfig};
 use kao_kernels::AdamStep;
 use rayon::prelude::*;
@@ -27,13 +28,14 @@ use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Noise of the sample grids: the same in every grid of every run.
 const SAMPLE_SEED: u64 = 999;
 
 /// Sampler of the sample grids.
-const SAMPLE_METHOD: Method = Method::DpmPlusPlus { eta: 0.0 };
+const SAMPLE_METHOD: Sampler = Sampler::DpmPlusPlus(DpmPlusPlus { eta: 0.0 });
 
 /// A loss that no training comes back from: who predicts nothing at all has one of about 1.
 const EXPLODED_LOSS: f64 = 100.0;
@@ -532,20 +534,27 @@ impl<'a> Run<'a> {
     ) -> Result<Images> {
         let config = self.config;
         let n_timesteps = self.schedule.n_timesteps();
-        let walk = walk(Spacing::Trailing, config.sample_steps, n_timesteps, End::Clean)?;
+        let steps = sequence(Spacing::Trailing, config.sample_steps, n_timesteps, End::Clean)?;
+        let plan = SAMPLE_METHOD.plan(&self.schedule, steps, false)?;
         let start = Start::Seed {
             seed: SAMPLE_SEED,
             count: config.sample_count,
             image_shape: config.model.image_size,
         };
-        let images = generate(
-            &model.network,
-            &self.schedule,
-            &walk,
-            SamplerConfig { method: SAMPLE_METHOD, clip: false },
-            &start,
-            config.micro_batch_size,
-            &mut |_, _| watcher(),
+        let generation = Generation {
+            denoiser: &model.network,
+            plan: &plan,
+            start: &start,
+            conditions: &Conditions::none(),
+            batch_size: config.micro_batch_size,
+        };
+        let is_stopped = AtomicBool::new(false);
+        let images = generation.run(
+            &mut |_, _| is_stopped.store(watcher().is_err(), Ordering::Relaxed),
+            &|_: &Report<'_>| match is_stopped.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            },
         );
         images.map_err(|error| match error.kind() {
             ErrorKind::NotFinite { problem } => {

@@ -12,9 +12,9 @@ mod tokens;
 /// nothing beside it.
 const LAYERS: [&[&str]; 9] = [
     &["error"],
-    &["images", "files"],
+    &["images", "files", "named", "quantities"],
     &["control", "locks"],
-    &["schedule", "timesteps", "noise", "formats", "device"],
+    &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
     &["model"],

@@ -1,13 +1,13 @@
 //! What a run takes, before it begins and after its first steps; what the presets take.
 
 use crate::interrupt;
-use crate::memory;
 use crate::output::{note, result};
-use crate::progress::{Progress, estimate};
+use crate::progress::Progress;
 use kao::Result;
 use kao::dataset::{Folder, SplitConfig};
 use kao::device::Device;
 use kao::experiments::{MeasureConfig, measure};
+use kao::quantities::{self, estimate};
 use kao::train::{Preset, TrainConfig};
 use kao::unet::UNetConfig;
 
@@ -140,14 +140,17 @@ pub fn plan(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device
             config.batch_size.div_ceil(n_parts)
         ),
     )?;
-    row("memory", format!("about {} at most", memory::size(config.estimated_bytes(folder.len()))))?;
+    row(
+        "memory",
+        format!("about {} at most", quantities::size(config.estimated_bytes(folder.len()))),
+    )?;
     let n_kept = (config.keep_checkpoints as u64).saturating_add(1);
     row(
         "checkpoints",
         format!(
             "{} each, up to {n_kept} kept: {}",
-            memory::size(config.checkpoint_bytes()),
-            memory::size(config.checkpoint_bytes().saturating_mul(n_kept))
+            quantities::size(config.checkpoint_bytes()),
+            quantities::size(config.checkpoint_bytes().saturating_mul(n_kept))
         ),
     )?;
     let measuring = MeasureConfig {
