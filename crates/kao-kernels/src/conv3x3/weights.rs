@@ -6,7 +6,7 @@
 use super::phase::Phase;
 use super::transform;
 use crate::gemm::PANEL;
-use crate::gemm::pack::pack_panel_transposed;
+use crate::gemm::pack::{Unpacked, pack_panel_transposed};
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Aligned;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
@@ -211,14 +211,15 @@ impl Kernel for TransformWeights<'_> {
                 }
                 Direction::Backward => {
                     for tap in 0..9 {
-                        pack_panel_transposed::<S>(
-                            turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL),
-                            weights.add(tap * c_from * c_to + self.rows.0),
-                            c_from,
-                            self.rows.1,
-                            first_channel,
-                            c_to,
-                        );
+                        let matrix = Unpacked {
+                            at: weights.add(tap * c_from * c_to + self.rows.0),
+                            stride: c_from,
+                            depth: self.rows.1,
+                            columns: c_to,
+                            first: first_channel,
+                        };
+                        let to = turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL);
+                        pack_panel_transposed::<S>(to, matrix);
                     }
                     (turned.as_ptr(), PANEL, ROWS * PANEL)
                 }
