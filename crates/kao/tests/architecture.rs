@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest floor first. A room may use what lies on a lower floor, nothing beside it.
-const FLOORS: [&[&str]; 10] = [
+const FLOORS: [&[&str]; 11] = [
     &["error"],
     &["images", "files", "locks", "named", "quantities"],
     &["control"],
     &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
+    &["guidance"],
     &["model"],
     &["train"],
     &["experiments"],
