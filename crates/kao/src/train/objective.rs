@@ -1,13 +1,14 @@
 //! What a training step minimizes: the mean squared error of the prediction, weighted by timestep
 //! where that is asked for.
 
-use crate::denoiser::Prediction;
+use crate::dataset::Batch;
+use crate::denoiser::{Conditions, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
-use crate::unet::{GradientConfig, UNet};
+use crate::unet::{GradientConfig, NoisyImages, UNet};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,8 @@ pub struct NoisyBatch {
     pub x_t: Images,
     /// One timestep per image.
     pub timesteps: Vec<usize>,
+    /// What each image is asked to show.
+    pub conditions: Conditions,
     /// What is to be predicted: ε, x_0 or v, `[N, C, H, W]`.
     pub target: Images,
     /// The weight of each image's error; `None` where all weights are 1.
@@ -53,7 +56,7 @@ pub struct NoisyBatch {
 }
 
 impl NoisyBatch {
-    /// Noises `x_0` to `timesteps` with `epsilon` (all `[N, C, H, W]`).
+    /// Adds the noise `epsilon` to `x_0` (both `[N, C, H, W]`) at `timesteps`, without conditions.
     ///
     /// # Errors
     /// When the shapes do not agree, or a timestep is not below T.
@@ -104,21 +107,23 @@ impl NoisyBatch {
                     }
                 }
             });
-        Ok(NoisyBatch { x_t, timesteps, target, weights: None })
+        let conditions = Conditions::none();
+        Ok(NoisyBatch { x_t, timesteps, conditions, target, weights: None })
     }
 
-    /// What a training step minimizes over the pictures `x_0` (`[N, C, H, W]`): picture k gets its
-    /// timestep and then its ε from the training stream of number `part.first_image + k`, so the
-    /// noise of a picture does not depend on how pictures are batched.
+    /// What a training step minimizes over the pictures of `batch`: picture k gets its timestep and
+    /// then its ε from the training stream of number `part.first_image + k`, so the noise of a
+    /// picture does not depend on how pictures are batched.
     ///
     /// # Errors
     /// None in practice: the shapes agree by construction.
     pub fn drawn(
         schedule: &NoiseSchedule,
         config: &ObjectiveConfig,
-        x_0: &Images,
+        batch: &Batch,
         part: StepPart,
     ) -> Result<Self> {
+        let x_0 = &batch.images;
         let n_timesteps = schedule.n_timesteps();
         let mut epsilon = Images::zeros(x_0.shape());
         let size = x_0.image_len().max(1);
@@ -235,8 +240,7 @@ pub fn loss_gradients(
     let mut loss = 0.0;
     let mut gradients = vec![Vec::new(); unet.values().len()];
     unet.gradients(
-        &batch.x_t,
-        &batch.timesteps,
+        NoisyImages { x_t: &batch.x_t, timesteps: &batch.timesteps, conditions: &batch.conditions },
         config,
         device,
         &mut |prediction| {
@@ -273,7 +277,8 @@ mod tests {
     ) -> NoisyBatch {
         let schedule = NoiseSchedule::new(schedule).unwrap();
         let part = StepPart { first_image, offset, batch_size: 64 };
-        NoisyBatch::drawn(&schedule, config, images, part).unwrap()
+        let batch = Batch { images: images.clone(), indices: (0..images.len()).collect() };
+        NoisyBatch::drawn(&schedule, config, &batch, part).unwrap()
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl TrainStep<'_> {
         let offset = k * micro_batch_size;
         let micro_batch = batch.slice(offset..batch_size.min(offset + micro_batch_size));
         let part = StepPart { first_image: first_image + offset as u64, offset, batch_size };
-        let noisy = NoisyBatch::drawn(self.schedule, &objective, &micro_batch.images, part)?;
+        let noisy = NoisyBatch::drawn(self.schedule, &objective, &micro_batch, part)?;
         // Draw 1 of the first picture's stream: draw 0 is its timestep and noise.
         let mut stream = Stream::new(objective.seed, Purpose::Training, part.first_image, 1);
         let passes = GradientConfig {
@@ -253,7 +253,7 @@ mod tests {
         let schedule = NoiseSchedule::new(ScheduleConfig::default()).unwrap();
         let part = StepPart { first_image: 21, offset: 0, batch_size: N_IMAGES };
         let objective = with_step(1, |step| step.config.objective);
-        let noisy = NoisyBatch::drawn(&schedule, &objective, &batch.images, part).unwrap();
+        let noisy = NoisyBatch::drawn(&schedule, &objective, &batch, part).unwrap();
         let dropout_seed = Some(Stream::new(1, Purpose::Training, 21, 1).bits());
         let passes = GradientConfig { dropout_seed, checkpointing: false };
         let expected = loss_gradients(&unet, &noisy, 1.0, passes, &Device::Cpu).unwrap();

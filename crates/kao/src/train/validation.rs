@@ -5,7 +5,7 @@ use super::history::RangeLoss;
 use super::objective::NoisyBatch;
 use super::reports::VALIDATION;
 use crate::control::{Control, Report};
-use crate::denoiser::{Conditions, Denoiser, Prediction};
+use crate::denoiser::{Denoiser, Prediction};
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
@@ -64,7 +64,7 @@ impl Validation {
         batch_size: usize,
         control: &dyn Control,
     ) -> Result<ValidationLoss> {
-        let NoisyBatch { x_t, timesteps, target, .. } = &self.batch;
+        let NoisyBatch { x_t, timesteps, conditions, target, .. } = &self.batch;
         let batch_size = batch_size.max(1);
         let mut errors = Vec::with_capacity(x_t.len());
         for first in (0..x_t.len()).step_by(batch_size) {
@@ -74,7 +74,7 @@ impl Validation {
             let predicted = denoiser.predict(
                 &x_t.slice(range.clone()),
                 &timesteps[range.clone()],
-                &Conditions::none(),
+                &conditions.slice(range.clone()),
             )?;
             errors.extend(range.enumerate().map(|(k, image)| {
                 let pairs = predicted.image(k).iter().zip(target.image(image));
@@ -101,6 +101,7 @@ impl Validation {
 mod tests {
     use super::*;
     use crate::control::Unattended;
+    use crate::denoiser::Conditions;
     use crate::noise::SeededNoise;
     use crate::schedule::ScheduleConfig;
 

@@ -18,6 +18,7 @@ const MAX_LEVELS: usize = 10;
 const MAX_BLOCKS: usize = 64;
 const MAX_SIDE: usize = 4096;
 const MAX_PATCH_SIDE: usize = 16;
+const MAX_TAGS: usize = 1 << 16;
 
 /// The non-linearity after each normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -71,6 +72,15 @@ pub struct UNetConfig {
     /// where it is 32, the original's.
     #[serde(skip_serializing_if = "is_original_norm_groups")]
     pub norm_groups: usize,
+    /// Channels of the layers at full resolution that follow the last patches; 0 where there are
+    /// none, and then not in files. They see the noisy image and what was predicted of it pixel by
+    /// pixel, and take away the grid that separate predictions for the pixels of a patch leave.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub detail_channels: usize,
+    /// The number of tags that an image can be asked to have. Each has a learned vector; those of
+    /// an image's tags are added to its time embedding. Not in files where it is 0.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub n_tags: usize,
 }
 
 impl Default for UNetConfig {
@@ -87,12 +97,18 @@ impl Default for UNetConfig {
             dropout: 0.1,
             activation: Activation::Hardswish,
             norm_groups: ORIGINAL_NORM_GROUPS,
+            detail_channels: 0,
+            n_tags: 0,
         }
     }
 }
 
 fn is_original_norm_groups(value: &usize) -> bool {
     *value == ORIGINAL_NORM_GROUPS
+}
+
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 fn is_one(value: &usize) -> bool {
@@ -104,6 +120,12 @@ impl UNetConfig {
     pub fn patched_size(&self) -> [usize; 3] {
         let ([c, h, w], p) = (self.image_size, self.patch_size);
         [c * p * p, h / p, w / p]
+    }
+
+    /// The side of the patches in which the network predicts: single pixels behind layers at full
+    /// resolution.
+    pub(super) fn output_patch_size(&self) -> usize {
+        if self.detail_channels == 0 { self.patch_size } else { 1 }
     }
 
     /// Width of level `level`.
@@ -187,6 +209,14 @@ impl UNetConfig {
             if !self.ch.is_multiple_of(factor) {
                 return out_of_range("ch", &self.ch, format!("a multiple of {factor}"));
             }
+        }
+        let detail = self.detail_channels;
+        if detail % groups != 0 || detail > 1 << 12 {
+            let allowed = format!("0 or a multiple of {groups}, norm_groups, up to {}", 1 << 12);
+            return out_of_range("detail_channels", &detail, allowed);
+        }
+        if self.n_tags > MAX_TAGS {
+            return out_of_range("n_tags", &self.n_tags, format!("at most {MAX_TAGS}"));
         }
         if let Some(level) = self.attn.iter().find(|&&level| level >= n_levels) {
             return refuse(
@@ -276,6 +306,9 @@ mod tests {
             (UNetConfig { attn: vec![4], ..base() }, "level 4"),
             (UNetConfig { num_res_blocks: 0, ..base() }, "must be between 1 and "),
             (UNetConfig { num_res_blocks: usize::MAX, ..base() }, "must be between 1 and "),
+            (UNetConfig { detail_channels: 40, ..base() }, "0 or a multiple of 32"),
+            (UNetConfig { detail_channels: usize::MAX, ..base() }, "0 or a multiple of 32"),
+            (UNetConfig { n_tags: usize::MAX, ..base() }, "at most 65536"),
             (UNetConfig { dropout: 1.0, ..base() }, "below 1"),
             (UNetConfig { num_steps: 0, ..base() }, "must be between 1 and "),
             (UNetConfig { ch: 1 << 15, ch_mult: vec![2; 4], ..base() }, "parameters"),

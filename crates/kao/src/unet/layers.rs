@@ -10,6 +10,10 @@
 use super::config::UNetConfig;
 use super::layout::Layout;
 
+/// Of the channels of the layers at full resolution, one in so many is a feature that the last
+/// patches give besides their prediction.
+const FEATURES_SHARE: usize = 4;
+
 /// The number of a layer in [`Layers::list`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerId(usize);
@@ -68,6 +72,8 @@ pub struct Layer {
     pub c_out: usize,
     /// Pixels of its output, for one image.
     pub pixels: usize,
+    /// How its values begin.
+    pub initial: Initial,
 }
 
 impl Layer {
@@ -198,8 +204,36 @@ pub struct Layers {
     pub stages: Vec<Stage>,
     /// The normalization before the last convolution.
     pub tail_norm: LayerId,
-    /// The last convolution.
+    /// The last convolution, but for those of `detail`.
     pub tail: LayerId,
+    /// From the tags of an image to its time embedding, where the model knows tags.
+    pub tags: Option<LayerId>,
+    /// What follows at full resolution, if anything.
+    pub detail: Option<Detail>,
+}
+
+/// The layers at full resolution behind a network that sees patches. Their input is, pixel by pixel,
+/// what the network predicts, some more features, and the noisy image; what they compute is added
+/// to the prediction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// The first convolution.
+    pub conv1: LayerId,
+    /// After it.
+    pub norm: LayerId,
+    /// To the channels of the image. It begins at zero, so that an untrained one does nothing.
+    pub conv2: LayerId,
+}
+
+/// How the values of a layer begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initial {
+    /// Uniform within ±1/√(fan in), PyTorch's default.
+    Uniform,
+    /// Scale 1 and shift 0, of a normalization.
+    Identity,
+    /// Zero: the layer does nothing until it is trained.
+    Zero,
 }
 
 impl Layers {
@@ -256,7 +290,12 @@ impl Layers {
     ///
     /// With `checkpointing` only what goes into a block and comes out of it is saved.
     pub fn training_values(&self, checkpointing: bool) -> usize {
-        let ends = self.get(self.head).pixels * (2 * self.get(self.tail).c_out);
+        let mut ends = self.get(self.head).pixels * (2 * self.get(self.tail).c_out);
+        if let Some(detail) = &self.detail {
+            // The input and what lies between the two convolutions, each with its gradient.
+            let conv = self.get(detail.conv1);
+            ends += conv.pixels * 2 * (conv.c_in + conv.c_out);
+        }
         let mut saved = ends + self.get(self.head).pixels * self.get(self.head).c_out;
         let mut widest = 0;
         for stage in &self.stages {
@@ -349,8 +388,27 @@ impl<'a> Builder<'a> {
             }
         }
         let tail_norm = self.norm("tail.0", config.width(0));
-        let tail = self.conv3x3("tail.2", config.width(0), channels, Resolution::SameSize);
-        Layers { list: self.list, time, head, stages, tail_norm, tail }
+        let patch_area = config.patch_size * config.patch_size;
+        let features = config.detail_channels / FEATURES_SHARE;
+        let c_out = channels + features * patch_area;
+        let tail = self.conv3x3("tail.2", config.width(0), c_out, Resolution::SameSize);
+        let tags = (config.n_tags > 0).then(|| {
+            let id = self.linear("tag_embedding", config.n_tags, time_width);
+            self.list[id.0].initial = Initial::Zero;
+            id
+        });
+        let detail = (config.detail_channels > 0).then(|| {
+            let [c, h, w] = config.image_size;
+            self.pixels = h * w;
+            let same = Resolution::SameSize;
+            let width = config.detail_channels;
+            let conv1 = self.conv3x3("detail.0", c + features + c, width, same);
+            let norm = self.norm("detail.1", width);
+            let conv2 = self.conv3x3("detail.3", width, c, same);
+            self.list[conv2.0].initial = Initial::Zero;
+            Detail { conv1, norm, conv2 }
+        });
+        Layers { list: self.list, time, head, stages, tail_norm, tail, tags, detail }
     }
 
     fn block(&mut self, name: &str, [c_in, c_out]: [usize; 2], attention: bool) -> ResidualBlock {
@@ -402,7 +460,11 @@ impl<'a> Builder<'a> {
         c_out: usize,
         pixels: usize,
     ) -> LayerId {
-        self.list.push(Layer { name: name.to_owned(), kind, c_in, c_out, pixels });
+        let initial = match kind {
+            LayerKind::GroupNorm => Initial::Identity,
+            LayerKind::Linear | LayerKind::Conv1x1 | LayerKind::Conv3x3(_) => Initial::Uniform,
+        };
+        self.list.push(Layer { name: name.to_owned(), kind, c_in, c_out, pixels, initial });
         LayerId(self.list.len() - 1)
     }
 }

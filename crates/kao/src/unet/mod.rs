@@ -29,6 +29,7 @@ pub use layout::Layout;
 pub use network::Network;
 pub use parameters::ParameterSpec;
 
+use crate::denoiser::Conditions;
 use crate::device::Device;
 use crate::error::Result;
 use crate::images::Images;
@@ -43,6 +44,17 @@ pub struct UNet {
     values: Vec<Vec<f32>>,
     /// `[T, ch]`; not trained, but a checkpoint brings its own.
     time_table: Vec<f32>,
+}
+
+/// What a network predicts from: noisy images, each at a timestep and under a condition of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct NoisyImages<'a> {
+    /// `[N, C, H, W]`.
+    pub x_t: &'a Images,
+    /// One for each image, below T.
+    pub timesteps: &'a [usize],
+    /// The tags of each image, below the number of tags that the network knows.
+    pub conditions: &'a Conditions,
 }
 
 /// How the gradients of a batch are computed.
@@ -112,12 +124,24 @@ impl UNet {
         rows.flatten().copied().collect()
     }
 
+    /// 1 for each tag of each image, `[N, n_tags]`; none where the network knows no tags.
+    ///
+    /// # Panics
+    /// When a tag is not below their number.
+    fn tag_rows(&self, images: NoisyImages<'_>) -> Option<Vec<f32>> {
+        let n_tags = self.config.n_tags;
+        let mut rows = vec![0.0; images.x_t.len() * n_tags];
+        for (k, row) in rows.chunks_exact_mut(n_tags.max(1)).enumerate() {
+            images.conditions.of(k).iter().for_each(|&tag| row[tag] = 1.0);
+        }
+        (n_tags > 0).then_some(rows)
+    }
+
     fn dropout_masks(&self, seed: Option<u64>) -> DropoutMasks {
         DropoutMasks::new(self.config.dropout, seed)
     }
 
-    /// Predicts for the noisy images `x_t` `[N, C, H, W]` at one timestep each, hands the prediction
-    /// to `loss_gradient`, which answers with the gradient of the loss with respect to it (both
+    /// Predicts for `images`, hands the prediction to `loss_gradient`, which answers with the gradient of the loss with respect to it (both
     /// `[N, C, H, W]`), and carries that gradient back: `sink` gets the index and the gradient of
     /// every parameter, each once, in whatever order they are found.
     ///
@@ -125,21 +149,20 @@ impl UNet {
     /// Those of the closure, or of the device.
     ///
     /// # Panics
-    /// When a timestep is not below T, or the shapes do not fit the configuration.
+    /// When a timestep is not below T, a tag is unknown, or the shapes do not fit the configuration.
     pub fn gradients(
         &self,
-        x_t: &Images,
-        timesteps: &[usize],
+        images: NoisyImages<'_>,
         config: GradientConfig,
         device: &Device,
         loss_gradient: &mut (dyn FnMut(&Images) -> Result<Images> + Send),
         sink: &mut (dyn FnMut(usize, Vec<f32>) + Send),
     ) -> Result<()> {
         match device {
-            Device::Cpu => cpu::gradients(self, x_t, timesteps, config, loss_gradient, sink),
+            Device::Cpu => cpu::gradients(self, images, config, loss_gradient, sink),
             #[cfg(feature = "gpu")]
             Device::Gpu(device) => {
-                gpu::gradients(self, x_t, timesteps, config, device, loss_gradient, sink)
+                gpu::gradients(self, images, config, device, loss_gradient, sink)
             }
         }
     }

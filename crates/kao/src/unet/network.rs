@@ -1,9 +1,9 @@
 //! A UNet as a denoiser: host images in, host predictions out.
 
-use super::UNet;
 use super::cpu;
 #[cfg(feature = "gpu")]
 use super::gpu;
+use super::{NoisyImages, UNet};
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -58,11 +58,12 @@ impl Network {
         }
     }
 
-    fn predict_at_once(&self, x_t: &Images, timesteps: &[usize]) -> Result<Images> {
+    #[cfg_attr(not(feature = "gpu"), expect(clippy::unnecessary_wraps))]
+    fn predict_at_once(&self, images: NoisyImages<'_>) -> Result<Images> {
         match &self.engine {
-            Engine::Cpu(prepared) => cpu::predict(&self.unet, prepared, x_t, timesteps),
+            Engine::Cpu(prepared) => Ok(cpu::predict(&self.unet, prepared, images)),
             #[cfg(feature = "gpu")]
-            Engine::Gpu(uploaded) => gpu::predict(&self.unet, uploaded, x_t, timesteps),
+            Engine::Gpu(uploaded) => gpu::predict(&self.unet, uploaded, images),
         }
     }
 }
@@ -74,9 +75,6 @@ impl Denoiser for Network {
         timesteps: &[usize],
         conditions: &Conditions,
     ) -> Result<Images> {
-        if !conditions.is_none() {
-            return Err(Error::invalid("conditions", "given, but the model knows no tags"));
-        }
         let expected = self.unet.config().image_size;
         if x_t.image_shape() != expected || timesteps.len() != x_t.len() {
             return Err(Error::invalid(
@@ -97,15 +95,25 @@ impl Denoiser for Network {
                 format!("{t} found; the model has {n_timesteps}"),
             ));
         }
+        let n_tags = self.unet.config().n_tags;
+        let mut asked = (0..x_t.len()).flat_map(|k| conditions.of(k));
+        if let Some(tag) = asked.find(|&&tag| tag >= n_tags) {
+            return Err(Error::invalid(
+                "conditions",
+                format!("tag {tag} found; the model knows {n_tags} tags"),
+            ));
+        }
         let at_once = self.images_at_once();
         if x_t.len() <= at_once {
-            return self.predict_at_once(x_t, timesteps);
+            return self.predict_at_once(NoisyImages { x_t, timesteps, conditions });
         }
         let mut predicted = Vec::with_capacity(x_t.data().len());
         for (part, timesteps) in timesteps.chunks(at_once).enumerate() {
             let first = part * at_once;
-            let images = x_t.slice(first..first + timesteps.len());
-            predicted.extend_from_slice(self.predict_at_once(&images, timesteps)?.data());
+            let range = first..first + timesteps.len();
+            let (x_t, conditions) = (&x_t.slice(range.clone()), &conditions.slice(range));
+            let images = NoisyImages { x_t, timesteps, conditions };
+            predicted.extend_from_slice(self.predict_at_once(images)?.data());
         }
         Images::from_vec(x_t.shape(), predicted)
     }

@@ -28,6 +28,9 @@ pub(super) trait Operations {
     /// x·weight + bias: `[N, C_in]` to `[N, C_out]`.
     fn linear(&mut self, x: &Self::Rows, layer: LayerId) -> Self::Rows;
 
+    /// The sum of two matrices `[N, C]`.
+    fn add_rows(&mut self, a: Self::Rows, b: Self::Rows) -> Self::Rows;
+
     /// The network's activation alone.
     fn activation(&mut self, x: Self::Rows) -> Self::Rows;
 
@@ -48,23 +51,47 @@ pub(super) trait Operations {
     /// x + proj(softmax(q·kᵀ · C^-½)·v) with q, k and v from norm(x), one head over the pixels of
     /// each image: `[N, H, W, C]` to the same.
     fn attention(&mut self, x: Self::Map, layers: &Attention) -> Self::Map;
+
+    /// `first` and `second` side by side along the channels, and of each the p² channels that are
+    /// the pixels of one patch laid out as pixels: `[N, H/p, W/p, C_first·p²]` and
+    /// `[N, H/p, W/p, C_second·p²]` to `[N, H, W, C_first + C_second]`.
+    fn to_pixels(&mut self, first: Self::Map, second: Self::Map) -> Self::Map;
+
+    /// `y` `[N, H, W, C]` plus the first C channels of `x` `[N, H, W, C + …]`.
+    fn add_first_channels(&mut self, y: Self::Map, x: Self::Map) -> Self::Map;
 }
 
-/// The prediction for `x` `[N, H, W, C]`, given one row of the time table per image, `[N, ch]`.
+/// What a forward pass begins with.
+pub(super) struct Inputs<O: Operations> {
+    /// The noisy images in patches, `[N, H/p, W/p, C·p²]`.
+    pub(super) x: O::Map,
+    /// One row of the time table per image, `[N, ch]`.
+    pub(super) time: O::Rows,
+    /// For each image 1 where it has the tag and 0 where it has not, `[N, n_tags]`; not read where
+    /// the network knows no tags.
+    pub(super) tags: Option<O::Rows>,
+}
+
+/// The prediction for the noisy images of `inputs`: as they are, `[N, H/p, W/p, C·p²]`, or behind
+/// layers at full resolution `[N, H, W, C]`.
 pub(super) fn forward<O: Operations>(
     ops: &mut O,
     layers: &Layers,
-    x: O::Map,
-    time_rows: O::Rows,
+    inputs: Inputs<O>,
     dropout: &mut DropoutMasks,
 ) -> O::Map {
+    let Inputs { x, time, tags } = inputs;
     let [first, second] = layers.time;
-    let time = ops.linear(&time_rows, first);
+    let time = ops.linear(&time, first);
     let time = ops.activation(time);
-    let time = ops.linear(&time, second);
+    let mut time = ops.linear(&time, second);
+    if let (Some(layer), Some(tags)) = (layers.tags, &tags) {
+        let tags = ops.linear(tags, layer);
+        time = ops.add_rows(time, tags);
+    }
     let time = ops.activation(time);
 
-    let mut h = ops.conv3x3(x, None, layers.head);
+    let mut h = ops.conv3x3(x.clone(), None, layers.head);
     let mut skips = vec![h.clone()];
     for stage in &layers.stages {
         h = match &stage.kind {
@@ -87,7 +114,12 @@ pub(super) fn forward<O: Operations>(
             skips.push(h.clone());
         }
     }
-    ops.conv3x3(h, Some(layers.tail_norm), layers.tail)
+    let y = ops.conv3x3(h, Some(layers.tail_norm), layers.tail);
+    let Some(detail) = &layers.detail else { return y };
+    let pixels = ops.to_pixels(y, x);
+    let h = ops.conv3x3(pixels.clone(), None, detail.conv1);
+    let y = ops.conv3x3(h, Some(detail.norm), detail.conv2);
+    ops.add_first_channels(y, pixels)
 }
 
 /// Hands every residual block a dropout mask of its own.

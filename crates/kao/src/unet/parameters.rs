@@ -1,7 +1,7 @@
 //! The parameters of a network by name: which there are, how they begin, and how they come from
 //! files and go to them.
 
-use super::layers::{Layer, Layers};
+use super::layers::{Initial, Layer, Layers};
 use super::layout::Layout;
 use super::{UNet, UNetConfig};
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ impl UNetConfig {
 
 /// Random initial values, a weight and a bias for each layer: PyTorch's default for convolutions
 /// and linear layers, uniform within ±1/√(fan in), weights and biases alike, each parameter from a
-/// stream of its own; normalizations begin as the identity.
+/// stream of its own; normalizations begin as the identity, and some layers at zero.
 pub(super) fn initial_values(layers: &Layers, seed: u64) -> Vec<Vec<f32>> {
     // The number of a parameter among the random ones is that of its stream.
     let mut n_drawn = 0;
@@ -90,21 +90,23 @@ pub(super) fn initial_values(layers: &Layers, seed: u64) -> Vec<Vec<f32>> {
         .iter()
         .flat_map(|layer| {
             let [weight, bias] = specs(layer).map(|spec| spec.len());
-            match layer.fan_in() {
-                Some(fan_in) => [weight, bias].map(|len| Initial::Uniform {
+            let fan_in = layer.fan_in().unwrap_or(1);
+            match layer.initial {
+                Initial::Uniform => [weight, bias].map(|len| Values::Uniform {
                     len,
                     bound: 1.0 / (fan_in as f64).sqrt(),
                     stream: stream_number(),
                 }),
-                None => [Initial::Constant(weight, 1.0), Initial::Constant(bias, 0.0)],
+                Initial::Identity => [Values::Constant(weight, 1.0), Values::Constant(bias, 0.0)],
+                Initial::Zero => [weight, bias].map(|len| Values::Constant(len, 0.0)),
             }
         })
         .collect();
     planned
         .into_par_iter()
         .map(|initial| match initial {
-            Initial::Constant(len, value) => vec![value; len],
-            Initial::Uniform { len, bound, stream } => {
+            Values::Constant(len, value) => vec![value; len],
+            Values::Uniform { len, bound, stream } => {
                 let mut stream = Stream::new(seed, Purpose::Initialization, stream, 0);
                 (0..len).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
             }
@@ -113,7 +115,7 @@ pub(super) fn initial_values(layers: &Layers, seed: u64) -> Vec<Vec<f32>> {
 }
 
 /// What the values of a parameter begin as.
-enum Initial {
+enum Values {
     Constant(usize, f32),
     Uniform { len: usize, bound: f64, stream: u64 },
 }

@@ -1,7 +1,7 @@
 //! From images to feature maps and back: channels last, and patches of pixels as pixels.
 
-use crate::error::Result;
 use crate::images::Images;
+use kao_kernels::Pixels;
 use rayon::prelude::*;
 
 /// `[N, C, H, W]` to `[N, H/p, W/p, C·p²]`, patches of `patch_size` p as pixels.
@@ -18,7 +18,7 @@ pub(super) fn to_map(images: &Images, patch_size: usize) -> Vec<f32> {
 }
 
 /// The way back, to images of `shape` `[N, C, H, W]`.
-pub(super) fn from_map(values: &[f32], patch_size: usize, shape: [usize; 4]) -> Result<Images> {
+pub(super) fn from_map(values: &[f32], patch_size: usize, shape: [usize; 4]) -> Images {
     let [_, c, h, w] = shape;
     let patches = Patches { shape: [c, h, w], side: patch_size };
     let mut images = Images::zeros(shape);
@@ -28,7 +28,90 @@ pub(super) fn from_map(values: &[f32], patch_size: usize, shape: [usize; 4]) -> 
         .par_chunks_exact_mut(size)
         .zip(values.par_chunks_exact(size))
         .for_each(|(here, there)| patches.visit(|to, from| here[to] = there[from]));
-    Ok(images)
+    images
+}
+
+/// A feature map of patches, `[N, H/p, W/p, C·p²]`.
+#[derive(Clone, Copy)]
+pub(super) struct PatchMap<'a> {
+    pub(super) values: &'a [f32],
+    /// C·p².
+    pub(super) channels: usize,
+}
+
+/// Both maps side by side along the channels, with every pixel of a patch as a pixel of its own:
+/// `[N, H, W, C_first + C_second]`. `patches` are those of the maps, N images of H/p × W/p.
+pub(super) fn to_pixels(maps: [PatchMap<'_>; 2], patches: Pixels, patch_size: usize) -> Vec<f32> {
+    let area = patch_size * patch_size;
+    let channels = maps.map(|map| map.channels / area);
+    let width: usize = channels.iter().sum();
+    let mut pixels = vec![0.0; patches.total() * area * width];
+    let size = (patches.per_image() * area * width).max(1);
+    pixels.par_chunks_exact_mut(size).enumerate().for_each(|(image, pixels)| {
+        let mut first = 0;
+        for (map, channels) in maps.into_iter().zip(channels) {
+            let len = patches.per_image() * map.channels;
+            let values = &map.values[image * len..(image + 1) * len];
+            let grid = PatchGrid { patches, side: patch_size, channels };
+            grid.visit(|patch, pixel, channel| {
+                pixels[pixel * width + first + channel] = values[patch];
+            });
+            first += channels;
+        }
+    });
+    pixels
+}
+
+/// The first `channels` channels of the map `pixels` `[N, H, W, width]` as a map of patches
+/// `[N, H/p, W/p, channels·p²]`: what [`to_pixels`] made of its first map.
+pub(super) fn from_pixels(
+    pixels: &[f32],
+    width: usize,
+    channels: usize,
+    patches: Pixels,
+    patch_size: usize,
+) -> Vec<f32> {
+    let area = patch_size * patch_size;
+    let mut values = vec![0.0; patches.total() * area * channels];
+    let size = (patches.per_image() * area).max(1);
+    let grid = PatchGrid { patches, side: patch_size, channels };
+    values
+        .par_chunks_exact_mut(size * channels)
+        .zip(pixels.par_chunks_exact(size * width))
+        .for_each(|(values, pixels)| {
+            grid.visit(|patch, pixel, channel| values[patch] = pixels[pixel * width + channel]);
+        });
+    values
+}
+
+/// The patches of one image.
+#[derive(Clone, Copy)]
+struct PatchGrid {
+    patches: Pixels,
+    side: usize,
+    channels: usize,
+}
+
+impl PatchGrid {
+    /// Calls `visit` with every index into `[H/p, W/p, C, p, p]`, and the pixel of `[H, W]` and the
+    /// channel that it stands for.
+    fn visit(self, mut visit: impl FnMut(usize, usize, usize)) {
+        let PatchGrid { patches: Pixels { h, w, .. }, side: p, channels } = self;
+        let mut index = 0;
+        for y in 0..h {
+            for x in 0..w {
+                for channel in 0..channels {
+                    for row in 0..p {
+                        let pixel = (y * p + row) * w * p + x * p;
+                        for column in 0..p {
+                            visit(index, pixel + column, channel);
+                            index += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Where the values of an image lie once its patches are pixels.
@@ -79,7 +162,29 @@ mod tests {
         fn patches_come_back(n in 0usize..3, c in 1usize..4, rows in 1usize..4, columns in 1usize..4, p in 1usize..5) {
             let images = numbered([n, c, rows * p, columns * p]);
             let there = to_map(&images, p);
-            prop_assert_eq!(from_map(&there, p, images.shape()).unwrap(), images);
+            prop_assert_eq!(from_map(&there, p, images.shape()), images);
+        }
+
+        #[test]
+        fn pixels_of_patches_are_those_of_the_images(
+            n in 0usize..3, a in 1usize..4, b in 1usize..3, rows in 1usize..4,
+            columns in 1usize..4, p in 1usize..4,
+        ) {
+            let maps = [a, b].map(|c| numbered([n, c, rows * p, columns * p]));
+            let [first, second] = maps.each_ref().map(|images| to_map(images, p));
+            let patches = Pixels::new(n, rows, columns);
+            let both = [(&first, a), (&second, b)]
+                .map(|(values, c)| PatchMap { values, channels: c * p * p });
+            let pixels = to_pixels(both, patches, p);
+            // Channels last, as maps of single pixels are.
+            let singles = maps.each_ref().map(|images| to_map(images, 1));
+            let expected: Vec<f32> = singles[0]
+                .chunks(a)
+                .zip(singles[1].chunks(b))
+                .flat_map(|(first, second)| first.iter().chain(second).copied())
+                .collect();
+            prop_assert_eq!(&pixels, &expected);
+            prop_assert_eq!(from_pixels(&pixels, a + b, a, patches, p), first);
         }
     }
 }

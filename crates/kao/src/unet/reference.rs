@@ -4,31 +4,30 @@
 //! Each operation leaves a closure that carries its gradient back, so that the backward pass is the
 //! list of them from the end to the start.
 
-use super::UNet;
 use super::layers::{Attention, LayerId, LayerKind, ResidualBlock, Resolution};
-use super::operations::{BlockInput, Operations, forward};
+use super::operations::{BlockInput, Inputs, Operations, forward};
 use super::patches::{from_map, to_map};
+use super::{NoisyImages, UNet};
 use crate::images::Images;
 use kao_kernels::{AttentionShape, Dropout, Epilogue, GroupNorm, Pixels, Sink, Source, reference};
 use std::rc::Rc;
 
 /// The prediction for a batch, `[N, C, H, W]`.
-pub(super) fn predict(network: &UNet, x_t: &Images, timesteps: &[usize]) -> Images {
-    let (_, y) = Reference::run(network, x_t, timesteps, None);
-    from_map(&y.values, network.config().patch_size, x_t.shape()).unwrap()
+pub(super) fn predict(network: &UNet, images: NoisyImages<'_>) -> Images {
+    let (_, y) = Reference::run(network, images, None);
+    from_map(&y.values, network.config().output_patch_size(), images.x_t.shape())
 }
 
 /// The gradient of every parameter, where that of the prediction is what `loss_gradient` answers.
 pub(super) fn gradients(
     network: &UNet,
-    x_t: &Images,
-    timesteps: &[usize],
+    images: NoisyImages<'_>,
     dropout_seed: Option<u64>,
     loss_gradient: impl FnOnce(&Images) -> Images,
 ) -> Vec<Vec<f32>> {
-    let patch_size = network.config().patch_size;
-    let (engine, y) = Reference::run(network, x_t, timesteps, dropout_seed);
-    let dy = loss_gradient(&from_map(&y.values, patch_size, x_t.shape()).unwrap());
+    let patch_size = network.config().output_patch_size();
+    let (engine, y) = Reference::run(network, images, dropout_seed);
+    let dy = loss_gradient(&from_map(&y.values, patch_size, images.x_t.shape()));
     let mut gradients = Gradients {
         of_values: vec![None; engine.n_values],
         of_parameters: network.values().iter().map(|values| vec![0.0; values.len()]).collect(),
@@ -75,21 +74,19 @@ struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    fn run(
-        network: &'a UNet,
-        x_t: &Images,
-        timesteps: &[usize],
-        dropout_seed: Option<u64>,
-    ) -> (Self, Value) {
+    fn run(network: &'a UNet, images: NoisyImages<'_>, dropout_seed: Option<u64>) -> (Self, Value) {
+        let NoisyImages { x_t, timesteps, .. } = images;
         let config = network.config();
         let [channels, h, w] = config.patched_size();
         let mut engine = Reference { network, tape: Vec::new(), n_values: 0 };
         let x = to_map(x_t, config.patch_size);
         let x = engine.value(x, Pixels::new(x_t.len(), h, w), channels);
-        let rows = network.time_rows(timesteps);
-        let rows = engine.value(rows, Pixels::rows(timesteps.len()), config.ch);
+        let rows = Pixels::rows(timesteps.len());
+        let time = engine.value(network.time_rows(timesteps), rows, config.ch);
+        let tags = network.tag_rows(images);
+        let tags = tags.map(|tags| engine.value(tags, rows, config.n_tags));
         let masks = &mut network.dropout_masks(dropout_seed);
-        let y = forward(&mut engine, network.layers(), x, rows, masks);
+        let y = forward(&mut engine, network.layers(), Inputs { x, time, tags }, masks);
         (engine, y)
     }
 
@@ -326,6 +323,50 @@ impl Operations for Reference<'_> {
             None => x,
         };
         self.sum(h, around)
+    }
+
+    fn add_rows(&mut self, a: Value, b: Value) -> Value {
+        self.sum(a, b)
+    }
+
+    fn to_pixels(&mut self, first: Value, second: Value) -> Value {
+        let p = self.network.config().patch_size;
+        let x = self.concatenation(first, second);
+        let Pixels { n, h, w } = x.pixels;
+        let (c_in, c) = (x.channels, x.channels / (p * p));
+        // As PyTorch's pixel_shuffle: channel c·p² + a·p + b is the pixel (a, b) of channel c.
+        let from = move |i: usize| {
+            let (channel, x) = (i % c, i / c % (w * p));
+            let (y, image) = (i / c / (w * p) % (h * p), i / c / (w * p) / (h * p));
+            let within = channel * p * p + y % p * p + x % p;
+            ((image * h + y / p) * w + x / p) * c_in + within
+        };
+        let values = (0..x.values.len()).map(|i| x.values[from(i)]).collect();
+        let y = self.value(values, Pixels::new(n, h * p, w * p), c);
+        let out = y.clone();
+        self.tape.push(Box::new(move |gradients| {
+            let dy = gradients.take(&out);
+            let mut dx = vec![0.0; dy.len()];
+            dy.iter().enumerate().for_each(|(i, &dy)| dx[from(i)] = dy);
+            gradients.add(&x, dx);
+        }));
+        y
+    }
+
+    fn add_first_channels(&mut self, y: Value, x: Value) -> Value {
+        let (c, width) = (y.channels, x.channels);
+        let values = y.values.iter().enumerate();
+        let values = values.map(|(i, y)| y + x.values[i / c * width + i % c]).collect();
+        let sum = self.value(values, y.pixels, c);
+        let out = sum.clone();
+        self.tape.push(Box::new(move |gradients| {
+            let dsum = gradients.take(&out);
+            let mut dx = vec![0.0; x.values.len()];
+            dsum.iter().enumerate().for_each(|(i, &d)| dx[i / c * width + i % c] = d);
+            gradients.add(&x, dx);
+            gradients.add(&y, dsum);
+        }));
+        sum
     }
 
     fn attention(&mut self, x: Value, layers: &Attention) -> Value {

@@ -1,7 +1,9 @@
 //! The engine of the CPU against the reference kernels, over whole networks; and what it promises:
 //! results that depend neither on the batch nor on the number of threads.
 
-use super::{Activation, GradientConfig, Network, UNet, UNetConfig, reference};
+use super::{
+    Activation, GradientConfig, Network, NoisyImages, ParameterSpec, UNet, UNetConfig, reference,
+};
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::images::Images;
@@ -39,6 +41,18 @@ fn configs() -> Vec<UNetConfig> {
             attn: vec![],
             ..small()
         },
+        // Layers at full resolution behind the patches, and tags.
+        UNetConfig {
+            image_size: [3, 24, 16],
+            activation: Activation::Silu,
+            patch_size: 2,
+            norm_groups: 8,
+            detail_channels: 16,
+            n_tags: 5,
+            ..small()
+        },
+        // The same behind single pixels, of one channel.
+        UNetConfig { image_size: [1, 8, 10], detail_channels: 32, n_tags: 1, ..small() },
         // One level, no resampling, odd sides.
         UNetConfig { image_size: [3, 7, 9], ch_mult: vec![2], attn: vec![0], ..small() },
     ]
@@ -52,13 +66,20 @@ fn timesteps(n: usize) -> Vec<usize> {
     (0..n).map(|k| (37 * k + 11) % 100).collect()
 }
 
-/// A network whose normalizations are not those of the initialization, which do nothing.
+/// Tags that differ from image to image; the first has none.
+fn conditions(config: &UNetConfig, n: usize) -> Conditions {
+    Conditions::new((0..n).map(|k| (0..config.n_tags.min(k)).collect()).collect())
+}
+
+/// A network without what begins as doing nothing: normalizations and layers of zeros.
 fn unet(config: &UNetConfig) -> UNet {
     let mut unet = UNet::init(config, 3).unwrap();
     let specs = config.parameters();
-    let vectors =
-        unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
-    for (index, (values, _)) in vectors.enumerate() {
+    let hiding = |(values, spec): &(&mut Vec<f32>, &ParameterSpec)| {
+        spec.shape.len() == 1 || values.iter().all(|&value| value == 0.0)
+    };
+    let found = unet.values_mut().iter_mut().zip(&specs).filter(hiding);
+    for (index, (values, _)) in found.enumerate() {
         for (i, value) in values.iter_mut().enumerate() {
             *value += 0.1 * (((index * 31 + i * 7) % 13) as f32 / 6.0 - 1.0);
         }
@@ -91,8 +112,11 @@ fn gradients(config: &UNetConfig, passes: GradientConfig) -> Vec<Vec<f32>> {
     let unet = unet(config);
     let mut found = vec![Vec::new(); unet.values().len()];
     unet.gradients(
-        &images(config, 2),
-        &timesteps(2),
+        NoisyImages {
+            x_t: &images(config, 2),
+            timesteps: &timesteps(2),
+            conditions: &conditions(config, 2),
+        },
         passes,
         &Device::Cpu,
         &mut |prediction| Ok(loss_gradient(prediction)),
@@ -110,8 +134,10 @@ fn a_forward_pass_is_that_of_the_reference_kernels() {
     for config in configs() {
         let network = network(&config);
         let (x, t) = (images(&config, 3), timesteps(3));
-        let found = network.predict(&x, &t, &Conditions::none()).unwrap();
-        let expected = reference::predict(network.unet(), &x, &t);
+        let asked = conditions(&config, 3);
+        let found = network.predict(&x, &t, &asked).unwrap();
+        let images = NoisyImages { x_t: &x, timesteps: &t, conditions: &asked };
+        let expected = reference::predict(network.unet(), images);
         let error = relative_error(found.data(), expected.data());
         assert!(error < 2e-5, "{error} {config:?}");
     }
@@ -124,8 +150,11 @@ fn gradients_are_those_of_the_reference_kernels() {
             let found = gradients(&config, GradientConfig { dropout_seed, checkpointing: false });
             let expected = reference::gradients(
                 &unet(&config),
-                &images(&config, 2),
-                &timesteps(2),
+                NoisyImages {
+                    x_t: &images(&config, 2),
+                    timesteps: &timesteps(2),
+                    conditions: &conditions(&config, 2),
+                },
                 dropout_seed,
                 loss_gradient,
             );
@@ -143,6 +172,33 @@ fn gradients_are_those_of_the_reference_kernels() {
             }
         }
     }
+}
+
+#[test]
+fn what_is_untrained_does_nothing() {
+    let plain = UNetConfig { patch_size: 2, ..small() };
+    let (x, t) = (images(&plain, 2), timesteps(2));
+    let predict = |config: &UNetConfig, asked: &Conditions| {
+        let unet = UNet::init(config, 3).unwrap();
+        let network = Network::new(unet, Prediction::Epsilon, &Device::Cpu).unwrap();
+        network.predict(&x, &t, asked).unwrap()
+    };
+    let expected = predict(&plain, &Conditions::none());
+    let with_tags = UNetConfig { n_tags: 4, ..plain.clone() };
+    assert_eq!(predict(&with_tags, &Conditions::none()), expected);
+    assert_eq!(predict(&with_tags, &Conditions::new(vec![vec![3], vec![0, 1]])), expected);
+}
+
+#[test]
+fn unknown_tags_are_refused() {
+    let config = UNetConfig { n_tags: 2, ..small() };
+    let (x, t) = (images(&config, 1), timesteps(1));
+    let asked = |tag| Conditions::new(vec![vec![tag]]);
+    assert!(network(&config).predict(&x, &t, &asked(1)).is_ok());
+    let error = network(&config).predict(&x, &t, &asked(2)).unwrap_err().to_string();
+    assert!(error.contains("tag 2 found; the model knows 2 tags"), "{error}");
+    let error = network(&small()).predict(&x, &t, &asked(0)).unwrap_err().to_string();
+    assert!(error.contains("the model knows 0 tags"), "{error}");
 }
 
 #[test]
@@ -181,12 +237,13 @@ fn an_image_does_not_know_its_batch() {
     for config in configs() {
         let network = network(&config);
         let (x, t) = (images(&config, 8), timesteps(8));
-        let all = network.predict(&x, &t, &Conditions::none()).unwrap();
+        let asked = conditions(&config, 8);
+        let all = network.predict(&x, &t, &asked).unwrap();
         for n in [1, 3] {
             for first in (0..8 - n).step_by(n) {
                 let some = first..first + n;
                 let found = network
-                    .predict(&x.slice(some.clone()), &t[some.clone()], &Conditions::none())
+                    .predict(&x.slice(some.clone()), &t[some.clone()], &asked.slice(some.clone()))
                     .unwrap();
                 assert_eq!(found, all.slice(some), "{n} images {config:?}");
             }
@@ -205,7 +262,7 @@ fn threads_change_nothing() {
                     let images = network(&config).predict(
                         &images(&config, 3),
                         &timesteps(3),
-                        &Conditions::none(),
+                        &conditions(&config, 3),
                     );
                     let passes = GradientConfig { dropout_seed: Some(4), checkpointing: false };
                     (images.unwrap(), gradients(&config, passes))

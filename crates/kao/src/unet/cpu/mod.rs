@@ -11,6 +11,7 @@
 
 mod attention;
 mod convolution;
+mod detail;
 mod gradients;
 mod linear;
 mod prepared;
@@ -20,9 +21,9 @@ pub(crate) use gradients::add as add_values;
 pub(super) use prepared::Prepared;
 
 use super::layers::{Attention, Layer, LayerId, ResidualBlock};
-use super::operations::{BlockInput, Operations, forward};
+use super::operations::{BlockInput, Inputs, Operations, forward};
 use super::patches::{from_map, to_map};
-use super::{GradientConfig, UNet};
+use super::{GradientConfig, NoisyImages, UNet};
 use crate::error::Result;
 use crate::images::Images;
 use gradients::Gradients;
@@ -32,38 +33,32 @@ use std::sync::Arc;
 const NORM_EPSILON: f32 = 1e-5;
 
 /// The prediction for a batch, `[N, C, H, W]`, with weights that were prepared for the kernels.
-pub(super) fn predict(
-    network: &UNet,
-    prepared: &Prepared,
-    x_t: &Images,
-    timesteps: &[usize],
-) -> Result<Images> {
-    let patch_size = network.config().patch_size;
+pub(super) fn predict(network: &UNet, prepared: &Prepared, images: NoisyImages<'_>) -> Images {
+    let patch_size = network.config().output_patch_size();
     on_the_pool(|| {
         let mut engine = CpuEngine { network, prepared: Some(prepared), recording: None };
-        let (x, rows) = engine.inputs(x_t, timesteps);
-        let y = forward(&mut engine, network.layers(), x, rows, &mut network.dropout_masks(None));
-        from_map(&y.values, patch_size, x_t.shape())
+        let inputs = engine.inputs(images);
+        let y = forward(&mut engine, network.layers(), inputs, &mut network.dropout_masks(None));
+        from_map(&y.values, patch_size, images.x_t.shape())
     })
 }
 
 /// See [`UNet::gradients`].
 pub(super) fn gradients(
     network: &UNet,
-    x_t: &Images,
-    timesteps: &[usize],
+    images: NoisyImages<'_>,
     config: GradientConfig,
     loss_gradient: &mut (dyn FnMut(&Images) -> Result<Images> + Send),
     sink: &mut (dyn FnMut(usize, Vec<f32>) + Send),
 ) -> Result<()> {
-    let patch_size = network.config().patch_size;
+    let patch_size = network.config().output_patch_size();
     on_the_pool(|| {
         let recording = Recording { checkpointing: config.checkpointing, ..Recording::default() };
         let mut engine = CpuEngine { network, prepared: None, recording: Some(recording) };
-        let (x, rows) = engine.inputs(x_t, timesteps);
+        let inputs = engine.inputs(images);
         let masks = &mut network.dropout_masks(config.dropout_seed);
-        let y = forward(&mut engine, network.layers(), x, rows, masks);
-        let prediction = from_map(&y.values, patch_size, x_t.shape())?;
+        let y = forward(&mut engine, network.layers(), inputs, masks);
+        let prediction = from_map(&y.values, patch_size, images.x_t.shape());
         let dy = loss_gradient(&prediction)?;
         drop(prediction);
         engine.backward(&y, to_map(&dy, patch_size), sink);
@@ -119,11 +114,14 @@ enum Recorded {
     Convolution(convolution::RecordedConvolution),
     ResidualBlock(residual_block::RecordedBlock),
     Attention(attention::RecordedAttention),
+    Sum(detail::RecordedSum),
+    Pixels(detail::RecordedPixels),
+    FirstChannels(detail::RecordedFirstChannels),
 }
 
 impl<'a> CpuEngine<'a> {
-    /// The noisy images as a feature map, and their rows of the time table.
-    fn inputs(&self, x_t: &Images, timesteps: &[usize]) -> (Value, Value) {
+    fn inputs(&self, images: NoisyImages<'_>) -> Inputs<Self> {
+        let NoisyImages { x_t, timesteps, .. } = images;
         let config = self.network.config();
         let [channels, h, w] = config.patched_size();
         let x = Value {
@@ -132,13 +130,15 @@ impl<'a> CpuEngine<'a> {
             channels,
             slot: None,
         };
-        let rows = Value {
-            values: Arc::new(self.network.time_rows(timesteps)),
+        let rows = |values, channels| Value {
+            values: Arc::new(values),
             pixels: Pixels::rows(timesteps.len()),
-            channels: config.ch,
+            channels,
             slot: None,
         };
-        (x, rows)
+        let time = rows(self.network.time_rows(timesteps), config.ch);
+        let tags = self.network.tag_rows(images).map(|values| rows(values, config.n_tags));
+        Inputs { x, time, tags }
     }
 
     /// A value that an operation has computed.
@@ -174,6 +174,9 @@ impl<'a> CpuEngine<'a> {
                 Recorded::Convolution(conv) => conv.backward(&engine, &mut gradients),
                 Recorded::ResidualBlock(block) => block.backward(&engine, &mut gradients),
                 Recorded::Attention(attention) => attention.backward(&engine, &mut gradients),
+                Recorded::Sum(sum) => sum.backward(&mut gradients),
+                Recorded::Pixels(pixels) => pixels.backward(&engine, &mut gradients),
+                Recorded::FirstChannels(sum) => sum.backward(&mut gradients),
             }
         }
     }
@@ -240,6 +243,12 @@ impl Operations for CpuEngine<'_> {
         y
     }
 
+    fn add_rows(&mut self, a: Value, b: Value) -> Value {
+        let y = detail::sum(self, &a, &b);
+        self.record(|| Recorded::Sum(detail::RecordedSum { a, b, y: y.slot }));
+        y
+    }
+
     fn conv3x3(&mut self, x: Value, norm: Option<LayerId>, conv: LayerId) -> Value {
         let (y, stats) = convolution::conv3x3(self, &x, norm, conv);
         self.record(|| {
@@ -278,5 +287,21 @@ impl Operations for CpuEngine<'_> {
             Recorded::Attention(attention::RecordedAttention { x, layers, saved, y })
         });
         y
+    }
+
+    fn to_pixels(&mut self, first: Value, second: Value) -> Value {
+        let y = detail::to_pixels(self, &first, &second);
+        self.record(|| {
+            Recorded::Pixels(detail::RecordedPixels { first, y: y.slot, width: y.channels })
+        });
+        y
+    }
+
+    fn add_first_channels(&mut self, y: Value, x: Value) -> Value {
+        let sum = detail::add_first_channels(self, &y, &x);
+        self.record(|| {
+            Recorded::FirstChannels(detail::RecordedFirstChannels { y, x, sum: sum.slot })
+        });
+        sum
     }
 }

@@ -10,9 +10,9 @@ mod self_test;
 
 pub(super) use self_test::open;
 
-use super::operations::forward;
+use super::operations::{Inputs, forward};
 use super::patches::{from_map, to_map};
-use super::{GradientConfig, UNet};
+use super::{GradientConfig, NoisyImages, UNet};
 use crate::device::GpuDevice;
 use crate::error::Result;
 use crate::images::Images;
@@ -43,22 +43,20 @@ impl Uploaded {
 pub(super) fn predict(
     network: &UNet,
     uploaded: &Uploaded,
-    x_t: &Images,
-    timesteps: &[usize],
+    images: NoisyImages<'_>,
 ) -> Result<Images> {
     let device = &uploaded.device;
-    let (x, rows) = inputs(network, x_t, timesteps, device.burn());
+    let inputs = inputs(network, images, device.burn());
     let mut engine = BurnEngine::new(network, &uploaded.layers);
     let masks = &mut network.dropout_masks(None);
-    let y = forward(&mut engine, network.layers(), x, rows, masks);
-    prediction(network, y, x_t.shape(), device)
+    let y = forward(&mut engine, network.layers(), inputs, masks);
+    prediction(network, y, images.x_t.shape(), device)
 }
 
 /// See [`UNet::gradients`].
 pub(super) fn gradients(
     network: &UNet,
-    x_t: &Images,
-    timesteps: &[usize],
+    images: NoisyImages<'_>,
     config: GradientConfig,
     device: &GpuDevice,
     loss_gradient: &mut (dyn FnMut(&Images) -> Result<Images> + Send),
@@ -73,13 +71,13 @@ pub(super) fn gradients(
     let parameters: Vec<Tensor<1>> = parameters.into_iter().map(Tensor::require_grad).collect();
     let layers = LayerTensors::of(network, &parameters);
     let mut engine = BurnEngine::new(network, &layers);
-    let (x, rows) = inputs(network, x_t, timesteps, &recording);
+    let inputs = inputs(network, images, &recording);
     let masks = &mut network.dropout_masks(config.dropout_seed);
-    let y = forward(&mut engine, network.layers(), x, rows, masks);
+    let y = forward(&mut engine, network.layers(), inputs, masks);
     drop(layers);
 
-    let predicted = prediction(network, y.clone().without_autodiff(), x_t.shape(), device)?;
-    let dy = to_map(&loss_gradient(&predicted)?, network.config().patch_size);
+    let predicted = prediction(network, y.clone().without_autodiff(), images.x_t.shape(), device)?;
+    let dy = to_map(&loss_gradient(&predicted)?, network.config().output_patch_size());
     drop(predicted);
     let dy = Tensor::<4>::from_data(TensorData::new(dy, y.dims()), &recording);
     // Its gradient with respect to y is dy, whatever the loss was.
@@ -104,18 +102,17 @@ fn upload(network: &UNet, device: &Device) -> Vec<Tensor<1>> {
     data.map(|data| Tensor::from_data(data, device)).collect()
 }
 
-/// The noisy images as a feature map, and their rows of the time table.
-fn inputs(
-    network: &UNet,
-    x_t: &Images,
-    timesteps: &[usize],
-    device: &Device,
-) -> (Tensor<4>, Tensor<2>) {
+fn inputs<'a>(network: &UNet, images: NoisyImages<'_>, device: &Device) -> Inputs<BurnEngine<'a>> {
+    let NoisyImages { x_t, timesteps, .. } = images;
     let config = network.config();
     let [channels, h, w] = config.patched_size();
     let x = TensorData::new(to_map(x_t, config.patch_size), [x_t.len(), h, w, channels]);
-    let rows = TensorData::new(network.time_rows(timesteps), [timesteps.len(), config.ch]);
-    (Tensor::from_data(x, device), Tensor::from_data(rows, device))
+    let rows = |values: Vec<f32>, columns| {
+        Tensor::from_data(TensorData::new(values, [timesteps.len(), columns]), device)
+    };
+    let time = rows(network.time_rows(timesteps), config.ch);
+    let tags = network.tag_rows(images).map(|values| rows(values, config.n_tags));
+    Inputs { x: Tensor::from_data(x, device), time, tags }
 }
 
 /// The output of the network as images of `shape`.
@@ -126,7 +123,7 @@ fn prediction(
     device: &GpuDevice,
 ) -> Result<Images> {
     let values = y.try_into_data().map_err(|error| failed(device, &error))?;
-    from_map(&host_values(values, device)?, network.config().patch_size, shape)
+    Ok(from_map(&host_values(values, device)?, network.config().output_patch_size(), shape))
 }
 
 fn host_values(data: TensorData, device: &GpuDevice) -> Result<Vec<f32>> {

@@ -143,6 +143,24 @@ impl Operations for BurnEngine<'_> {
         self.convolution(x, conv)
     }
 
+    fn add_rows(&mut self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+        a + b
+    }
+
+    fn to_pixels(&mut self, first: Tensor<4>, second: Tensor<4>) -> Tensor<4> {
+        let p = self.network.config().patch_size;
+        let x = Tensor::cat(vec![first, second], 3);
+        let [n, h, w, c] = x.dims();
+        let c = c / (p * p);
+        let x = x.reshape([n, h, w, c, p, p]).permute([0, 1, 4, 2, 5, 3]);
+        x.reshape([n, h * p, w * p, c])
+    }
+
+    fn add_first_channels(&mut self, y: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
+        let c = y.dims()[3];
+        y + x.narrow(3, 0, c)
+    }
+
     fn residual_block(
         &mut self,
         input: BlockInput<Tensor<4>>,

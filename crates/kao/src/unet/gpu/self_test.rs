@@ -10,7 +10,9 @@ use crate::device::{Device, DeviceKind, GpuDevice};
 use crate::error::{ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::SeededNoise;
-use crate::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
+use crate::unet::{
+    Activation, GradientConfig, Network, NoisyImages, ParameterSpec, UNet, UNetConfig,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
@@ -88,7 +90,7 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 /// A network with everything that networks have: two levels, attention, a skip connection, a
-/// shortcut.
+/// shortcut, patches with layers at full resolution behind them, tags.
 fn network() -> Result<UNet> {
     let config = UNetConfig {
         image_size: [3, 8, 8],
@@ -99,14 +101,19 @@ fn network() -> Result<UNet> {
         num_res_blocks: 1,
         activation: Activation::Silu,
         norm_groups: 8,
+        patch_size: 2,
+        detail_channels: 16,
+        n_tags: 3,
         ..UNetConfig::default()
     };
     let mut unet = UNet::init(&config, 1)?;
-    // Normalizations begin as the identity, which would hide their parameters.
+    // Normalizations begin as the identity and some layers at zero, which would hide parameters.
     let specs = config.parameters();
-    let vectors =
-        unet.values_mut().iter_mut().zip(&specs).filter(|(_, spec)| spec.shape.len() == 1);
-    for (k, value) in vectors.flat_map(|(values, _)| values).enumerate() {
+    let hiding = |(values, spec): &(&mut Vec<f32>, &ParameterSpec)| {
+        spec.shape.len() == 1 || values.iter().all(|&value| value == 0.0)
+    };
+    let found = unet.values_mut().iter_mut().zip(&specs).filter(hiding);
+    for (k, value) in found.flat_map(|(values, _)| values).enumerate() {
         *value += 0.1 * ((k * 7 % 13) as f32 / 6.0 - 1.0);
     }
     Ok(unet)
@@ -116,14 +123,15 @@ fn network() -> Result<UNet> {
 fn compute(unet: &UNet, device: &Device) -> Result<Vec<Vec<f32>>> {
     let x_t = SeededNoise { seed: 2, first_image: 0 }.x_t(2, unet.config().image_size);
     let timesteps = [1, 8];
+    let conditions = Conditions::new(vec![vec![0, 2], vec![]]);
     let network = Network::new(unet.clone(), Prediction::Epsilon, device)?;
-    let mut computed =
-        vec![network.predict(&x_t, &timesteps, &Conditions::none())?.data().to_vec()];
+    let mut computed = vec![network.predict(&x_t, &timesteps, &conditions)?.data().to_vec()];
     computed.resize(1 + unet.values().len(), Vec::new());
     let passes = GradientConfig::default();
     let mut loss_gradient = |prediction: &Images| -> Result<Images> { Ok(prediction.clone()) };
     let mut sink = |index: usize, gradient| computed[1 + index] = gradient;
-    unet.gradients(&x_t, &timesteps, passes, device, &mut loss_gradient, &mut sink)?;
+    let images = NoisyImages { x_t: &x_t, timesteps: &timesteps, conditions: &conditions };
+    unet.gradients(images, passes, device, &mut loss_gradient, &mut sink)?;
     Ok(computed)
 }
 
