@@ -31,8 +31,7 @@ pub(super) fn problem_of(
         return Ok(Some("weights are not finite".to_owned()));
     }
     if let Some(losses) = losses {
-        // Written so that a loss that is not a number is exploded.
-        let exploded = losses.into_iter().find(|loss| !(loss.mean < MAX_LOSS));
+        let exploded = losses.into_iter().find(|loss| loss.mean.is_nan() || loss.mean >= MAX_LOSS);
         return Ok(exploded.map(|loss| format!("the validation loss is {}", loss.mean)));
     }
     let unet = state.unet.config();
