@@ -1,11 +1,11 @@
 //! Where results go, looked at before the work that makes them.
 
-use kao::{Error, Result, weights};
+use kao::{Error, Result, files};
 use std::path::{Component, Path, PathBuf};
 
 /// Makes sure that the file of `flag` can be written: folders above it are created.
 pub fn file(path: &Path) -> Result<()> {
-    weights::prepare_path(path)
+    files::prepare_path(path)
 }
 
 /// Makes sure that a folder of results can be at `path`: that no file is there.

@@ -11,8 +11,8 @@ mod interrupt;
 mod memory;
 mod output;
 mod progress;
+mod sampling;
 mod usage;
-mod walk;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kao::ErrorKind;

@@ -56,11 +56,6 @@ pub fn one_line(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
-/// `1 picture`, `2 pictures`.
-pub fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,10 +63,5 @@ mod tests {
     #[test]
     fn control_characters_are_shown_not_obeyed() {
         assert_eq!(one_line("a\n\u{1b}[2J顔"), "a\\n\\u{1b}[2J顔");
-    }
-
-    #[test]
-    fn one_is_no_plural() {
-        assert_eq!([counted(1, "step"), counted(0, "step")], ["1 step", "0 steps"]);
     }
 }

@@ -1,8 +1,12 @@
 //! What a user sees while they wait: a bar on a terminal, now and then a line elsewhere.
 
-use crate::output::{is_quiet, note};
+use crate::interrupt;
+use crate::output::{is_quiet, note, one_line};
 use indicatif::{ProgressBar, ProgressStyle};
+use kao::control::{Control, Report};
+use kao::quantities::duration;
 use std::io::IsTerminal;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -54,12 +58,7 @@ impl Progress {
         self
     }
 
-    /// So many units are done. May be called from any thread.
-    pub fn set(&self, done: u64) {
-        self.set_with(done, String::new);
-    }
-
-    /// So many units are done of a total that is known only now.
+    /// So many units are done of a total that is known only now. May be called from any thread.
     pub fn set_of(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -142,62 +141,74 @@ fn fitted(mut line: String, columns: usize) -> String {
     line
 }
 
-/// Seconds in words: `42 s`, `3 min 5 s`, `2 h 10 min`, `3 days 4 h`, `102 days`.
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.max(0.0).round() as u64;
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match hours {
-        0 if minutes == 0 => format!("{seconds} s"),
-        0 => format!("{minutes} min {} s", seconds % 60),
-        1..48 => format!("{hours} h {} min", minutes % 60),
-        48..240 => format!("{} days {} h", hours / 24, hours % 24),
-        _ => format!("{} days", hours / 24),
+/// Shows the progress of a command on standard error, and stops its work when the user asks for it.
+#[derive(Default)]
+pub struct Terminal {
+    current: Mutex<Option<Stage>>,
+}
+
+/// The stage that is being shown.
+struct Stage {
+    /// What it is called, which tells it from the next.
+    label: String,
+    done: u64,
+    progress: Progress,
+}
+
+impl Terminal {
+    /// A line on standard error, above the bar where there is one.
+    pub fn say(&self, words: &str) {
+        let words = one_line(words);
+        match self.current.lock() {
+            Ok(current) if current.is_some() => {
+                if let Some(stage) = &*current {
+                    stage.progress.say(&words);
+                }
+            }
+            _ => note(words),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn clear(&self) {
+        if let Ok(mut current) = self.current.lock() {
+            *current = None;
+        }
     }
 }
 
-/// Estimated seconds in words, no more exact than an estimate is: `20 min`, `5 h`, `41 days`.
-pub fn estimate(seconds: f64) -> String {
-    const MINUTE: f64 = 60.0;
-    const HOUR: f64 = 60.0 * MINUTE;
-    const DAY: f64 = 24.0 * HOUR;
-    let of = |unit: f64| (seconds / unit).round().max(1.0) as u64;
-    match seconds {
-        seconds if seconds < 1.5 * MINUTE => format!("{} s", of(1.0)),
-        seconds if seconds < 1.5 * HOUR => format!("{} min", of(MINUTE)),
-        seconds if seconds < 2.0 * DAY => format!("{} h", of(HOUR)),
-        _ => format!("{} days", of(DAY)),
+impl Control for Terminal {
+    fn report(&self, report: &Report<'_>) -> ControlFlow<()> {
+        match report.message {
+            Some(message) => self.say(message),
+            None => {
+                let Report { stage, detail, done, total, unit, .. } = *report;
+                let label = if detail.is_empty() { stage } else { detail }.to_owned();
+                if let Ok(mut current) = self.current.lock() {
+                    if current.as_ref().is_none_or(|current| current.label != label) {
+                        // The old bar goes before the new one comes.
+                        *current = None;
+                        let progress = Progress::new(label.clone(), total.unwrap_or(0), unit);
+                        *current = Some(Stage { label, done, progress });
+                    }
+                    if let Some(current) = &mut *current {
+                        // Threads may report in another order than they count.
+                        current.done = current.done.max(done);
+                        current.progress.set_of(current.done, total.unwrap_or(0));
+                    }
+                }
+            }
+        }
+        match interrupt::asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_in_words() {
-        assert_eq!(duration(0.4), "0 s");
-        assert_eq!(duration(59.6), "1 min 0 s");
-        assert_eq!(duration(7800.0), "2 h 10 min");
-        assert_eq!(duration(-1.0), "0 s");
-        assert_eq!(duration(50.0 * 3600.0), "2 days 2 h");
-        // What `anime64` took where "14w left" was said.
-        assert_eq!(duration(2447.0 * 3600.0), "101 days");
-    }
-
-    #[test]
-    fn estimates_are_round() {
-        let hour = 3600.0;
-        let cases = [
-            (0.1, "1 s"),
-            (80.0, "80 s"),
-            (1210.0, "20 min"),
-            (5.3 * hour, "5 h"),
-            (41.2 * 24.0 * hour, "41 days"),
-        ];
-        for (seconds, words) in cases {
-            assert_eq!(estimate(seconds), words);
-        }
-    }
 
     #[test]
     fn time_is_unknown_before_anything_is_done() {

@@ -49,6 +49,7 @@ fn shown(message: &str) -> String {
 /// The flag of `command` that stands for what the library calls `name`: `--batch-size` for
 /// `batch size`.
 fn flag(name: &str, command: &clap::Command) -> Option<String> {
+    let name = name.rsplit_once('.').map_or(name, |(_, last)| last);
     let long = name.replace([' ', '_'], "-");
     let is_it = |argument: &&clap::Arg| {
         let aliases = argument.get_all_aliases().unwrap_or_default();
@@ -135,6 +136,7 @@ mod tests {
             .arg(clap::Arg::new("b").long("ema-halflife").alias("ema-halflife-images"));
         assert_eq!(flag("batch size", &command).as_deref(), Some("--batch-size"));
         assert_eq!(flag("ema_halflife_images", &command).as_deref(), Some("--ema-halflife"));
-        assert_eq!(flag("walk", &command), None);
+        assert_eq!(flag("sampler.batch_size", &command).as_deref(), Some("--batch-size"));
+        assert_eq!(flag("timesteps", &command), None);
     }
 }

@@ -9,11 +9,12 @@
 use kao::Images;
 use kao::control::Report;
 use kao::draw::face;
+use kao::formats::StoreAs;
 use kao::render::{Layout, grid, write_png};
 use kao::train::reports::{TRAINING, VALIDATION};
 use kao::train::{Preset, SAMPLE_COLUMNS, TrainConfig, Training};
 use kao::unet::UNetConfig;
-use kao::weights::StoreAs;
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

@@ -12,8 +12,11 @@ use std::path::Path;
 /// The state of some work at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Report<'a> {
-    /// What is being done, as a short phrase: `sampling`, `training`, `validation`.
+    /// What is being done, as a short phrase: `sampling`, `training`, `validation`. Stable, so that
+    /// programs can tell stages apart.
     pub stage: &'static str,
+    /// More about this stage for people, such as `run 2 of 8`; empty where there is no more to say.
+    pub detail: &'a str,
     /// How many units are done.
     pub done: u64,
     /// How many units there are in all, as far as is known.
@@ -30,7 +33,7 @@ pub struct Report<'a> {
     pub preview: Option<&'a Images>,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
     /// A report of progress alone.
     pub fn progress(
         stage: &'static str,
@@ -38,7 +41,22 @@ impl Report<'_> {
         total: Option<u64>,
         unit: &'static str,
     ) -> Self {
-        Report { stage, done, total, unit, values: &[], file: None, message: None, preview: None }
+        Report {
+            stage,
+            detail: "",
+            done,
+            total,
+            unit,
+            values: &[],
+            file: None,
+            message: None,
+            preview: None,
+        }
+    }
+
+    /// Something to tell the user once. It is no progress: `done` and `total` say nothing.
+    pub fn message(stage: &'static str, message: &'a str) -> Self {
+        Report { message: Some(message), ..Report::progress(stage, 0, None, "") }
     }
 }
 
@@ -49,6 +67,11 @@ pub trait Control: Sync {
     /// Called after each unit of work, or more often. With `Break` the work ends as soon as it can:
     /// training saves first, everything else leaves nothing behind.
     fn report(&self, report: &Report<'_>) -> ControlFlow<()>;
+
+    /// Whether reports should carry previews where the work has any. Making one costs time.
+    fn wants_previews(&self) -> bool {
+        false
+    }
 
     /// As [`report`](Self::report), for work that ends with an error when it is to stop.
     ///

@@ -77,51 +77,52 @@ pub trait Denoiser {
     }
 }
 
-/// The two ends of a noisy image, value by value: x_t = √ᾱ x̂_0 + √(1 − ᾱ) ε̂.
+/// What a prediction says of one value of a noisy image: x_t = √ᾱ x̂_0 + √(1 − ᾱ) ε̂.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Split {
-    /// The predicted clean value.
-    pub x0_hat: f64,
-    /// The predicted noise.
+pub struct Denoised {
+    /// The predicted clean value, x̂_0.
+    pub x0: f64,
+    /// The predicted noise, ε̂.
     pub epsilon: f64,
 }
 
 /// Turns predictions of any kind into x̂_0 and ε̂ at one noise level.
 #[derive(Clone, Copy, Debug)]
-pub struct Splitter {
+pub struct PredictionConverter {
     signal: f64,
     noise: f64,
     prediction: Prediction,
     clip: bool,
 }
 
-impl Splitter {
-    /// For the noise level `alpha_bar`, in (0, 1). With `clip`, x̂_0 is held within `[-1, 1]` and ε̂
+impl PredictionConverter {
+    /// For the noise level `alpha_bar`, in (0, 1). With `clip`, x̂_0 is clamped to `[-1, 1]` and ε̂
     /// derived anew from it.
     pub fn new(alpha_bar: f64, prediction: Prediction, clip: bool) -> Self {
-        Splitter { signal: alpha_bar.sqrt(), noise: (1.0 - alpha_bar).sqrt(), prediction, clip }
+        let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
+        PredictionConverter { signal, noise, prediction, clip }
     }
 
-    /// Splits the value `x_t`, of which `predicted` was predicted.
+    /// x̂_0 and ε̂ of the value `x_t`, for which `predicted` was predicted.
     #[inline]
-    pub fn split(&self, x_t: f32, predicted: f32) -> Split {
+    pub fn convert(&self, x_t: f32, predicted: f32) -> Denoised {
         let (x_t, predicted) = (f64::from(x_t), f64::from(predicted));
-        let Splitter { signal, noise, prediction, clip } = *self;
-        let x0_hat = match prediction {
+        let PredictionConverter { signal, noise, prediction, clip } = *self;
+        let x0 = match prediction {
             Prediction::Epsilon => (x_t - noise * predicted) / signal,
             Prediction::X0 => predicted,
             Prediction::V => signal * x_t - noise * predicted,
         };
         if clip {
-            let x0_hat = x0_hat.clamp(-1.0, 1.0);
-            return Split { x0_hat, epsilon: (x_t - signal * x0_hat) / noise };
+            let x0 = x0.clamp(-1.0, 1.0);
+            return Denoised { x0, epsilon: (x_t - signal * x0) / noise };
         }
         let epsilon = match prediction {
             Prediction::Epsilon => predicted,
-            Prediction::X0 => (x_t - signal * x0_hat) / noise,
+            Prediction::X0 => (x_t - signal * x0) / noise,
             Prediction::V => noise * x_t + signal * predicted,
         };
-        Split { x0_hat, epsilon }
+        Denoised { x0, epsilon }
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn all_three_predictions_split_alike(
+        fn all_three_predictions_say_the_same(
             x_0 in -2.0f64..2.0, epsilon in -4.0f64..4.0, alpha_bar in 0.01f64..0.99,
         ) {
             let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
@@ -187,15 +188,17 @@ mod tests {
             for (prediction, predicted) in
                 [(Prediction::Epsilon, epsilon), (Prediction::X0, x_0), (Prediction::V, v)]
             {
-                let split = Splitter::new(alpha_bar, prediction, false)
-                    .split(x_t as f32, predicted as f32);
-                assert!((split.x0_hat - x_0).abs() < 1e-4, "{prediction:?} {split:?}");
-                assert!((split.epsilon - epsilon).abs() < 1e-4, "{prediction:?} {split:?}");
+                let convert = |clip| {
+                    PredictionConverter::new(alpha_bar, prediction, clip)
+                        .convert(x_t as f32, predicted as f32)
+                };
+                let denoised = convert(false);
+                assert!((denoised.x0 - x_0).abs() < 1e-4, "{prediction:?} {denoised:?}");
+                assert!((denoised.epsilon - epsilon).abs() < 1e-4, "{prediction:?} {denoised:?}");
 
-                let split =
-                    Splitter::new(alpha_bar, prediction, true).split(x_t as f32, predicted as f32);
-                assert!(split.x0_hat.abs() <= 1.0);
-                let again = signal * split.x0_hat + noise * split.epsilon;
+                let denoised = convert(true);
+                assert!(denoised.x0.abs() <= 1.0);
+                let again = signal * denoised.x0 + noise * denoised.epsilon;
                 assert!((again - x_t).abs() < 1e-5, "clipping keeps x_t");
             }
         }

@@ -116,6 +116,12 @@ impl Error {
         ErrorKind::Invalid { what, value, problem: bounded(format!("must be {allowed}")) }.into()
     }
 
+    /// `path` is sound, but a newer version of Kao wrote it.
+    pub fn newer(path: impl AsRef<Path>, problem: impl fmt::Display) -> Self {
+        let path = path.as_ref().to_path_buf();
+        ErrorKind::Newer { path, problem: bounded(problem.to_string()) }.into()
+    }
+
     /// Stopped on request.
     pub fn interrupted() -> Self {
         ErrorKind::Interrupted.into()

@@ -4,6 +4,7 @@
 //! Sampling from a model file:
 //!
 //! ```no_run
+//! use kao::control::Unattended;
 //! use kao::device::DeviceKind;
 //! use kao::experiments::{SampleConfig, sample_images};
 //! use kao::model::Model;
@@ -12,14 +13,14 @@
 //! # fn main() -> kao::Result<()> {
 //! let model = Model::load("model.safetensors", &DeviceKind::Cpu.open()?)?;
 //! let start = Start::Seed { seed: 999, count: 16, image_shape: model.config.unet.image_size };
-//! let sampled = sample_images(&model, &SampleConfig::default(), &start, &mut |_, _| Ok(()))?;
+//! let sampled = sample_images(&model, &SampleConfig::default(), &start, &Unattended)?;
 //! assert_eq!(sampled.images.len(), 16);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! Samplers know a network only as a [`denoiser::Denoiser`], so that any network can be sampled
-//! with [`sampler::sample`]. The rooms and their borders are in ARCHITECTURE.md of the repository.
+//! with a [`sampler::Plan`]. The rooms and their borders are in ARCHITECTURE.md of the repository.
 #![forbid(unsafe_code)]
 
 pub mod control;
@@ -31,20 +32,20 @@ pub mod error;
 pub mod eval;
 pub mod experiments;
 pub mod files;
-mod hyper_parameters;
+pub mod formats;
 pub mod images;
 pub mod locks;
 pub mod model;
+mod named;
 pub mod noise;
+pub mod quantities;
 pub mod render;
 pub mod sampler;
 pub mod schedule;
-mod shapes;
 pub mod timesteps;
 pub mod train;
 pub mod unet;
-mod weight_sets;
-pub mod weights;
+pub mod vocabulary;
 
 pub use error::{Error, ErrorKind, Result};
 pub use images::Images;

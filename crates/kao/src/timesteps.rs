@@ -1,11 +1,12 @@
-//! Which timesteps a sampler visits: a walk is an explicit list of steps `t → t_prev`.
+//! Timestep sequences: the explicit list of steps `t → t_prev` that a sampler takes.
 //!
-//! Walks are data. Whoever wants to start in the middle (recovery, image-to-image) truncates one
-//! or writes one; a sampler walks what it is given.
+//! A sequence is data. Whoever wants to start in the middle (recovery, image-to-image) truncates
+//! one or writes one; a sampler takes the steps that it is given.
 
 use crate::error::{Error, Result};
+use crate::named::names;
 
-/// One step of a walk: from timestep `t` to `t_prev`.
+/// One step of a timestep sequence: from timestep `t` to `t_prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The timestep the network sees.
@@ -15,32 +16,40 @@ pub struct Step {
 }
 
 /// How the visited timesteps are spread over `0 .. T`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Spacing {
     /// The original's: evenly from 1 to T − 1, ending at ᾱ_0 by default. S = T repeats t = 1.
     Linear,
     /// The original's: denser at low noise, ending at ᾱ_0 by default. Never reaches T − 1.
     Quadratic,
     /// Evenly down from T − 1, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
+    #[default]
     Trailing,
     /// Multiples of ⌊T/S⌋ from 0, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
     Leading,
 }
 
+names!(Spacing, "spacing", {
+    Linear => "linear",
+    Quadratic => "quadratic",
+    Trailing => "trailing",
+    Leading => "leading",
+});
+
 impl Spacing {
-    /// Where a walk of this spacing ends unless told otherwise.
+    /// Where a sequence of this spacing ends unless told otherwise.
     pub fn default_end(self) -> End {
         if self.is_the_originals() { End::FirstTimestep } else { End::Clean }
     }
 
-    /// Whether the original has it: such a walk goes the original's way in all else too, unless told
-    /// otherwise.
+    /// Whether the original has it: sampling with such a spacing follows the original in all else
+    /// too, unless told otherwise.
     pub fn is_the_originals(self) -> bool {
         matches!(self, Spacing::Linear | Spacing::Quadratic)
     }
 }
 
-/// Where the last step of a walk arrives.
+/// Where the last step of a sequence arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// At timestep 0, with the noise level ᾱ_0, as the original.
@@ -48,6 +57,8 @@ pub enum End {
     /// At the clean image, ᾱ = 1.
     Clean,
 }
+
+names!(End, "end", { FirstTimestep => "first-timestep" or "first", Clean => "clean" });
 
 /// The timesteps visited by `n_steps` steps over a schedule of `n_timesteps`, highest first.
 ///
@@ -66,10 +77,7 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
     if spacing.is_the_originals() && n_timesteps < 2 {
         return Err(Error::invalid(
             "spacing",
-            format!(
-                "{} needs at least 2 timesteps; the model has {n_timesteps}",
-                format!("{spacing:?}").to_lowercase()
-            ),
+            format!("{spacing} needs at least 2 timesteps; the model has {n_timesteps}"),
         ));
     }
     // linspace(0, last, n_steps)[i], as an exact fraction.
@@ -100,15 +108,20 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
     Ok(timesteps)
 }
 
-/// The walk of `n_steps` steps from the noisiest visited timestep down to `end`.
+/// The sequence of `n_steps` steps from the noisiest visited timestep down to `end`.
 ///
 /// # Errors
 /// As [`visited`].
-pub fn walk(spacing: Spacing, n_steps: usize, n_timesteps: usize, end: End) -> Result<Vec<Step>> {
+pub fn sequence(
+    spacing: Spacing,
+    n_steps: usize,
+    n_timesteps: usize,
+    end: End,
+) -> Result<Vec<Step>> {
     Ok(through(&visited(spacing, n_steps, n_timesteps)?, end))
 }
 
-/// The walk through `timesteps`, which are given highest first, to `end`.
+/// The sequence through `timesteps`, which are given highest first, to `end`.
 pub fn through(timesteps: &[usize], end: End) -> Vec<Step> {
     let last = match end {
         End::FirstTimestep => Some(0),
@@ -118,11 +131,11 @@ pub fn through(timesteps: &[usize], end: End) -> Vec<Step> {
     timesteps.iter().zip(arrivals).map(|(&t, t_prev)| Step { t, t_prev }).collect()
 }
 
-/// The part of a walk for an image that is noised to timestep `start`: the steps below it, with a
-/// first step from `start` itself.
-pub fn starting_at(walk: &[Step], start: usize) -> Vec<Step> {
-    let below: Vec<Step> = walk.iter().copied().filter(|step| step.t < start).collect();
-    let t_prev = match (below.first(), walk.last()) {
+/// The part of a sequence for an image that has the noise of timestep `start`: the steps below it,
+/// with a first step from `start` itself.
+pub fn starting_at(sequence: &[Step], start: usize) -> Vec<Step> {
+    let below: Vec<Step> = sequence.iter().copied().filter(|step| step.t < start).collect();
+    let t_prev = match (below.first(), sequence.last()) {
         (Some(first), _) => Some(first.t),
         (None, Some(last)) => last.t_prev,
         (None, None) => None,
@@ -161,18 +174,18 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_chains_and_ends_where_it_is_told() {
-        let steps = walk(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
+    fn a_sequence_chains_and_ends_where_it_is_told() {
+        let steps = sequence(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
         let pair = |t, t_prev| Step { t, t_prev };
         assert_eq!(steps, [pair(199, Some(100)), pair(100, Some(1)), pair(1, Some(0))]);
-        let steps = walk(Spacing::Trailing, 2, 200, End::Clean).unwrap();
+        let steps = sequence(Spacing::Trailing, 2, 200, End::Clean).unwrap();
         assert_eq!(steps, [pair(199, Some(99)), pair(99, None)]);
     }
 
     #[test]
     fn starting_in_the_middle_begins_there() {
         let pair = |t, t_prev| Step { t, t_prev };
-        let steps = walk(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
+        let steps = sequence(Spacing::Linear, 3, 200, End::FirstTimestep).unwrap();
         assert_eq!(starting_at(&steps, 150), [pair(150, Some(100)), steps[1], steps[2]]);
         assert_eq!(starting_at(&steps, 100), [pair(100, Some(1)), steps[2]]);
         assert_eq!(starting_at(&steps, 1), [pair(1, Some(0))]);
@@ -189,9 +202,7 @@ mod tests {
         #[test]
         fn every_spacing_descends_within_the_schedule(s in 1usize..300, extra in 0usize..300) {
             let n_timesteps = (s + extra).max(2);
-            for spacing in
-                [Spacing::Linear, Spacing::Quadratic, Spacing::Trailing, Spacing::Leading]
-            {
+            for &spacing in Spacing::ALL {
                 let timesteps = visited(spacing, s, n_timesteps).unwrap();
                 assert_eq!(timesteps.len(), s);
                 assert!(timesteps.iter().all(|&t| t < n_timesteps));

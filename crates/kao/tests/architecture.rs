@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest floor first. A room may use what lies on a lower floor, nothing beside it.
-const FLOORS: [&[&str]; 11] = [
+const FLOORS: [&[&str]; 10] = [
     &["error"],
-    &["images", "files", "locks"],
+    &["images", "files", "locks", "named", "quantities"],
     &["control"],
-    &["schedule", "timesteps", "noise", "weights", "device"],
+    &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
-    &["hyper_parameters", "shapes", "weight_sets"],
     &["model"],
     &["train"],
     &["experiments"],

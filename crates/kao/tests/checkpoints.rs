@@ -6,53 +6,13 @@ use kao::model::{CheckpointWeights, LoadOptions, Model, ModelConfig};
 use kao::schedule::{ScheduleConfig, ScheduleKind};
 use kao::unet::{Activation, UNetConfig};
 use kao::{Result, denoiser::Prediction};
-use torch::{Py, dict, saved, state_dict};
+use support::checkpoints::{both, settings, small, weights};
+use support::torch::{Py, dict, saved, state_dict};
 
-/// Makes files as `torch.save` does.
-#[path = "../src/weights/tests/torch.rs"]
-mod torch;
-
-fn small() -> UNetConfig {
-    UNetConfig {
-        image_size: [3, 8, 8],
-        num_steps: 20,
-        ch: 32,
-        ch_mult: vec![1],
-        attn: vec![],
-        num_res_blocks: 1,
-        dropout: 0.0,
-        ..UNetConfig::default()
-    }
-}
-
-/// The state dictionary of a small network, `prefix` before its names; its values grow with `value`.
-fn weights(prefix: &str, value: f32) -> Py {
-    let tensors = small().tensors().into_iter().enumerate();
-    state_dict(tensors.map(|(index, (name, shape))| {
-        (format!("{prefix}{name}"), shape, value + index as f32 * 1e-3)
-    }))
-}
-
-fn both(one: Py, other: Py) -> Py {
-    let (Py::Dict(mut entries), Py::Dict(others)) = (one, other) else { unreachable!() };
-    entries.extend(others);
-    Py::Dict(entries)
-}
-
-fn settings() -> Py {
-    dict([
-        ("image_size", Py::Tuple(vec![3.into(), 8.into(), 8.into()])),
-        ("num_steps", 20.into()),
-        ("ch", 32.into()),
-        ("ch_mult", vec![1].into()),
-        ("attn", vec![].into()),
-        ("num_res_blocks", 1.into()),
-        ("lr", 1e-4.into()),
-    ])
-}
+mod support;
 
 fn checkpoint(state: Py) -> Py {
-    dict([("epoch", 3.into()), ("state_dict", state), ("hyper_parameters", settings())])
+    dict([("epoch", 3.into()), ("state_dict", state), ("hyper_parameters", settings(vec![]))])
 }
 
 fn load(root: &Py, options: &LoadOptions) -> Result<Model> {
@@ -113,7 +73,7 @@ fn averaged_weights_are_taken_unless_the_others_are_asked_for() {
     for (one, other) in [("model", "ema"), ("state_dict", "model_ema"), ("net", "ema_net")] {
         roots.push(dict([
             (one, weights("", 0.1)),
-            ("config", settings()),
+            ("config", settings(vec![])),
             (other, weights("module.", 0.2)),
         ]));
     }
@@ -121,7 +81,7 @@ fn averaged_weights_are_taken_unless_the_others_are_asked_for() {
     roots.push(dict([
         ("state_dict", weights("unet.", 0.2)),
         ("current_model_state", weights("unet.", 0.1)),
-        ("hyper_parameters", settings()),
+        ("hyper_parameters", settings(vec![])),
     ]));
     for (index, root) in roots.into_iter().enumerate() {
         assert_eq!(fingerprint(&root, CheckpointWeights::Average), average, "root {index}");
@@ -169,7 +129,7 @@ fn what_settings_say_of_the_schedule_is_honoured() {
     let with = |entries: Vec<(&str, Py)>| {
         let root = dict([
             ("state_dict", weights("unet.", 0.1)),
-            ("hyper_parameters", dict([("cfg", both(settings(), dict(entries)))])),
+            ("hyper_parameters", dict([("cfg", settings(entries))])),
         ]);
         load(&root, &LoadOptions::default())
     };

@@ -4,19 +4,19 @@
 
 use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::Device;
+use kao::formats::{HostTensor, NamedTensors};
 use kao::images::Images;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::parameters::file_tensors;
 use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
-use kao::weights::{HostTensor, NamedTensors};
 use kao_kernels::AdamStep;
 use std::path::Path;
 
 fn golden() -> NamedTensors {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/unet_golden.safetensors");
-    kao::weights::read(path).unwrap().tensors
+    kao::formats::read(path).unwrap().tensors
 }
 
 fn config() -> UNetConfig {

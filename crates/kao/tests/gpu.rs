@@ -10,9 +10,9 @@ use kao::device::{Device, DeviceKind};
 use kao::images::Images;
 use kao::model::Model;
 use kao::noise::{NoNoise, SeededNoise};
-use kao::sampler::{Method, SamplerConfig, sample, unobserved};
+use kao::sampler::{Ddim, Sampler};
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
-use kao::timesteps::{End, Spacing, walk};
+use kao::timesteps::{End, Spacing, sequence};
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
@@ -178,11 +178,10 @@ fn training_steps_are_those_of_the_cpu() {
 /// Two pictures of the built-in model.
 fn sampled(device: &Device) -> Images {
     let model = Model::built_in(device).unwrap();
-    let walk = walk(Spacing::Linear, 4, model.schedule.n_timesteps(), End::Clean).unwrap();
-    let config = SamplerConfig { method: Method::Ddim { eta: 0.0 }, clip: true };
+    let steps = sequence(Spacing::Linear, 4, model.schedule.n_timesteps(), End::Clean).unwrap();
+    let plan = Sampler::from(Ddim { eta: 0.0 }).plan(&model.schedule, steps, true).unwrap();
     let x = SeededNoise { seed: 1, first_image: 0 }.x_t(2, model.config.unet.image_size);
-    let observer = &mut unobserved;
-    sample(&model.network, &model.schedule, &walk, config, x, &NoNoise, observer).unwrap()
+    plan.sample(&model.network, x, &NoNoise).unwrap()
 }
 
 #[test]

@@ -5,16 +5,16 @@
 
 use kao::denoiser::{Conditions, Denoiser, Prediction};
 use kao::device::{Device, DeviceKind};
+use kao::formats::{NamedTensors, read};
 use kao::images::Images;
 use kao::model::Model;
 use kao::noise::{GivenNoise, NoNoise, NoiseSource};
-use kao::sampler::{Method, SamplerConfig, Variance, sample, unobserved};
-use kao::timesteps::{End, Spacing, Step, visited, walk};
+use kao::sampler::{Ddim, Ddpm, Sampler, Variance};
+use kao::timesteps::{End, Spacing, sequence, visited};
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::GradientConfig;
 use kao::unet::parameters::file_tensors;
-use kao::weights::{NamedTensors, read};
 use kao_kernels::AdamStep;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +96,7 @@ fn one_forward_pass() {
 }
 
 #[test]
-fn ddim_walks() {
+fn ddim_runs() {
     let Some(folder) = reference() else { return };
     let tensors = read(folder.join("tiny.ddim.safetensors")).unwrap().tensors;
     let model = tiny(&folder);
@@ -107,14 +107,13 @@ fn ddim_walks() {
         (Spacing::Quadratic, "quadratic", 10, 0.0),
     ] {
         let key = format!("ddim.{name}.steps{n_steps}.eta{eta:?}");
-        let walk = walk(spacing, n_steps, 1000, spacing.default_end()).unwrap();
+        let sequence = sequence(spacing, n_steps, 1000, spacing.default_end()).unwrap();
         let z = if eta > 0.0 { steps(&tensors, &format!("{key}.z")) } else { Vec::new() };
         let given = GivenNoise { steps: &z, first_image: 0 };
         let noise: &dyn NoiseSource = if eta > 0.0 { &given } else { &NoNoise };
         let x_t = images(&tensors, &format!("{key}.x_T"));
-        let config = SamplerConfig { method: Method::Ddim { eta }, clip: false };
-        let (network, schedule) = (&model.network, &model.schedule);
-        let x_0 = sample(network, schedule, &walk, config, x_t, noise, &mut unobserved).unwrap();
+        let plan = Sampler::from(Ddim { eta }).plan(&model.schedule, sequence, false).unwrap();
+        let x_0 = plan.sample(&model.network, x_t, noise).unwrap();
         let error = relative_error(&x_0, &images(&tensors, &format!("{key}.x_0")));
         println!("{key}: {error:e}");
         assert!(error < 1e-3, "{key}: {error}");
@@ -122,20 +121,19 @@ fn ddim_walks() {
 }
 
 #[test]
-fn ddpm_walks() {
+fn ddpm_runs() {
     let Some(folder) = reference() else { return };
     let tensors = read(folder.join("tiny.ddpm.safetensors")).unwrap().tensors;
     let model = tiny(&folder);
     for (name, variance) in [("beta", Variance::Beta), ("posterior", Variance::Posterior)] {
         let key = format!("ddpm.{name}");
-        let walk: Vec<Step> = walk(Spacing::Trailing, 1000, 1000, End::Clean).unwrap();
+        let sequence = sequence(Spacing::Trailing, 1000, 1000, End::Clean).unwrap();
         let z = steps(&tensors, &format!("{key}.z"));
         let noise = GivenNoise { steps: &z, first_image: 0 };
         let x_t = images(&tensors, &format!("{key}.x_T"));
-        let method = Method::Ddpm { variance, final_noise: true };
-        let config = SamplerConfig { method, clip: false };
-        let (network, schedule) = (&model.network, &model.schedule);
-        let x_0 = sample(network, schedule, &walk, config, x_t, &noise, &mut unobserved).unwrap();
+        let sampler = Sampler::from(Ddpm { variance, final_noise: true });
+        let plan = sampler.plan(&model.schedule, sequence, false).unwrap();
+        let x_0 = plan.sample(&model.network, x_t, &noise).unwrap();
         let error = relative_error(&x_0, &images(&tensors, &format!("{key}.x_0")));
         println!("{key}: {error:e}");
         // The stored noise is f16, which rounds to 5e-4.

@@ -9,7 +9,7 @@ use kao::control::Report;
 use kao::experiments::{KernelShare, MeasureConfig, Timing, measure};
 use kao::model::{ModelConfig, model_file};
 use kao::train::Preset;
-use kao::{Error, Result, weights};
+use kao::{Error, Result, formats};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -171,7 +171,7 @@ fn table(kernels: &[KernelShare]) -> String {
 fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
     if let Some(path) = &arguments.model {
         let path = model_file(path)?;
-        let contents = weights::peek(&path)?;
+        let contents = formats::peek(&path)?;
         return ModelConfig::from_metadata(&path, contents.format, &contents.metadata);
     }
     Ok(preset(&arguments.preset)?.config().model_config())

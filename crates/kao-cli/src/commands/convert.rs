@@ -5,9 +5,9 @@ use crate::interrupt;
 use crate::output::{note, one_line, result};
 use clap::Args;
 use kao::device::DeviceKind;
+use kao::formats::StoreAs;
 use kao::model::{CheckpointWeights, LoadOptions, Model};
 use kao::train::TrainConfig;
-use kao::weights::StoreAs;
 use kao::{Error, Result};
 use std::path::PathBuf;
 

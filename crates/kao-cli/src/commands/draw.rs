@@ -2,12 +2,12 @@
 
 use crate::compute::set_threads;
 use crate::destination;
-use crate::interrupt;
-use crate::output::{counted, result};
-use crate::progress::Progress;
+use crate::output::result;
+use crate::progress::Terminal;
 use clap::Args;
 use kao::Result;
 use kao::draw::{FolderConfig, write_folder};
+use kao::quantities::counted;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -42,9 +42,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         size: arguments.size,
         seed: arguments.seed,
     };
-    let progress = Progress::new("drawing", arguments.count, "faces");
-    let written = write_folder(&config, &|at| progress.set(at.done), &interrupt::asked)?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let written = write_folder(&config, &terminal)?;
+    terminal.clear();
     let kept = match written.kept {
         0 => String::new(),
         kept => format!(", {kept} were there"),

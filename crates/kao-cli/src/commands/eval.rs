@@ -2,17 +2,17 @@
 
 use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
-use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, note, result};
-use crate::progress::Progress;
-use crate::walk::WalkArguments;
+use crate::output::{note, result};
+use crate::progress::Terminal;
+use crate::sampling::SamplingArguments;
 use clap::Args;
 use kao::dataset::{Folder, common_size};
 use kao::eval::{MIN_SIDE, resolutions};
 use kao::experiments::{
-    EvaluateConfig, EvaluateEvent, Evaluation, Nearness, SampleConfig, evaluate, sample_images,
+    EvaluateConfig, Evaluation, Nearness, SampleConfig, evaluate, sample_images,
 };
+use kao::quantities::counted;
 use kao::render::{self, Layout};
 use kao::sampler::Start;
 use kao::{Error, Images, Result};
@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
     #[command(flatten)]
-    walk: WalkArguments,
+    sampling: SamplingArguments,
     /// Seed of the samples' noise, and of which patches and pictures are compared
     #[arg(long, default_value_t = 999)]
     seed: u64,
@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             &[("--neighbours", Some(path))],
         )?;
     }
-    let config = arguments.sampling()?;
+    let config = arguments.config()?;
     check_batch_size(arguments.batch_size)?;
     let device = arguments.compute.open()?;
     let (samples, data, texts) = match &arguments.samples {
@@ -103,23 +103,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     check_count(samples.len(), &arguments.data, &data)?;
 
     let config = EvaluateConfig { seed: arguments.seed, ..EvaluateConfig::default() };
-    let mut measuring = None;
-    let mut comparing = None;
-    let evaluated = evaluate(&samples, &data, &config, &mut |event| {
-        let (slot, label, unit, done, total) = match event {
-            EvaluateEvent::Distances(done, total) => {
-                (&mut measuring, "measuring distances", "directions", done, total)
-            }
-            EvaluateEvent::Neighbours(done, total) => {
-                measuring = None;
-                (&mut comparing, "looking for neighbours", "pictures", done, total)
-            }
-        };
-        slot.get_or_insert_with(|| Progress::new(label, total, unit)).set(done);
-        interrupt::check()
-    });
-    drop((measuring, comparing));
-    let evaluation = evaluated?;
+    let terminal = Terminal::default();
+    let evaluation = evaluate(&samples, &data, &config, &terminal)?;
+    terminal.clear();
     if evaluation.n_compared < SMALL_SET {
         note(format!(
             "warning: sets of {} are small: chance weighs much, some thousand tell more",
@@ -137,7 +123,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     if arguments.json {
         let settings: serde_json::Map<_, _> =
-            texts.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+            texts.into_iter().map(|(key, value)| (key, json!(value))).collect();
         let mut object = json!(evaluation);
         object["settings"] = json!(settings);
         let order = evaluation.most_alike_first();
@@ -162,11 +148,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The samples, the real pictures at their size, and in words what the samples are.
-type Compared = (Images, Folder, Vec<(&'static str, String)>);
+type Compared = (Images, Folder, Vec<(String, String)>);
 
 impl Arguments {
-    fn sampling(&self) -> Result<SampleConfig> {
-        Ok(SampleConfig { batch_size: self.batch_size, ..self.walk.config()? })
+    fn config(&self) -> Result<SampleConfig> {
+        let sampling = self.sampling.config()?;
+        Ok(SampleConfig { sampling, batch_size: self.batch_size, snapshots: None })
     }
 
     fn sampled(&self, config: &SampleConfig, device: &kao::device::Device) -> Result<Compared> {
@@ -175,7 +162,7 @@ impl Arguments {
         let n_timesteps = model.schedule.n_timesteps();
         let count = self.count.unwrap_or(COUNT);
         check_size("--model", unet.image_size)?;
-        config.walk(n_timesteps)?;
+        config.sampling.plan(&model.schedule)?;
         memory::check("--count", "so many images", memory::images(count, unet))?;
         let together = memory::forward(self.batch_size.min(count), unet);
         memory::check("--batch-size", "so many images at a time", together)?;
@@ -186,26 +173,22 @@ impl Arguments {
         }
 
         self.model.say_default();
-        self.walk.say_sampler();
+        self.sampling.say_sampler();
         let start = Start::Seed { seed: self.seed, count, image_shape: unet.image_size };
-        let total = (config.steps(n_timesteps) * count) as u64;
-        let label = format!("sampling {}", counted(count as u64, "image"));
-        let progress = Progress::new(label, total, "image steps");
-        let sampled = sample_images(&model, config, &start, &mut |done, _| {
-            progress.set(done);
-            interrupt::check()
-        })?;
+        let terminal = Terminal::default();
+        let sampled = sample_images(&model, config, &start, &terminal)?;
+        terminal.clear();
         let mut texts = self.texts(count);
-        texts.push(("model", model_name));
-        texts.extend(config.describe(n_timesteps));
+        texts.push(("model".to_owned(), model_name));
+        texts.extend(config.sampling.describe(n_timesteps));
         Ok((sampled.images, data, texts))
     }
 
     fn pictures_as_samples(&self, dir: &Path) -> Result<Compared> {
-        let [height, width] = common_size(dir, &interrupt::asked)?;
+        let [height, width] = common_size(dir, &Terminal::default())?;
         let shape = [3, height, width];
         check_size("--samples", shape)?;
-        let pictures = Folder::load(dir, shape, &|_| (), &interrupt::asked)?;
+        let pictures = Folder::load(dir, shape, &Terminal::default())?;
         let count = match self.count {
             Some(count) if count > pictures.len() => {
                 let (n, dir) = (pictures.len(), dir.display());
@@ -220,24 +203,20 @@ impl Arguments {
             destination::file(path)?;
         }
         let mut texts = self.texts(count);
-        texts.push(("samples", dir.display().to_string()));
+        texts.push(("samples".to_owned(), dir.display().to_string()));
         Ok((samples, data, texts))
     }
 
     fn real_pictures(&self, shape: [usize; 3]) -> Result<Folder> {
-        let progress = Progress::new("loading pictures", 0, "pictures");
-        let tell = |at: kao::dataset::LoadProgress| {
-            progress.set_of(at.n_done as u64, at.n_total as u64);
-        };
-        Folder::load(&self.data, shape, &tell, &interrupt::asked)
+        Folder::load(&self.data, shape, &Terminal::default())
     }
 
-    fn texts(&self, count: usize) -> Vec<(&'static str, String)> {
+    fn texts(&self, count: usize) -> Vec<(String, String)> {
         vec![
-            ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("data", self.data.display().to_string()),
-            ("count", count.to_string()),
-            ("seed", self.seed.to_string()),
+            ("Software".to_owned(), concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("data".to_owned(), self.data.display().to_string()),
+            ("count".to_owned(), count.to_string()),
+            ("seed".to_owned(), self.seed.to_string()),
         ]
     }
 }

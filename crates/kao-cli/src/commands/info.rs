@@ -3,17 +3,16 @@
 mod json;
 
 use crate::destination;
-use crate::memory;
-use crate::output::{counted, one_line, result};
-use crate::progress::duration;
+use crate::output::{one_line, result};
 use clap::Args;
 use kao::error::shortened;
+use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
+use kao::quantities::{counted, duration, size};
 use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
-use kao::weights::Contents;
 use kao::{Error, Result, render};
 use serde::Serialize;
 use std::fmt::Display;
@@ -224,7 +223,7 @@ fn trend_in_words(trend: &Trend) -> String {
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {
     let contents = model::peek(path)?;
     row("format", contents.format)?;
-    row("size", memory::size(contents.file_bytes))?;
+    row("size", size(contents.file_bytes))?;
     for key in ["epoch", "global_step", "pytorch-lightning_version"] {
         if let Some(value) = contents.metadata.get(key) {
             row(key, value)?;

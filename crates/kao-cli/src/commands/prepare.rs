@@ -2,9 +2,8 @@
 
 use crate::compute::set_threads;
 use crate::destination;
-use crate::interrupt;
 use crate::output::result;
-use crate::progress::Progress;
+use crate::progress::Terminal;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::Result;
@@ -56,12 +55,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         min_side: arguments.min_side,
         ..PrepareConfig::new(&arguments.raw_dir, &arguments.out_dir)
     };
-    let progress = Progress::new("preparing", 0, "pictures");
-    let report = prepare(
-        &config,
-        &|at| progress.set_of(at.n_done as u64, at.n_total as u64),
-        &interrupt::asked,
-    )?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let report = prepare(&config, &terminal)?;
+    terminal.clear();
     result(report)
 }

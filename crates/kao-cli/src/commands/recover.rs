@@ -2,18 +2,20 @@
 
 use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
-use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, note, result};
-use crate::progress::{Progress, estimate};
-use crate::walk::{Sampler, check_eta};
+use crate::output::{note, result};
+use crate::progress::Terminal;
+use crate::sampling::{sampler, sampler_names};
 use clap::Args;
+use kao::control::{Control, Report};
 use kao::dataset::{Folder, SplitConfig};
 use kao::experiments::{RecoverConfig, recover, visible_noise};
+use kao::quantities::{counted, estimate};
 use kao::render::{self, Layout};
-use kao::sampler::{Method, Variance};
+use kao::sampler::Sampler;
 use kao::{Error, Images, Result};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 #[derive(Args)]
@@ -33,8 +35,8 @@ pub struct Arguments {
     #[arg(long)]
     t: Option<usize>,
     /// Sampler of the steps back down
-    #[arg(long, value_enum, default_value = "ddim")]
-    sampler: Sampler,
+    #[arg(long, value_parser = sampler_names(), default_value = "ddim")]
+    sampler: String,
     /// Steps back down; by default as many as were added
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
@@ -65,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.count == 0 {
         return Err(Error::out_of_range("count", 0, "at least 1"));
     }
-    let method = arguments.method()?;
+    let sampler = arguments.sampler()?;
     check_batch_size(arguments.batch_size)?;
     destination::file(&arguments.out)?;
     let device = arguments.compute.open()?;
@@ -78,32 +80,33 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let config = RecoverConfig {
         t,
         n_steps: arguments.steps,
-        method,
+        sampler,
         origin_bug: arguments.origin_bug,
         seed: arguments.seed,
         batch_size: arguments.batch_size,
     };
-    config.walk(model.schedule.n_timesteps())?;
+    let sequence = config.sequence(model.schedule.n_timesteps())?;
     arguments.model.say_default();
     note(format!("noise of {t} of {} steps", model.schedule.n_timesteps()));
     let images = counted(originals.len() as u64, "image");
-    let progress = Progress::new(format!("recovering {images}"), 0, "image steps");
+    let terminal = Terminal::default();
     let started = Instant::now();
-    let mut says_time = arguments.origin_bug;
-    let recovery = recover(&model, &originals, &config, &mut |done, total| {
-        if says_time {
-            says_time = false;
-            let seconds = started.elapsed().as_secs_f64() * total as f64 / done.max(1) as f64;
-            progress.say(&format!(
-                "--origin-bug walks {} with each of {images}: about {} here",
-                counted(total / originals.len() as u64, "step"),
+    let says_time = AtomicBool::new(arguments.origin_bug);
+    let n_steps = sequence.len() as u64;
+    let control = |report: &Report<'_>| {
+        if says_time.swap(false, Ordering::Relaxed) {
+            let total = report.total.unwrap_or(0) as f64;
+            let seconds = started.elapsed().as_secs_f64() * total / report.done.max(1) as f64;
+            terminal.say(&format!(
+                "--origin-bug takes {} with each of {images}: about {} here",
+                counted(n_steps, "step"),
                 estimate(seconds)
             ));
         }
-        progress.set_of(done, total);
-        interrupt::check()
-    })?;
-    drop(progress);
+        terminal.report(report)
+    };
+    let recovery = recover(&model, &originals, &config, &control)?;
+    terminal.clear();
 
     let columns =
         [("original", &originals), ("noisy", &recovery.noisy), ("recovered", &recovery.recovered)];
@@ -112,7 +115,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("model", model_name),
         ("t", t.to_string()),
-        ("sampler", method.name().to_owned()),
+        ("sampler", sampler.name().to_owned()),
         ("eta", arguments.eta.unwrap_or(0.0).to_string()),
         ("seed", arguments.seed.to_string()),
         ("origin_bug", arguments.origin_bug.to_string()),
@@ -126,18 +129,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 impl Arguments {
-    fn method(&self) -> Result<Method> {
-        check_eta(self.eta)?;
-        let eta = self.eta.unwrap_or(0.0);
-        match self.sampler {
-            Sampler::Ddim => Ok(Method::Ddim { eta }),
-            Sampler::DpmPlusPlus => Ok(Method::DpmPlusPlus { eta }),
-            Sampler::Ddpm if self.eta.is_some() => {
-                let problem = "given, but it belongs to `--sampler ddim`";
-                Err(Error::invalid("--eta", problem))
-            }
-            Sampler::Ddpm => Ok(Method::Ddpm { variance: Variance::Posterior, final_noise: false }),
-        }
+    fn sampler(&self) -> Result<Sampler> {
+        let settings = [("variance", None), ("final_noise", None)];
+        let sampler = sampler(Some(&self.sampler), self.eta, settings, "ddim")?;
+        sampler.validate()?;
+        Ok(sampler)
     }
 }
 
@@ -150,7 +146,7 @@ fn pictures(arguments: &Arguments, shape: [usize; 3]) -> Result<Images> {
     if !dir.is_dir() {
         return Folder::load_files(&arguments.data, shape)?.images(&[0]);
     }
-    let folder = Folder::load(dir, shape, &|_| (), &interrupt::asked)?;
+    let folder = Folder::load(dir, shape, &Terminal::default())?;
     let split = folder.split(&SplitConfig::default())?;
     let all: Vec<usize> = (0..folder.len()).collect();
     let of = if split.test.is_empty() {

@@ -2,17 +2,17 @@
 
 use crate::compute::{Compute, ModelArgument};
 use crate::destination;
-use crate::interrupt;
 use crate::memory;
-use crate::output::{counted, note, one_line, result};
-use crate::progress::{Progress, duration};
-use crate::walk::WalkArguments;
+use crate::output::{note, one_line, result};
+use crate::progress::Terminal;
+use crate::sampling::SamplingArguments;
 use clap::Args;
-use kao::experiments::{MomentsConfig, SampleConfig, sample_images};
+use kao::experiments::{SampleConfig, sample_images};
+use kao::formats::{self, NamedTensors, StoreAs, TensorView};
 use kao::model::Model;
+use kao::quantities::{counted, duration};
 use kao::render::{self, Layout};
-use kao::sampler::{self, Start};
-use kao::weights::{self, NamedTensors, StoreAs, TensorView};
+use kao::sampler::{SnapshotsConfig, Start};
 use kao::{Error, Images, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,
     #[command(flatten)]
-    walk: WalkArguments,
+    sampling: SamplingArguments,
     /// How many images; with --noise the first so many [default: 64, or all of --noise]
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
@@ -52,7 +52,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 6, requires = "strip")]
     strip_images: usize,
     /// Moments in the strip
-    #[arg(long, value_name = "N", default_value_t = 15, requires = "strip")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 15,
+        requires = "strip",
+        alias = "strip-snapshots"
+    )]
     strip_moments: usize,
     /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
     #[arg(long, value_name = "FILE")]
@@ -70,11 +76,12 @@ pub struct Arguments {
 impl Arguments {
     /// What the user typed, as the library wants it.
     fn config(&self) -> Result<SampleConfig> {
-        let moments = self
-            .strip
-            .as_ref()
-            .map(|_| MomentsConfig { n_images: self.strip_images, n_moments: self.strip_moments });
-        Ok(SampleConfig { batch_size: self.batch_size, moments, ..self.walk.config()? })
+        let snapshots = self.strip.as_ref().map(|_| SnapshotsConfig {
+            n_images: self.strip_images,
+            n_snapshots: self.strip_moments,
+        });
+        let sampling = self.sampling.config()?;
+        Ok(SampleConfig { sampling, batch_size: self.batch_size, snapshots })
     }
 
     fn start(&self, model: &Model) -> Result<Start> {
@@ -92,7 +99,7 @@ impl Arguments {
     fn check(&self, model: &Model, config: &SampleConfig, start: &Start) -> Result<()> {
         let unet = &model.config.unet;
         let count = start.count();
-        config.walk(model.schedule.n_timesteps())?;
+        config.sampling.plan(&model.schedule)?;
         memory::check("--count", "so many images", memory::images(count, unet))?;
         render::check_grid(count, unet.image_size, self.columns, &Layout::default())?;
         let together = memory::forward(self.batch_size.min(count), unet);
@@ -103,7 +110,7 @@ impl Arguments {
 
     /// `x_T` and, where it is there, `z` of a file, which fit the model and the walk.
     fn given_noise(&self, path: &Path, model: &Model) -> Result<Start> {
-        let tensors = weights::read(path)?.tensors;
+        let tensors = formats::read(path)?.tensors;
         let x_t = images(path, &tensors, "x_T")?;
         if x_t.image_shape() != model.config.unet.image_size {
             let [c, h, w] = model.config.unet.image_size;
@@ -130,14 +137,15 @@ impl Arguments {
             }
         };
         let config = self.config()?;
-        let n_steps = config.walk(model.schedule.n_timesteps())?.len();
-        if sampler::draws_noise(config.sampler_config().method) && z.len() < n_steps {
+        let plan = config.sampling.plan(&model.schedule)?;
+        let n_steps = plan.steps().len();
+        if plan.draws_noise() && z.len() < n_steps {
             let found = if tensors.get("z").is_none() {
                 "no tensor `z`".to_owned()
             } else {
                 format!("`z` holds the noise of {}", counted(z.len() as u64, "step"))
             };
-            let problem = format!("{found}; this walk draws noise and has {n_steps}");
+            let problem = format!("{found}; the sampler draws noise in each of {n_steps}");
             let hint = "give fewer --steps, or --eta 0, which draws none";
             return Err(Error::malformed(path, problem).with_hint(hint));
         }
@@ -168,18 +176,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(warning) = model.schedule.leftover_warning() {
         note(format!("warning: {warning}"));
     }
-    arguments.walk.say_sampler();
+    arguments.sampling.say_sampler();
 
     let started = Instant::now();
     let n_timesteps = model.schedule.n_timesteps();
-    let label = format!("sampling {} images", start.count());
-    let total = config.steps(n_timesteps).saturating_mul(start.count()) as u64;
-    let progress = Progress::new(label, total, "image steps");
-    let sampled = sample_images(&model, &config, &start, &mut |done, _| {
-        progress.set(done);
-        interrupt::check()
-    })?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let sampled = sample_images(&model, &config, &start, &terminal)?;
+    terminal.clear();
 
     let mut summary = vec![
         match arguments.model.model {
@@ -187,20 +190,20 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             Some(_) => counted(start.count() as u64, "image"),
         },
         model_name.clone(),
-        config.summary(n_timesteps),
+        config.sampling.summary(n_timesteps),
         match &arguments.noise {
             Some(path) => format!("noise {}", path.display()),
             None => format!("seed {}", arguments.seed),
         },
     ];
     let mut texts = vec![
-        ("Software", concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ("model", model_name),
+        ("Software".to_owned(), concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ("model".to_owned(), model_name),
     ];
-    texts.extend(config.describe(n_timesteps));
+    texts.extend(config.sampling.describe(n_timesteps));
     match &arguments.noise {
-        Some(path) => texts.push(("noise", path.display().to_string())),
-        None => texts.push(("seed", arguments.seed.to_string())),
+        Some(path) => texts.push(("noise".to_owned(), path.display().to_string())),
+        None => texts.push(("seed".to_owned(), arguments.seed.to_string())),
     }
     let layout = Layout::default();
     let grid = render::grid(&sampled.images, arguments.columns, &layout)?;
@@ -213,15 +216,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     note(one_line(&format!("{summary} → {}", arguments.out.display())));
     result(arguments.out.display())?;
     if let Some(path) = &arguments.strip {
-        render::write_png(path, &render::strip(&sampled.moments, &layout)?, &texts)?;
+        render::write_png(path, &render::strip(&sampled.snapshots, &layout)?, &texts)?;
         result(path.display())?;
     }
     if let Some(path) = &arguments.save_tensors {
         let shape = sampled.images.shape();
         let view = TensorView { shape: &shape, data: sampled.images.data() };
-        let metadata: BTreeMap<String, String> =
-            texts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        weights::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
+        let metadata: BTreeMap<String, String> = texts.into_iter().collect();
+        formats::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
         result(path.display())?;
     }
     Ok(())

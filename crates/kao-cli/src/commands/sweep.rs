@@ -2,14 +2,14 @@
 
 use crate::compute::{Compute, ModelArgument, check_batch_size};
 use crate::destination;
-use crate::interrupt;
 use crate::memory;
-use crate::output::{note, result};
-use crate::progress::{Progress, duration};
-use crate::walk::Spacing;
+use crate::output::result;
+use crate::progress::Terminal;
+use crate::sampling::spacing;
 use clap::Args;
-use kao::experiments::{SweepConfig, SweepEvent, published_runs, sweep};
+use kao::experiments::{SweepConfig, published_runs, sweep};
 use kao::render::{self, Layout};
+use kao::timesteps::Spacing;
 use kao::{Error, ErrorKind, Result};
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 999)]
     seed: u64,
     /// Which timesteps are visited; linear is the original's
-    #[arg(long, value_enum, default_value = "linear")]
+    #[arg(long, value_parser = spacing(), default_value = "linear")]
     spacing: Spacing,
     /// Leave out runs of more steps
     #[arg(long, value_name = "N")]
@@ -69,35 +69,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         count: arguments.count,
         n_columns: arguments.columns,
         seed: arguments.seed,
-        spacing: arguments.spacing.into(),
+        spacing: arguments.spacing,
         batch_size: arguments.batch_size,
         model_name,
     };
     arguments.model.say_default();
-    let mut progress = None;
-    let page = sweep(&model, &config, &arguments.out, &mut |event| {
-        match event {
-            SweepEvent::Began(index, n, name) => {
-                let label = format!("run {} of {n}, {name}", index + 1);
-                progress = Some(Progress::new(label, 0, "image steps"));
-            }
-            SweepEvent::Progress(done, total) => {
-                if let Some(progress) = &progress {
-                    progress.set_of(done, total);
-                }
-            }
-            SweepEvent::Kept(name) => {
-                progress = None;
-                note(format!("{name}: done before"));
-            }
-            SweepEvent::Finished(name, seconds) => {
-                progress = None;
-                note(format!("{name}: {}", duration(seconds)));
-            }
-        }
-        interrupt::check()
-    });
-    drop(progress);
+    let terminal = Terminal::default();
+    let page = sweep(&model, &config, &arguments.out, &terminal);
+    terminal.clear();
     let page = page.map_err(|error| match error.kind() {
         ErrorKind::Interrupted => error.with_hint("started again, it keeps the runs that are done"),
         _ => error,

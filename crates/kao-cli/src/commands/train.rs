@@ -12,13 +12,13 @@ mod resume;
 use crate::compute::Compute;
 use crate::destination;
 use crate::interrupt;
-use crate::memory;
-use crate::output::{counted, note, one_line, result};
-use crate::progress::{Progress, duration};
+use crate::output::{note, one_line, result};
+use crate::progress::Terminal;
 use clap::Args;
 use kao::dataset::Folder;
 use kao::denoiser::Prediction;
 use kao::device::Device;
+use kao::quantities::{self, counted, duration};
 use kao::train::checkpoint::{self, Checkpoint};
 use kao::train::{CHECKPOINTS, Decay, Optimizer, RunDir, TimestepSampling, TrainConfig, Training};
 use kao::{Error, Result};
@@ -75,7 +75,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
     /// Choose the micro-batch size so that the run stays within this memory, such as 4GiB
-    #[arg(long, value_name = "SIZE", conflicts_with = "micro_batch_size", value_parser = memory::parse_size)]
+    #[arg(long, value_name = "SIZE", conflicts_with = "micro_batch_size", value_parser = quantities::parse_size)]
     memory: Option<u64>,
     /// Recompute activations in the backward pass: less memory, more time
     #[arg(long)]
@@ -192,14 +192,9 @@ fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
 
 /// Loads the pictures that `config` names.
 fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
-    let progress = Progress::new("reading", 0, "pictures");
-    let folder = Folder::load(
-        &config.data,
-        config.model.image_size,
-        &|at| progress.set_of(at.n_done as u64, at.n_total as u64),
-        &interrupt::asked,
-    )?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let folder = Folder::load(&config.data, config.model.image_size, &terminal)?;
+    terminal.clear();
     if let [first, rest @ ..] = folder.skipped() {
         let more =
             if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };

@@ -2,11 +2,12 @@
 //! says how to go on.
 
 use crate::fixture::{Ran, kao, model, names};
-use crate::torch::{Py, dict, saved, state_dict};
-use kao::unet::UNetConfig;
+use crate::support::checkpoints::{settings, weights};
+use crate::support::torch::{Py, dict, saved};
 use std::fs;
 use std::path::Path;
 
+/// The configuration of the network in `support::checkpoints`.
 const CONFIG: &str = "\
 prediction = \"v\"
 
@@ -21,33 +22,6 @@ num_res_blocks = 1
 [schedule]
 n_timesteps = 20
 ";
-
-/// The state dictionary of the network of [`CONFIG`], `prefix` before its names.
-fn weights(prefix: &str, value: f32) -> Py {
-    let config = UNetConfig {
-        image_size: [3, 8, 8],
-        num_steps: 20,
-        ch: 32,
-        ch_mult: vec![1],
-        attn: vec![],
-        num_res_blocks: 1,
-        ..UNetConfig::default()
-    };
-    let tensors = config.tensors().into_iter();
-    state_dict(tensors.map(|(name, shape)| (format!("{prefix}{name}"), shape, value)))
-}
-
-fn settings(entries: Vec<(&str, Py)>) -> Py {
-    let own = [
-        ("image_size", 8.0.into()),
-        ("num_steps", 20.into()),
-        ("ch", 32.into()),
-        ("ch_mult", vec![1].into()),
-        ("attn", vec![].into()),
-        ("num_res_blocks", 1.into()),
-    ];
-    dict(own.into_iter().chain(entries))
-}
 
 fn written(folder: &Path, name: &str, root: &Py) {
     fs::write(folder.join(name), saved(root)).unwrap();

@@ -42,10 +42,7 @@ fn wrong_values_are_named_by_their_flag() {
             "sample --model MODEL --strip s.png --strip-moments 0",
             "--strip-moments 0: must be at least 1",
         ),
-        (
-            "sample --model MODEL --sampler ddpm --eta 1",
-            "--eta: given, but it belongs to `--sampler ddim`",
-        ),
+        ("sample --model MODEL --sampler ddpm --eta 1", "--eta: only applies with ddim, dpm++"),
         (
             "sample --model MODEL --out grid",
             "`grid`: pictures are written as PNG, expected a name that ends in .png",
@@ -152,7 +149,7 @@ fn the_parsers_errors_are_one_line_too() {
         ("sample --stepz 5", "unexpected argument '--stepz' found"),
         (
             "sample --sampler foo",
-            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm]",
+            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm, euler]",
         ),
         (
             "sample --device foo",

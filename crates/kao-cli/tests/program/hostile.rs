@@ -2,8 +2,8 @@
 //! gibibyte, with an exit code of its own and few words.
 
 use crate::fixture::{CONFIG, kao, names};
-use crate::torch::{Py, archive, dict, pickled, saved, state_dict, tensor};
-use kao::unet::UNetConfig;
+use crate::support::checkpoints::{settings, small, weights};
+use crate::support::torch::{Py, archive, dict, pickled, saved, tensor};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -266,39 +266,20 @@ fn mutated(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
 fn files_with_changes_are_survived() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let network = UNetConfig {
-        image_size: [3, 8, 8],
-        num_steps: 20,
-        ch: 32,
-        ch_mult: vec![1],
-        attn: vec![],
-        num_res_blocks: 1,
-        ..UNetConfig::default()
-    };
-    let tensors = || network.tensors().into_iter().map(|(name, shape)| (name, shape, 0.01));
-    let settings = dict([
-        ("image_size", 8.into()),
-        ("num_steps", 20.into()),
-        ("ch", 32.into()),
-        ("ch_mult", vec![1].into()),
-        ("attn", vec![].into()),
-        ("num_res_blocks", 1.into()),
+    let settings = settings(vec![
         ("dropout", 0.5.into()),
         ("beta_end", tensor(&[], vec![0.02])),
         ("kind", Py::Call(Box::new(Py::Global("m", "Kind")), vec!["cosine".into(), Py::None])),
     ]);
     let root = dict([
         ("epoch", 3.into()),
-        ("state_dict", state_dict(tensors())),
-        ("ema", state_dict(tensors())),
+        ("state_dict", weights("", 0.01)),
+        ("ema", weights("", 0.01)),
         ("hyper_parameters", settings),
     ]);
     let module = {
-        let members = [
-            ("_parameters", state_dict(tensors())),
-            ("_buffers", dict([])),
-            ("_modules", dict([])),
-        ];
+        let members =
+            [("_parameters", weights("", 0.01)), ("_buffers", dict([])), ("_modules", dict([]))];
         let class = Py::Call(Box::new(Py::Global("m", "Net")), vec![]);
         Py::Object(Box::new(class), Box::new(dict(members)))
     };
@@ -307,7 +288,7 @@ fn files_with_changes_are_survived() {
     fs::write(folder.join("small.toml"), CONFIG).unwrap();
     let safetensors = fs::read(folder.join("whole.safetensors")).unwrap();
 
-    let storages = vec![vec![0.01f32]; 2 * network.tensors().len() + 1];
+    let storages = vec![vec![0.01f32]; 2 * small().tensors().len() + 1];
     let mut random = Random(1);
     let mut tried = 0;
     for index in 0..N_MUTATIONS {

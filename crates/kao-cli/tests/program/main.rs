@@ -19,6 +19,5 @@ mod soundness;
 mod streams;
 mod training;
 
-/// Makes files as `torch.save` does.
-#[path = "../../../kao/src/weights/tests/torch.rs"]
-mod torch;
+#[path = "../../../kao/tests/support/mod.rs"]
+mod support;

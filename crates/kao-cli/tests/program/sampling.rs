@@ -1,12 +1,13 @@
 //! `sample`: the same bytes whatever the batch, noise from a file, the original's arrays.
 
 use crate::fixture::{kao, model, trained, with_model};
+use kao::control::Unattended;
 use kao::device::DeviceKind;
-use kao::experiments::{SampleConfig, SamplerKind, sample_images};
+use kao::experiments::{SampleConfig, sample_images};
+use kao::formats::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use kao::model::Model;
 use kao::noise::{NoiseSource, SeededNoise};
-use kao::sampler::Start;
-use kao::weights::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
+use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Euler, Sampler, SamplingConfig, Start};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -64,20 +65,24 @@ fn given_noise_gives_what_its_seed_gives_and_what_the_library_gives() {
     let path = folder.path();
     write_noise(&path.join("noise.safetensors"), 3, 4);
     let loaded = Model::load(model(), &DeviceKind::Cpu.open().unwrap()).unwrap();
-    for (flags, sampler, eta) in [
-        ("--eta 1", SamplerKind::Ddim, 1.0),
-        ("--eta 0", SamplerKind::Ddim, 0.0),
-        ("--sampler ddim", SamplerKind::Ddim, 0.0),
-        ("--sampler dpm++ --eta 1", SamplerKind::DpmPlusPlus, 1.0),
-        ("", SamplerKind::DpmPlusPlus, 0.0),
-        ("--sampler ddpm", SamplerKind::Ddpm, 0.0),
-    ] {
+    let cases: [(&str, Sampler); 7] = [
+        ("--eta 1", Ddim { eta: 1.0 }.into()),
+        ("--eta 0", Ddim { eta: 0.0 }.into()),
+        ("--sampler ddim", Ddim { eta: 0.0 }.into()),
+        ("--sampler dpm++ --eta 1", DpmPlusPlus { eta: 1.0 }.into()),
+        ("", DpmPlusPlus { eta: 0.0 }.into()),
+        ("--sampler ddpm", Ddpm::default().into()),
+        ("--sampler euler", Euler {}.into()),
+    ];
+    for (flags, sampler) in cases {
         let given = x_0(path, &format!("{arguments} {flags} --noise noise.safetensors"));
         let seeded = x_0(path, &format!("{arguments} {flags} --count 3"));
         assert!(given == seeded, "{flags}: by noise and by seed");
-        let config = SampleConfig { sampler, eta, n_steps: Some(4), ..SampleConfig::default() };
+        let sampling =
+            SamplingConfig { sampler: Some(sampler), steps: Some(4), ..SamplingConfig::default() };
+        let config = SampleConfig { sampling, ..SampleConfig::default() };
         let start = Start::Seed { seed: 999, count: 3, image_shape: SHAPE };
-        let sampled = sample_images(&loaded, &config, &start, &mut |_, _| Ok(())).unwrap();
+        let sampled = sample_images(&loaded, &config, &start, &Unattended).unwrap();
         assert!(given == sampled.images.data(), "{flags}: by program and by library");
     }
 }
@@ -103,10 +108,10 @@ fn noise_that_does_not_fit_is_refused_by_name() {
         ),
         (vec![("x_T", &[0, 3, 16, 16], &[])], "`x_T` holds no image; expected at least one"),
         (vec![("x_T", &shape, &holed)], "`x_T` holds NaN; expected finite numbers"),
-        (vec![("x_T", &shape, &x_t)], "no tensor `z`; this walk draws noise and has 4"),
+        (vec![("x_T", &shape, &x_t)], "no tensor `z`; the sampler draws noise in each of 4"),
         (
             vec![("x_T", &shape, &x_t), ("z", &[3, 2, 3, 16, 16], &z)],
-            "`z` holds the noise of 3 steps; this walk draws noise and has 4",
+            "`z` holds the noise of 3 steps; the sampler draws noise in each of 4",
         ),
         (
             vec![("x_T", &shape, &x_t), ("z", &[3, 2, 3, 256], &z)],

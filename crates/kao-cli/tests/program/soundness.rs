@@ -3,9 +3,9 @@
 use crate::fixture::{kao, model, with_model, workplace};
 use crate::training::TRAIN;
 use kao::device::Device;
+use kao::formats::StoreAs;
 use kao::model::Model;
 use kao::unet::UNet;
-use kao::weights::StoreAs;
 use std::path::Path;
 
 /// The trained model with weights that are finite, but whose products are not.

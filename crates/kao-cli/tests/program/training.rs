@@ -1,7 +1,7 @@
 //! `train`: the files that a run leaves, and that a resumed run equals an uninterrupted one.
 
 use crate::fixture::{command, kao, names, workplace};
-use kao::weights::read;
+use kao::formats::read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

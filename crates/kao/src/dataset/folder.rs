@@ -4,7 +4,7 @@
 //! them, and no disk is touched while training. Broken files are passed over and listed.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use super::output::preparation;
 use super::report::{Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::split::{SplitConfig, SplitIndices};
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::images::Images;
 
@@ -39,15 +40,6 @@ pub struct FolderPicture {
     pub content_hash: [u8; 32],
 }
 
-/// How far [`Folder::load`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoadProgress {
-    /// Pictures read so far.
-    pub n_done: usize,
-    /// Pictures to read in all.
-    pub n_total: usize,
-}
-
 impl Folder {
     /// Loads all pictures of `dir` and the folders below it at `shape` = `[C, H, W]`.
     ///
@@ -56,19 +48,13 @@ impl Folder {
     /// channel, luma is taken. The order is that of the names below `dir`, whatever the disk says.
     /// Files that yield no picture are listed in [`skipped`](Self::skipped).
     ///
-    /// `progress` is called from several threads, after each picture. When `cancelled` returns
-    /// true the work stops soon.
+    /// `control` gets a report after each picture, from several threads.
     ///
     /// # Errors
     /// When `dir` cannot be read, holds no usable picture, or was left by a
     /// [`prepare`](super::prepare()) that did not come to its end; when `shape` is not of 1 or 3
-    /// channels and non-zero sides; when cancelled.
-    pub fn load(
-        dir: &Path,
-        shape: [usize; 3],
-        progress: &(dyn Fn(LoadProgress) + Sync),
-        cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Self> {
+    /// channels and non-zero sides; when `control` stops the work.
+    pub fn load(dir: &Path, shape: [usize; 3], control: &dyn Control) -> Result<Self> {
         let sides = check_shape(shape)?;
         let Scan { pictures: found, unreadable, n_ignored } = scan(dir)?;
         let preparation = preparation(dir)?;
@@ -76,14 +62,13 @@ impl Folder {
             return Err(Error::malformed(dir, "the preparation of this folder was interrupted")
                 .with_hint("run `kao prepare` on it again"));
         }
-        let n_done = AtomicUsize::new(0);
+        let n_done = AtomicU64::new(0);
         let n_total = found.len();
         let read = |found: &Found, into: &mut [u8]| {
-            if cancelled() {
-                return Err(Error::interrupted());
-            }
             let outcome = read_into(&found.path, shape, sides, into);
-            progress(LoadProgress { n_done: n_done.fetch_add(1, Ordering::Relaxed) + 1, n_total });
+            let done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
+            let total = Some(n_total as u64);
+            control.check(&Report::progress("reading", done, total, "pictures"))?;
             Ok(outcome)
         };
 

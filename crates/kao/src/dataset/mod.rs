@@ -27,14 +27,16 @@ mod resample;
 mod scan;
 mod size;
 mod split;
+mod tags;
 #[cfg(test)]
 mod tests;
 
 pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, Picture};
 pub use fit::Fit;
-pub use folder::{Folder, FolderPicture, LoadProgress};
+pub use folder::{Folder, FolderPicture};
 pub use loader::{Batch, Loader, LoaderConfig};
-pub use prepare::{PrepareConfig, PrepareProgress, prepare};
+pub use prepare::{PrepareConfig, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
 pub use size::{common_size, usual_side};
 pub use split::{Split, SplitConfig, SplitIndices};
+pub use tags::{METADATA_FILE, Tags};

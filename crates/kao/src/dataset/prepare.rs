@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -17,6 +17,7 @@ use super::names::output_names;
 use super::output::{Before, create_dir, remove_temporary, save_report, write_png};
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
+use crate::control::{Control, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::FolderLock;
 
@@ -61,15 +62,6 @@ impl PrepareConfig {
     }
 }
 
-/// How far [`prepare`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrepareProgress {
-    /// Pictures read so far. With `strict` each is read twice: once to check, once to write.
-    pub n_done: usize,
-    /// Pictures to read in all.
-    pub n_total: usize,
-}
-
 /// Turns the pictures of a folder into PNGs (RGB, 8 bits) of one size in another folder.
 ///
 /// Pictures are decoded as [`Picture::decode`] says. Those whose decoded pixels are the same are
@@ -83,21 +75,17 @@ pub struct PrepareProgress {
 /// while the first is under way it is refused.
 /// [`Folder::load`](super::Folder::load) refuses a folder whose last run did not end.
 ///
-/// `progress` is called from several threads, after each picture. When `cancelled` returns true
-/// the work stops soon.
+/// `control` gets reports from several threads: the number of pictures read so far. With `strict`
+/// each is read twice: once to check, once to write.
 ///
 /// # Errors
 /// When a folder cannot be read or written, when one of the two folders lies within the other,
 /// when there is no usable picture, when the output folder holds pictures that no earlier run
-/// wrote, when another run writes to it, when `size` is out of range, or when cancelled ([`ErrorKind::Interrupted`]). With
+/// wrote, when another run writes to it, when `size` is out of range, or when `control` stops the work ([`ErrorKind::Interrupted`]). With
 /// `strict` also when any picture would be skipped; then nothing has been written.
 ///
 /// [`ErrorKind::Interrupted`]: crate::error::ErrorKind::Interrupted
-pub fn prepare(
-    config: &PrepareConfig,
-    progress: &(dyn Fn(PrepareProgress) + Sync),
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<PrepareReport> {
+pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareReport> {
     if !SIZES.contains(&config.size) {
         let allowed = format!("between {} and {} pixels", SIZES.start(), SIZES.end());
         return Err(Error::out_of_range("size", config.size, allowed));
@@ -111,16 +99,8 @@ pub fn prepare(
     Before::look(&config.out_dir)?;
 
     let passes = if config.strict { 2 } else { 1 };
-    let n_done = AtomicUsize::new(0);
-    let n_total = passes * scan.pictures.len();
-    let run = Run {
-        config,
-        count: &|| {
-            let n_done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress(PrepareProgress { n_done, n_total });
-        },
-        cancelled,
-    };
+    let n_total = (passes * scan.pictures.len()) as u64;
+    let run = Run { config, n_done: AtomicU64::new(0), n_total, control };
     if config.strict {
         run.check(&scan)?;
     }
@@ -184,9 +164,11 @@ pub fn prepare(
 /// What all steps of one run share.
 struct Run<'a> {
     config: &'a PrepareConfig,
-    /// To be called after each picture.
-    count: &'a (dyn Fn() + Sync),
-    cancelled: &'a (dyn Fn() -> bool + Sync),
+    /// Pictures read so far.
+    n_done: AtomicU64,
+    /// Pictures to read in all.
+    n_total: u64,
+    control: &'a dyn Control,
 }
 
 /// A picture at its final size, and the hash of its pixels before that.
@@ -266,7 +248,7 @@ impl Run<'_> {
             let refusals: Vec<Option<String>> = to_write
                 .par_iter()
                 .map(|(index, picture, _)| {
-                    self.check_cancelled()?;
+                    self.report(self.n_done.load(Ordering::Relaxed))?;
                     let path = self.config.out_dir.join(&outputs[*index]);
                     match write_png(&path, picture) {
                         Ok(()) => Ok(None),
@@ -290,9 +272,9 @@ impl Run<'_> {
 
     /// Reads one picture. The outer error ends the run, the inner one skips the picture.
     fn read(&self, found: &Found) -> Result<Result<Ready, String>> {
-        self.check_cancelled()?;
         let outcome = self.ready(&found.path);
-        (self.count)();
+        let n_done = self.n_done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.report(n_done)?;
         Ok(outcome)
     }
 
@@ -322,8 +304,9 @@ impl Run<'_> {
         Ok(Ready { hash, picture, is_enlarged })
     }
 
-    fn check_cancelled(&self) -> Result<()> {
-        if (self.cancelled)() { Err(Error::interrupted()) } else { Ok(()) }
+    /// Reports so many pictures as read; an error when the work is to stop.
+    fn report(&self, n_done: u64) -> Result<()> {
+        self.control.check(&Report::progress("preparing", n_done, Some(self.n_total), "pictures"))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The size that the pictures of a folder have as they are.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
 use super::decode::Picture;
 use super::scan::scan;
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 
 /// The shorter side, in pixels, that pictures in `dir` and the folders below it usually have: the
@@ -32,17 +34,18 @@ pub fn usual_side(dir: &Path) -> Result<Option<usize>> {
 /// yield no picture are passed over.
 ///
 /// # Errors
-/// When `dir` cannot be read, holds no usable picture, or two of different sizes; when cancelled.
-pub fn common_size(dir: &Path, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<[usize; 2]> {
+/// When `dir` cannot be read, holds no usable picture, or two of different sizes; when `control` stops
+/// the work.
+pub fn common_size(dir: &Path, control: &dyn Control) -> Result<[usize; 2]> {
     let found = scan(dir)?.pictures;
+    let (n_done, total) = (AtomicU64::new(0), Some(found.len() as u64));
     let sizes: Vec<Option<[usize; 2]>> = found
         .par_iter()
         .map(|found| {
-            if cancelled() {
-                return Err(Error::interrupted());
-            }
             let size = |picture: Picture| [picture.height(), picture.width()];
             let size = Picture::read_with(&found.path, size).ok();
+            let done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
+            control.check(&Report::progress("measuring pictures", done, total, "pictures"))?;
             Ok(size.map(|size| size.map(|side| side as usize)))
         })
         .collect::<Result<_>>()?;

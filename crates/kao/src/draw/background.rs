@@ -8,8 +8,9 @@ use super::geometry::{Shape, sin_cos, v};
 use super::palette::Palette;
 use super::random::Stream;
 
+/// The kinds of background.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     White,
     Flat,
     Gradient,
@@ -22,21 +23,28 @@ enum Kind {
     Petals,
 }
 
+impl Kind {
+    /// The first thing that is chosen about a background.
+    pub fn sample(stream: &mut Stream) -> Self {
+        stream.weighted(&[
+            (Kind::White, 7.0),
+            (Kind::Flat, 3.0),
+            (Kind::Gradient, 5.0),
+            (Kind::Stripes, 0.8),
+            (Kind::Dots, 0.8),
+            (Kind::Bokeh, 1.6),
+            (Kind::Rays, 0.6),
+            (Kind::Window, 0.8),
+            (Kind::Sky, 1.2),
+            (Kind::Petals, 0.8),
+        ])
+    }
+}
+
 /// Paints the whole frame.
 pub(super) fn paint(canvas: &mut Canvas, palette: &Palette, light: f32, stream: &mut Stream) {
     canvas.look(FRAME);
-    let kind = stream.weighted(&[
-        (Kind::White, 7.0),
-        (Kind::Flat, 3.0),
-        (Kind::Gradient, 5.0),
-        (Kind::Stripes, 0.8),
-        (Kind::Dots, 0.8),
-        (Kind::Bokeh, 1.6),
-        (Kind::Rays, 0.6),
-        (Kind::Window, 0.8),
-        (Kind::Sky, 1.2),
-        (Kind::Petals, 0.8),
-    ]);
+    let kind = Kind::sample(stream);
     let hue = match stream.count(0, 3) {
         0 => palette.hair_hue.h + 180.0,
         1 => palette.accent_hue.h,

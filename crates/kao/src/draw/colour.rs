@@ -56,6 +56,17 @@ impl Lch {
         lch(self.l, self.c, self.h + difference.clamp(-degrees, degrees))
     }
 
+    /// How different two colours look: 0 for the same, 1 from black to white.
+    pub fn distance(self, other: Lch) -> f32 {
+        let plane = |colour: Lch| {
+            let (sin, cos) = sin_cos(colour.h.to_radians());
+            (colour.c * cos, colour.c * sin)
+        };
+        let ((a, b), (other_a, other_b)) = (plane(self), plane(other));
+        let squares = [self.l - other.l, a - other_a, b - other_b].map(|d| d * d);
+        squares.iter().sum::<f32>().sqrt()
+    }
+
     /// As sRGB; a colour out of gamut loses chroma until it fits.
     pub fn rgb(self) -> Colour {
         const HALVINGS: usize = 8;

@@ -35,6 +35,7 @@ pub(super) enum Mouth {
 /// An expression: what is set beside the face's own form.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expression {
+    pub mood: Mood,
     /// The eyes, left and right in the picture.
     pub lids: [Lids; 2],
     /// How much the lower lid is raised, 0 to 1.
@@ -53,8 +54,9 @@ pub(super) struct Expression {
     pub tears: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Mood {
+/// The moods, each with its own lids, brows and mouths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mood {
     Neutral,
     Gentle,
     Smile,
@@ -96,6 +98,7 @@ impl Expression {
         ]);
         let open = Lids::Open(stream.around(1.0, 0.05));
         let mut it = Expression {
+            mood,
             lids: [open; 2],
             squint: 0.0,
             iris: 1.0,

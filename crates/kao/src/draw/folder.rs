@@ -5,16 +5,22 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
+use serde_json::json;
 
-use super::{Face, check_size, face};
+use super::{Face, check_size, face, tags};
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::locks::FolderLock;
+
+/// The file beside the faces that holds their tags: one line of JSON for each, with its `file_name`
+/// and its `tags`, as Hugging Face's `imagefolder` has it.
+pub const METADATA: &str = "metadata.jsonl";
 
 /// The key of the PNG text that says which picture a file holds.
 const TEXT_KEY: &str = "Source";
@@ -33,15 +39,6 @@ pub struct FolderConfig {
     pub size: u32,
     /// The seed of the whole set.
     pub seed: u64,
-}
-
-/// How far [`write_folder`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Pictures that are there: drawn now, or found.
-    pub done: u64,
-    /// Pictures wanted.
-    pub total: u64,
 }
 
 /// What [`write_folder`] did.
@@ -63,20 +60,17 @@ pub fn file_name(index: u64) -> String {
 /// Draws `config.count` portraits into a folder, in parallel on rayon's threads.
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
-/// is whole. Each says in a text of its own which picture it is: run again, after an interruption
-/// or for a larger count, only what is missing, broken or of another version of Kao is drawn.
-/// `observer` is called after every picture, from several threads. When `cancelled` returns true
-/// the work stops soon; what was drawn stays.
+/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its
+/// own which one it is: run again, after an interruption or for a larger count, only what is
+/// missing, broken or of another version of Kao is drawn.
+/// `control` gets a report after every picture, drawn now or found, from several threads. When it
+/// stops the work, what was drawn stays.
 ///
 /// # Errors
 /// When the count is 0 or the size out of range; when the folder holds faces of another seed or
 /// size, or other files with such names; when another run writes to it; when the file system
-/// refuses, or when cancelled.
-pub fn write_folder(
-    config: &FolderConfig,
-    observer: &(dyn Fn(Progress) + Sync),
-    cancelled: &(dyn Fn() -> bool + Sync),
-) -> Result<Written> {
+/// refuses, or when `control` stops the work.
+pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Written> {
     if config.count == 0 {
         return Err(Error::out_of_range("count", 0, "at least 1"));
     }
@@ -87,9 +81,6 @@ pub fn write_folder(
     let there = look(config)?;
     let (done, drawn, replaced) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     (0..config.count).into_par_iter().try_for_each(|index| {
-        if cancelled() {
-            return Err(Error::interrupted());
-        }
         if !there.sound.contains(&index) {
             write_one(&dir.join(file_name(index)), config, index)?;
             drawn.fetch_add(1, Ordering::Relaxed);
@@ -98,11 +89,23 @@ pub fn write_folder(
             }
         }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        observer(Progress { done, total: config.count });
-        Ok::<(), Error>(())
+        control.check(&Report::progress("drawing", done, Some(config.count), "faces"))
     })?;
+    write_metadata(config, &there)?;
     let drawn = drawn.into_inner();
     Ok(Written { drawn, replaced: replaced.into_inner(), kept: config.count - drawn })
+}
+
+/// The tags of the faces of `config`, and of those behind them that an earlier run has drawn.
+fn write_metadata(config: &FolderConfig, there: &There) -> Result<()> {
+    let line = |index| {
+        let line = json!({ "file_name": file_name(index), "tags": tags(config.seed, index) });
+        format!("{line}\n")
+    };
+    let behind = there.sound.range(config.count..).copied();
+    let indices: Vec<u64> = (0..config.count).chain(behind).collect();
+    let lines: Vec<String> = indices.into_par_iter().map(line).collect();
+    write_file(&config.out_dir.join(METADATA), &config.out_dir, lines.concat().as_bytes())
 }
 
 /// What is written into picture `index`. The version is in it because another may draw otherwise.
@@ -136,6 +139,7 @@ fn look(config: &FolderConfig) -> Result<There> {
         let index = digits.and_then(|digits| digits.parse().ok());
         named.extend(index.filter(|&index| file_name(index) == name));
     }
+    check_metadata(&dir.join(METADATA))?;
     named.sort_unstable();
     let judged: Vec<bool> =
         named.par_iter().map(|&index| is_sound(config, index)).collect::<Result<_>>()?;
@@ -144,6 +148,28 @@ fn look(config: &FolderConfig) -> Result<There> {
         if is_sound { &mut there.sound } else { &mut there.unsound }.insert(index);
     }
     Ok(there)
+}
+
+/// Refuses to replace a file of tags that does not begin with a face.
+fn check_metadata(path: &Path) -> Result<()> {
+    if !path.try_exists().unwrap_or(true) {
+        return Ok(());
+    }
+    // A face's line is shorter; a line that goes on is none.
+    const MAX_LINE: u64 = 1 << 14;
+    let mut line = String::new();
+    let mut reader = BufReader::new(open_regular(path)?.take(MAX_LINE));
+    let read = reader.read_line(&mut line).map_err(|source| Error::io("read", path, source));
+    let is_face = read.is_ok_and(|_| {
+        let line: Option<serde_json::Value> = serde_json::from_str(&line).ok();
+        let name = line.as_ref().and_then(|line| line.get("file_name")?.as_str());
+        name.is_some_and(|name| name.starts_with("face-"))
+    });
+    if is_face {
+        return Ok(());
+    }
+    let problem = "holds something else than the tags of drawn faces, which belong there";
+    Err(Error::malformed(path, problem).with_hint("choose a new folder, or move the file away"))
 }
 
 /// Whether the file of picture `index` is that picture of `config`; an error when it is another's.
@@ -194,16 +220,21 @@ impl<'a> Drawn<'a> {
 }
 
 fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
-    let failed = |source| Error::io("write", path, source);
     let bytes = encode(config, index, &face(config.seed, index, config.size)?)
-        .map_err(|error| failed(error.into()))?;
+        .map_err(|error| Error::io("write", path, error.into()))?;
+    write_file(path, &config.out_dir, &bytes)
+}
+
+/// Writes `bytes` under a temporary name in `dir`, then renames the file to `path`.
+fn write_file(path: &Path, dir: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |source| Error::io("write", path, source);
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
     // Temporary files are private by default; this one becomes an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(&config.out_dir).map_err(failed)?;
-    temporary.write_all(&bytes).map_err(failed)?;
+    let mut temporary = builder.tempfile_in(dir).map_err(failed)?;
+    temporary.write_all(bytes).map_err(failed)?;
     // Not synced: thousands of small files would wait for the disk, and any can be drawn again.
     temporary.persist(path).map_err(|error| failed(error.error))?;
     Ok(())

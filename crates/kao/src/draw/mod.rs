@@ -25,12 +25,14 @@ mod palette;
 mod plan;
 mod portrait;
 mod random;
+mod tags;
 #[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;
 
-pub use folder::{FolderConfig, Progress, Written, file_name, write_folder};
+pub use folder::{FolderConfig, METADATA, Written, file_name, write_folder};
+pub use tags::tags;
 
 use crate::error::{Error, Result};
 

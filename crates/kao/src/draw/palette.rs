@@ -67,7 +67,10 @@ pub(super) struct Palette {
     pub cloth: Cloth,
     pub trim: Cloth,
     pub accent: Cloth,
+    pub skin_tone: Lch,
     pub hair_hue: Lch,
+    /// Left and right in the picture.
+    pub eye_hues: [Lch; 2],
     pub accent_hue: Lch,
 }
 
@@ -98,7 +101,9 @@ impl Palette {
             cloth: cloth_inks(cloth),
             trim: cloth_inks(trim),
             accent: cloth_inks(accent),
+            skin_tone,
             hair_hue: hair,
+            eye_hues: [eye, other_eye],
             accent_hue: accent,
         }
     }
@@ -140,33 +145,88 @@ fn skin_inks(base: Lch) -> Skin {
     }
 }
 
+/// A colour that hair or eyes come in: its name, its centre, how much its lightness varies, and how
+/// often it comes.
+struct Tone {
+    name: &'static str,
+    centre: Lch,
+    spread: f32,
+    weight: f32,
+}
+
+const fn tone(name: &'static str, centre: Lch, spread: f32, weight: f32) -> Tone {
+    Tone { name, centre, spread, weight }
+}
+
+const HAIR: [Tone; 23] = [
+    tone("black hair", lch(0.27, 0.018, 290.0), 0.03, 7.0),
+    // Blue-black and plum-black.
+    tone("black hair", lch(0.30, 0.05, 272.0), 0.04, 4.0),
+    tone("black hair", lch(0.31, 0.04, 330.0), 0.03, 2.0),
+    tone("brown hair", lch(0.36, 0.045, 45.0), 0.04, 8.0),
+    tone("brown hair", lch(0.48, 0.065, 50.0), 0.05, 10.0),
+    tone("brown hair", lch(0.58, 0.08, 62.0), 0.05, 7.0),
+    tone("auburn hair", lch(0.50, 0.12, 38.0), 0.05, 6.0),
+    tone("blonde hair", lch(0.81, 0.115, 78.0), 0.04, 9.0),
+    tone("blonde hair", lch(0.89, 0.085, 84.0), 0.025, 6.0),
+    // Honey.
+    tone("blonde hair", lch(0.70, 0.115, 68.0), 0.04, 5.0),
+    tone("silver hair", lch(0.84, 0.012, 280.0), 0.05, 5.0),
+    tone("grey hair", lch(0.62, 0.015, 270.0), 0.06, 3.0),
+    tone("red hair", lch(0.52, 0.18, 25.0), 0.04, 5.0),
+    tone("orange hair", lch(0.68, 0.15, 50.0), 0.04, 4.0),
+    tone("pink hair", lch(0.78, 0.11, 5.0), 0.05, 8.0),
+    tone("pink hair", lch(0.64, 0.17, 3.0), 0.05, 4.0),
+    tone("purple hair", lch(0.50, 0.14, 310.0), 0.06, 7.0),
+    // Lavender.
+    tone("purple hair", lch(0.72, 0.09, 302.0), 0.06, 6.0),
+    tone("blue hair", lch(0.45, 0.12, 268.0), 0.06, 6.0),
+    tone("light blue hair", lch(0.68, 0.10, 245.0), 0.06, 5.0),
+    tone("teal hair", lch(0.62, 0.09, 195.0), 0.06, 4.0),
+    tone("green hair", lch(0.50, 0.09, 155.0), 0.06, 3.0),
+    // Mint.
+    tone("green hair", lch(0.78, 0.09, 150.0), 0.05, 1.5),
+];
+
+const EYES: [Tone; 10] = [
+    tone("blue eyes", lch(0.52, 0.14, 258.0), 0.04, 7.0),
+    tone("light blue eyes", lch(0.60, 0.11, 225.0), 0.04, 4.0),
+    tone("green eyes", lch(0.55, 0.11, 155.0), 0.04, 5.0),
+    tone("teal eyes", lch(0.58, 0.09, 190.0), 0.04, 3.0),
+    tone("purple eyes", lch(0.48, 0.15, 300.0), 0.04, 5.0),
+    tone("red eyes", lch(0.48, 0.17, 22.0), 0.04, 5.0),
+    tone("pink eyes", lch(0.55, 0.16, 358.0), 0.04, 2.0),
+    tone("amber eyes", lch(0.62, 0.13, 72.0), 0.04, 4.0),
+    tone("brown eyes", lch(0.44, 0.08, 50.0), 0.04, 7.0),
+    tone("black eyes", lch(0.34, 0.03, 40.0), 0.04, 2.0),
+];
+
+/// The name of the tone whose centre is nearest to `colour`: what one would call it, whichever tone
+/// it was drawn from.
+fn nearest(tones: &[Tone], colour: Lch) -> &'static str {
+    let distances = tones.iter().map(|tone| (tone.centre.distance(colour), tone.name));
+    distances.min_by(|a, b| a.0.total_cmp(&b.0)).map_or("", |(_, name)| name)
+}
+
+/// What one would call hair of this colour: `blue hair`.
+pub(super) fn hair_name(colour: Lch) -> &'static str {
+    nearest(&HAIR, colour)
+}
+
+/// What one would call eyes of this colour: `green eyes`.
+pub(super) fn eye_name(colour: Lch) -> &'static str {
+    nearest(&EYES, colour)
+}
+
+fn choose<'a>(stream: &mut Stream, tones: &'a [Tone]) -> &'a Tone {
+    let choices: Vec<(&Tone, f32)> = tones.iter().map(|tone| (tone, tone.weight)).collect();
+    stream.weighted(&choices)
+}
+
 fn sample_hair(stream: &mut Stream) -> Lch {
-    let (l, c, h, dl) = stream.weighted(&[
-        ((0.27, 0.018, 290.0, 0.03), 7.0), // black
-        ((0.30, 0.05, 272.0, 0.04), 4.0),  // blue-black
-        ((0.31, 0.04, 330.0, 0.03), 2.0),  // plum-black
-        ((0.36, 0.045, 45.0, 0.04), 8.0),  // dark brown
-        ((0.48, 0.065, 50.0, 0.05), 10.0), // brown
-        ((0.58, 0.08, 62.0, 0.05), 7.0),   // light brown
-        ((0.50, 0.12, 38.0, 0.05), 6.0),   // auburn
-        ((0.81, 0.115, 78.0, 0.04), 9.0),  // blond
-        ((0.89, 0.085, 84.0, 0.025), 6.0), // pale blond
-        ((0.70, 0.115, 68.0, 0.04), 5.0),  // honey
-        ((0.84, 0.012, 280.0, 0.05), 5.0), // silver
-        ((0.62, 0.015, 270.0, 0.06), 3.0), // grey
-        ((0.52, 0.18, 25.0, 0.04), 5.0),   // red
-        ((0.68, 0.15, 50.0, 0.04), 4.0),   // orange
-        ((0.78, 0.11, 5.0, 0.05), 8.0),    // pink
-        ((0.64, 0.17, 3.0, 0.05), 4.0),    // rose
-        ((0.50, 0.14, 310.0, 0.06), 7.0),  // purple
-        ((0.72, 0.09, 302.0, 0.06), 6.0),  // lavender
-        ((0.45, 0.12, 268.0, 0.06), 6.0),  // blue
-        ((0.68, 0.10, 245.0, 0.06), 5.0),  // sky
-        ((0.62, 0.09, 195.0, 0.06), 4.0),  // teal
-        ((0.50, 0.09, 155.0, 0.06), 3.0),  // green
-        ((0.78, 0.09, 150.0, 0.05), 1.5),  // mint
-    ]);
-    lch(stream.around(l, dl).clamp(0.2, 0.92), c * stream.range(0.65, 1.12), stream.around(h, 8.0))
+    let Tone { centre: Lch { l, c, h }, spread, .. } = *choose(stream, &HAIR);
+    let l = stream.around(l, spread).clamp(0.2, 0.92);
+    lch(l, c * stream.range(0.65, 1.12), stream.around(h, 8.0))
 }
 
 fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
@@ -194,21 +254,10 @@ fn hair_inks(stream: &mut Stream, base: Lch) -> HairInk {
 }
 
 fn sample_eye(stream: &mut Stream, hair: Lch) -> Lch {
-    let colour = stream.weighted(&[
-        (lch(0.52, 0.14, 258.0), 7.0), // blue
-        (lch(0.60, 0.11, 225.0), 4.0), // sky
-        (lch(0.55, 0.11, 155.0), 5.0), // green
-        (lch(0.58, 0.09, 190.0), 3.0), // teal
-        (lch(0.48, 0.15, 300.0), 5.0), // violet
-        (lch(0.48, 0.17, 22.0), 5.0),  // red
-        (lch(0.55, 0.16, 358.0), 2.0), // rose
-        (lch(0.62, 0.13, 72.0), 4.0),  // amber
-        (lch(0.44, 0.08, 50.0), 7.0),  // brown
-        (lch(0.34, 0.03, 40.0), 2.0),  // dark
-    ]);
+    let Tone { centre: colour, spread, .. } = *choose(stream, &EYES);
     // Now and then the hair's own hue.
     let hue = if stream.chance(0.18) && hair.c > 0.06 { hair.h } else { colour.h };
-    lch(stream.around(colour.l, 0.04), colour.c * stream.range(0.8, 1.2), stream.around(hue, 8.0))
+    lch(stream.around(colour.l, spread), colour.c * stream.range(0.8, 1.2), stream.around(hue, 8.0))
 }
 
 fn iris_inks(base: Lch) -> IrisInk {

@@ -1,9 +1,11 @@
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 
 use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use super::*;
+use crate::control::{Report, Unattended};
 
 const SEED: u64 = 7;
 
@@ -96,11 +98,12 @@ fn a_folder_is_written_and_completed() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 6, out_dir: dir.path().join("faces"), size: 32, seed: SEED };
     let highest = std::sync::atomic::AtomicU64::new(0);
-    let observer = |progress: Progress| {
-        assert_eq!(progress.total, 6);
-        highest.fetch_max(progress.done, std::sync::atomic::Ordering::Relaxed);
+    let control = |report: &Report<'_>| {
+        assert_eq!((report.stage, report.total), ("drawing", Some(6)));
+        highest.fetch_max(report.done, std::sync::atomic::Ordering::Relaxed);
+        ControlFlow::Continue(())
     };
-    let written = write_folder(&config, &observer, &|| false).unwrap();
+    let written = write_folder(&config, &control).unwrap();
     assert_eq!(written, Written { drawn: 6, replaced: 0, kept: 0 });
     assert_eq!(highest.into_inner(), 6);
     let path = |index| config.out_dir.join(file_name(index));
@@ -112,12 +115,23 @@ fn a_folder_is_written_and_completed() {
     std::fs::write(path(4), b"cut off").unwrap();
     // As a killed run leaves it.
     std::fs::write(config.out_dir.join(".face-x1y2z3.tmp"), b"half a f").unwrap();
-    assert!(write_folder(&config, &|_| (), &|| true).is_err());
-    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    assert!(write_folder(&config, &|_: &Report<'_>| ControlFlow::Break(())).is_err());
+    let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
-    // Nothing temporary is left.
-    assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 6);
+    // Nothing temporary is left; beside the faces are their tags.
+    assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 7);
+    let lines = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[5]["file_name"], "face-000005.png");
+    assert_eq!(lines[5]["tags"], serde_json::json!(tags(SEED, 5)));
+    // Fewer faces the next time: the tags of those behind them stay.
+    let fewer = FolderConfig { count: 2, ..config.clone() };
+    write_folder(&fewer, &Unattended).unwrap();
+    let text = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    assert_eq!(text.lines().count(), 6);
 
     // A face of another version is drawn again.
     let mut bytes = std::fs::read(path(0)).unwrap();
@@ -130,7 +144,7 @@ fn a_folder_is_written_and_completed() {
     let checksum = checksum.checksum(&bytes[chunk..chunk + 4 + length]).to_be_bytes();
     bytes[chunk + 4 + length..][..4].copy_from_slice(&checksum);
     std::fs::write(path(0), bytes).unwrap();
-    let written = write_folder(&config, &|_| (), &|| false).unwrap();
+    let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 });
 }
 
@@ -138,10 +152,10 @@ fn a_folder_is_written_and_completed() {
 fn faces_of_another_set_are_not_mixed_in() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 32, seed: SEED };
-    write_folder(&config, &|_| (), &|| false).unwrap();
+    write_folder(&config, &Unattended).unwrap();
     let before = std::fs::read(dir.path().join(file_name(1))).unwrap();
     let refusal = |config: &FolderConfig| {
-        let error = write_folder(config, &|_| (), &|| false).unwrap_err();
+        let error = write_folder(config, &Unattended).unwrap_err();
         assert!(error.hint().is_some_and(|hint| hint.contains("new folder")), "{error:?}");
         error.to_string()
     };
@@ -153,7 +167,17 @@ fn faces_of_another_set_are_not_mixed_in() {
     let fewer = FolderConfig { seed: SEED + 1, count: 1, ..config.clone() };
     std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
     assert!(refusal(&fewer).contains("face 1 of seed 7"));
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    // Somebody else's tags.
+    let tags = dir.path().join(METADATA);
+    let own = std::fs::read(&tags).unwrap();
+    for other in ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"] {
+        std::fs::write(&tags, other).unwrap();
+        let error = write_folder(&config, &Unattended).unwrap_err();
+        assert!(error.to_string().contains(METADATA), "{error}");
+        assert_eq!(std::fs::read_to_string(&tags).unwrap(), other);
+    }
+    std::fs::write(&tags, own).unwrap();
     // Somebody else's picture, and a face under another's name.
     drawn(SEED, 0, 32).save(dir.path().join(file_name(0))).unwrap();
     assert!(refusal(&config).contains("was not drawn as one"));
@@ -163,7 +187,7 @@ fn faces_of_another_set_are_not_mixed_in() {
     // Other files are nobody's business.
     std::fs::remove_file(dir.path().join(file_name(0))).unwrap();
     std::fs::write(dir.path().join("face-of-a-friend.png"), b"hello").unwrap();
-    write_folder(&config, &|_| (), &|| false).unwrap();
+    write_folder(&config, &Unattended).unwrap();
 }
 
 #[cfg(unix)]
@@ -173,21 +197,76 @@ fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
     let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 16, seed: SEED };
     let pipe = dir.path().join(file_name(1));
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    let error = write_folder(&config, &Unattended).unwrap_err().to_string();
     assert!(error.ends_with("this is a pipe, not a regular file"), "{error}");
     std::fs::remove_file(&pipe).unwrap();
-    let again = |_: Progress| {
-        let error = write_folder(&config, &|_| (), &|| false).unwrap_err().to_string();
+    let again = |_: &Report<'_>| {
+        let error = write_folder(&config, &Unattended).unwrap_err().to_string();
         assert!(error.ends_with("another `kao draw` is writing to this folder"), "{error}");
+        ControlFlow::Continue(())
     };
-    write_folder(&config, &again, &|| false).unwrap();
+    write_folder(&config, &again).unwrap();
 }
 
 #[test]
 fn a_folder_of_impossible_size_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = FolderConfig { count: 1, out_dir: dir.path().to_path_buf(), size: 8, seed: SEED };
-    assert!(write_folder(&config, &|_| (), &|| false).is_err());
+    assert!(write_folder(&config, &Unattended).is_err());
     let none = FolderConfig { count: 0, size: 32, ..config };
-    assert!(write_folder(&none, &|_| (), &|| false).is_err());
+    assert!(write_folder(&none, &Unattended).is_err());
+}
+
+#[test]
+fn tags_say_what_a_face_shows() {
+    let all: Vec<Vec<&str>> = (0..3000).map(|index| tags(SEED, index)).collect();
+    for (index, tags) in all.iter().enumerate() {
+        let of_kind = |kind: &str| tags.iter().filter(|tag| tag.ends_with(kind)).count();
+        let colours = ["black", "brown", "auburn", "blonde", "silver", "grey", "red", "orange"]
+            .into_iter()
+            .chain(["pink", "purple", "blue", "light blue", "teal", "green"]);
+        let hair = colours.filter(|colour| tags.contains(&&*format!("{colour} hair"))).count();
+        assert_eq!(hair, 1, "face {index}: {tags:?}");
+        let eye_colours = of_kind(" eyes") - usize::from(tags.contains(&"hair between eyes"));
+        let expected = if tags.contains(&"heterochromia") { 2 } else { 1 };
+        assert_eq!(eye_colours, expected, "face {index}, closed eyes counting: {tags:?}");
+        let unique: HashSet<_> = tags.iter().collect();
+        assert_eq!(unique.len(), tags.len(), "face {index}: {tags:?}");
+        let is_known =
+            |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || "- ".contains(c));
+        assert!(tags.iter().all(|tag| is_known(tag)), "face {index}: {tags:?}");
+    }
+    let share =
+        |tag: &str| all.iter().filter(|tags| tags.contains(&tag)).count() as f64 / all.len() as f64;
+    for (tag, low, high) in [
+        ("glasses", 0.03, 0.08),
+        ("animal ears", 0.03, 0.07),
+        ("hat", 0.005, 0.03),
+        ("girl", 0.75, 0.9),
+        ("blue hair", 0.02, 0.12),
+        ("closed eyes", 0.03, 0.12),
+    ] {
+        assert!((low..high).contains(&share(tag)), "{tag}: {}", share(tag));
+    }
+}
+
+#[test]
+fn the_colour_of_hair_is_seen() {
+    // The names of hues against the mean colour of the picture's upper third, where hair is.
+    let mean = |tag: &str| {
+        let found: Vec<u64> =
+            (0..1500).filter(|&index| tags(SEED, index).contains(&tag)).take(12).collect();
+        assert_eq!(found.len(), 12, "{tag}");
+        let pictures = found.iter().map(|&index| {
+            mean_colour(&imageops::crop_imm(&drawn(SEED, index, 32), 8, 4, 16, 8).to_image())
+        });
+        let sum = pictures.fold([0.0; 3], |sum, mean| [0, 1, 2].map(|c| sum[c] + mean[c] / 12.0));
+        sum
+    };
+    let [red, _, blue] = mean("red hair");
+    assert!(red > 1.3 * blue, "red hair: {red} {blue}");
+    let [red, _, blue] = mean("blue hair");
+    assert!(blue > 1.3 * red, "blue hair: {red} {blue}");
+    let (black, blonde) = (mean("black hair"), mean("blonde hair"));
+    assert!(blonde[1] > black[1] + 60.0, "{black:?} {blonde:?}");
 }

@@ -20,8 +20,3 @@ pub use neighbours::{Neighbour, nearest};
 pub use sliced_wasserstein::{
     LevelDistances, N_DIRECTIONS, PATCH_SIDE, PATCHES_PER_IMAGE, distances,
 };
-
-use crate::error::Result;
-
-/// Is told now and then how many units of all the work are done; an error from it ends the work.
-pub type Watcher<'a> = dyn FnMut(u64, u64) -> Result<()> + 'a;

@@ -3,7 +3,7 @@
 //! Every pair is looked at, in whole numbers, so that the answer is exact; a pair is left as soon
 //! as it is farther apart than what was found before.
 
-use super::Watcher;
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use kao_kernels::squared_distance_below;
 use rayon::prelude::*;
@@ -26,12 +26,13 @@ pub struct Neighbour {
 /// layout.
 ///
 /// # Errors
-/// When pictures differ in size, or the watcher, which is told of pictures, ends the work.
+/// When pictures differ in size, or `control`, which gets the number of pictures done, stops the
+/// work.
 pub fn nearest(
     queries: &[&[u8]],
     candidates: &[&[u8]],
     n_nearest: usize,
-    watcher: &mut Watcher<'_>,
+    control: &dyn Control,
 ) -> Result<Vec<Vec<Neighbour>>> {
     let all = || queries.iter().chain(candidates);
     let n_bytes = all().next().map_or(0, |first| first.len());
@@ -42,7 +43,7 @@ pub fn nearest(
     }
     let total = queries.len() as u64;
     let mut found = Vec::with_capacity(queries.len());
-    // The watcher is asked in between, on this thread.
+    // Few enough that whoever waits sees progress.
     let at_once = 2 * QUERIES_TOGETHER * rayon::current_num_threads();
     for queries in queries.chunks(at_once) {
         let some: Vec<Vec<Vec<Found>>> = queries
@@ -50,7 +51,8 @@ pub fn nearest(
             .map(|queries| nearest_of_all(queries, candidates, n_nearest))
             .collect();
         found.extend(some.into_iter().flatten());
-        watcher(found.len() as u64, total)?;
+        let done = found.len() as u64;
+        control.check(&Report::progress("finding neighbours", done, Some(total), "pictures"))?;
     }
     let neighbour =
         |(sum, index): Found| Neighbour { index, rms: (sum as f64 / n_bytes.max(1) as f64).sqrt() };

@@ -13,8 +13,8 @@
 //!
 //! Image k of every set is cut at the same places, so that equal sets have distance 0.
 
-use super::Watcher;
 use super::laplacian::{MIN_SIDE, resolutions, split};
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
@@ -57,12 +57,13 @@ pub struct LevelDistances {
 ///
 /// # Errors
 /// When there is no image, a side is below [`MIN_SIDE`], images differ in shape, a value is not
-/// finite, a pair names no set, or the watcher, which is told of directions, ends the work.
+/// finite, a pair names no set, or `control`, which gets the number of directions done, stops the
+/// work.
 pub fn distances(
     sets: &[&Images],
     pairs: &[[usize; 2]],
     seed: u64,
-    watcher: &mut Watcher<'_>,
+    control: &dyn Control,
 ) -> Result<Vec<LevelDistances>> {
     let (n_images, [channels, height, width]) = check(sets, pairs)?;
     let resolutions = resolutions([height, width]);
@@ -83,9 +84,12 @@ pub fn distances(
             })
             .collect();
         let done = (level * N_DIRECTIONS) as u64;
-        let mut watcher = |n: usize| watcher(done + n as u64, total);
+        let report = |n: usize| {
+            let done = done + n as u64;
+            control.check(&Report::progress("measuring distances", done, Some(total), "directions"))
+        };
         let size = channels * PATCH_SIDE * PATCH_SIDE;
-        let distances = sliced(&patches, size, pairs, [seed, level as u64], &mut watcher)?;
+        let distances = sliced(&patches, size, pairs, [seed, level as u64], &report)?;
         levels.push(LevelDistances { resolution, distances });
     }
     Ok(levels)
@@ -204,7 +208,7 @@ fn sliced(
     size: usize,
     pairs: &[[usize; 2]],
     [seed, level]: [u64; 2],
-    watcher: &mut dyn FnMut(usize) -> Result<()>,
+    report: &dyn Fn(usize) -> Result<()>,
 ) -> Result<Vec<f64>> {
     let mut sums = vec![0.0; pairs.len()];
     for first in (0..N_DIRECTIONS).step_by(DIRECTIONS_TOGETHER) {
@@ -225,7 +229,7 @@ fn sliced(
                 *sum += distance;
             }
         }
-        watcher(first + DIRECTIONS_TOGETHER)?;
+        report(first + DIRECTIONS_TOGETHER)?;
     }
     Ok(sums.into_iter().map(|sum| SCALE * sum / N_DIRECTIONS as f64).collect())
 }

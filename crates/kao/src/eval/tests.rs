@@ -2,17 +2,15 @@
 
 use super::sliced_wasserstein::{DIRECTIONS_TOGETHER, directions, key, sorted, value};
 use super::*;
+use crate::control::{Report, Unattended};
 use crate::images::Images;
 use crate::noise::{Purpose, SeededNoise, Stream};
 use proptest::prelude::*;
-
-fn quiet(_: u64, _: u64) -> Result<()> {
-    Ok(())
-}
+use std::ops::ControlFlow;
 
 /// The distance of two sets at each level.
 fn distance(a: &Images, b: &Images, seed: u64) -> Vec<f64> {
-    let levels = distances(&[a, b], &[[0, 1]], seed, &mut quiet).unwrap();
+    let levels = distances(&[a, b], &[[0, 1]], seed, &Unattended).unwrap();
     levels.into_iter().map(|level| level.distances[0]).collect()
 }
 
@@ -197,7 +195,7 @@ fn gaussians_have_the_distance_of_the_closed_form() {
 #[test]
 fn what_cannot_be_compared_is_refused() {
     let refused = |a: &Images, b: &Images| {
-        distances(&[a, b], &[[0, 1]], 0, &mut quiet).unwrap_err().to_string()
+        distances(&[a, b], &[[0, 1]], 0, &Unattended).unwrap_err().to_string()
     };
     let good = Images::zeros([2, 3, 16, 16]);
     assert_eq!(
@@ -213,9 +211,9 @@ fn what_cannot_be_compared_is_refused() {
     let mut broken = good.clone();
     broken.data_mut()[7] = f32::NAN;
     assert_eq!(refused(&good, &broken), "images: NaN found; expected finite numbers");
-    assert!(distances(&[&good], &[[0, 1]], 0, &mut quiet).is_err());
-    let mut stop = |_, _| Err(crate::Error::interrupted());
-    assert!(distances(&[&good, &good], &[[0, 1]], 0, &mut stop).is_err());
+    assert!(distances(&[&good], &[[0, 1]], 0, &Unattended).is_err());
+    let stop = |_: &Report<'_>| ControlFlow::Break(());
+    assert!(distances(&[&good, &good], &[[0, 1]], 0, &stop).is_err());
 }
 
 mod golden {
@@ -349,7 +347,7 @@ proptest! {
         let pictures: Vec<Vec<u8>> = (0..n).map(|_| picture()).collect();
         let candidates: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
         let query = picture();
-        let found = nearest(&[&query, candidates[0]], &candidates, n_nearest, &mut quiet).unwrap();
+        let found = nearest(&[&query, candidates[0]], &candidates, n_nearest, &Unattended).unwrap();
         let mut plain: Vec<(u64, usize)> = candidates.iter().enumerate().map(|(index, other)| {
             let squares = query.iter().zip(*other).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2));
             (squares.sum(), index)
@@ -368,8 +366,8 @@ proptest! {
 
 #[test]
 fn neighbours_of_different_sizes_are_refused() {
-    let error = nearest(&[&[1, 2]], &[&[1, 2], &[1]], 1, &mut quiet).unwrap_err();
+    let error = nearest(&[&[1, 2]], &[&[1, 2], &[1]], 1, &Unattended).unwrap_err();
     assert_eq!(error.to_string(), "pictures: pictures of 2 and 1 bytes found; expected one size");
-    assert!(nearest(&[], &[&[1]], 1, &mut quiet).unwrap().is_empty());
-    assert_eq!(nearest(&[&[1]], &[], 1, &mut quiet).unwrap(), [vec![]]);
+    assert!(nearest(&[], &[&[1]], 1, &Unattended).unwrap().is_empty());
+    assert_eq!(nearest(&[&[1]], &[], 1, &Unattended).unwrap(), [vec![]]);
 }

@@ -1,5 +1,6 @@
 //! Evaluation: how far samples are from the pictures of a folder, and whether they copy them.
 
+use crate::control::{Control, Report};
 use crate::dataset::{Folder, SplitConfig};
 use crate::error::{Error, Result};
 use crate::eval::{self, Neighbour};
@@ -25,15 +26,6 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         EvaluateConfig { seed: 999, n_neighbours: 5 }
     }
-}
-
-/// What happens in an evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EvaluateEvent {
-    /// So many of so many directions have been projected to.
-    Distances(u64, u64),
-    /// So many of so many pictures have their neighbours.
-    Neighbours(u64, u64),
 }
 
 /// What came of it.
@@ -142,12 +134,12 @@ impl Evaluation {
 ///
 /// # Errors
 /// When there are fewer than 2 samples or 4 different pictures, no picture falls to training,
-/// shapes differ, a side is below 16 pixels, or the observer ends the work.
+/// shapes differ, a side is below 16 pixels, or `control` stops the work.
 pub fn evaluate(
     samples: &Images,
     data: &Folder,
     config: &EvaluateConfig,
-    observer: &mut dyn FnMut(EvaluateEvent) -> Result<()>,
+    control: &dyn Control,
 ) -> Result<Evaluation> {
     if samples.image_shape() != data.shape() {
         let problem = format!(
@@ -173,7 +165,7 @@ pub fn evaluate(
         let seen = Images::from_bytes_nhwc([n_compared, channels, height, width], &compared)?;
         let one = data.images(&pictures[..n_compared])?;
         let other = data.images(&pictures[n_compared..2 * n_compared])?;
-        distances([&seen, &one, &other], config.seed, observer)?
+        distances([&seen, &one, &other], config.seed, control)?
     };
     let mean = |of: &dyn Fn(&DistanceAndFloor) -> f64| {
         levels.iter().map(|level| of(&level.distance)).sum::<f64>() / levels.len() as f64
@@ -196,12 +188,15 @@ pub fn evaluate(
     let total = (samples.len() + held_out.len()) as u64;
     let queries: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
     let n_nearest = config.n_neighbours.max(1);
-    let mut neighbours = eval::nearest(&queries, &training, n_nearest, &mut |done, _| {
-        observer(EvaluateEvent::Neighbours(done, total))
-    })?;
-    let held_out = eval::nearest(&held_out, &training, 1, &mut |done, _| {
-        observer(EvaluateEvent::Neighbours(samples.len() as u64 + done, total))
-    })?;
+    // Two searches, reported as one.
+    let after = |n_before: u64| {
+        move |report: &Report<'_>| {
+            let (done, total) = (n_before + report.done, Some(total));
+            control.report(&Report { done, total, ..*report })
+        }
+    };
+    let mut neighbours = eval::nearest(&queries, &training, n_nearest, &after(0))?;
+    let held_out = eval::nearest(&held_out, &training, 1, &after(samples.len() as u64))?;
     let scale = median(&held_out);
     let close_below = scale.map(|median| CLOSE * median);
     let samples_nearness = nearness(&neighbours, close_below);
@@ -236,15 +231,9 @@ fn different(data: &Folder, seed: u64) -> Vec<usize> {
     pictures
 }
 
-fn distances(
-    sets: [&Images; 3],
-    seed: u64,
-    observer: &mut dyn FnMut(EvaluateEvent) -> Result<()>,
-) -> Result<Vec<LevelEvaluation>> {
+fn distances(sets: [&Images; 3], seed: u64, control: &dyn Control) -> Result<Vec<LevelEvaluation>> {
     let pairs = [[0, 1], [0, 2], [1, 2]];
-    let levels = eval::distances(&sets, &pairs, seed, &mut |done, total| {
-        observer(EvaluateEvent::Distances(done, total))
-    })?;
+    let levels = eval::distances(&sets, &pairs, seed, control)?;
     let level = |level: eval::LevelDistances| {
         let [to_one, to_other, floor] = [0, 1, 2].map(|pair| level.distances[pair]);
         let distance = DistanceAndFloor { samples: (to_one + to_other) / 2.0, floor };
@@ -280,6 +269,8 @@ fn nearness(neighbours: &[Vec<Neighbour>], close_below: Option<f64>) -> Nearness
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Unattended;
+    use std::ops::ControlFlow;
 
     /// `n` pictures of 16 × 16 pixels of seeded noise.
     fn folder(n: usize) -> Folder {
@@ -289,17 +280,13 @@ mod tests {
         Folder::from_bytes([3, 16, 16], names, bytes).unwrap()
     }
 
-    fn quiet(_: EvaluateEvent) -> Result<()> {
-        Ok(())
-    }
-
     #[test]
     fn copies_are_found_and_others_are_none() {
         let data = folder(200);
         let train = data.split(&SplitConfig::default()).unwrap().train;
         let copies = data.images(&train[..20]).unwrap();
         let config = EvaluateConfig::default();
-        let found = evaluate(&copies, &data, &config, &mut quiet).unwrap();
+        let found = evaluate(&copies, &data, &config, &Unattended).unwrap();
         assert_eq!((found.samples.least, found.samples.n_close), (0.0, 20));
         assert_eq!(found.held_out.unwrap().n_close, 0);
         for (sample, neighbours) in found.neighbours.iter().enumerate() {
@@ -312,7 +299,7 @@ mod tests {
         // Other noise is no copy.
         let mut others = copies.clone();
         others.data_mut().reverse();
-        let found = evaluate(&others, &data, &config, &mut quiet).unwrap();
+        let found = evaluate(&others, &data, &config, &Unattended).unwrap();
         assert_eq!(found.samples.n_close, 0);
         assert!(found.samples.least > 60.0);
     }
@@ -322,12 +309,12 @@ mod tests {
         let data = folder(120);
         let config = EvaluateConfig::default();
         let real = data.images(&Vec::from_iter(0..40)).unwrap();
-        let found = evaluate(&real, &data, &config, &mut quiet).unwrap();
+        let found = evaluate(&real, &data, &config, &Unattended).unwrap();
         assert_eq!((found.n_samples, found.n_pictures, found.n_compared), (40, 120, 40));
         assert!((0.7..1.4).contains(&found.average.ratio()), "{found:?}");
         let mut flat = real.clone();
         flat.data_mut().iter_mut().for_each(|v| *v = v.signum());
-        let of_flat = evaluate(&flat, &data, &config, &mut quiet).unwrap();
+        let of_flat = evaluate(&flat, &data, &config, &Unattended).unwrap();
         assert_eq!(of_flat.average.floor, found.average.floor);
         assert!(of_flat.average.samples > found.average.samples, "{of_flat:?}");
     }
@@ -337,14 +324,14 @@ mod tests {
         let data = folder(60);
         let samples = folder(80).images(&Vec::from_iter(60..80)).unwrap();
         let config = EvaluateConfig::default();
-        let once = evaluate(&samples, &data, &config, &mut quiet).unwrap();
+        let once = evaluate(&samples, &data, &config, &Unattended).unwrap();
         let mut bytes = Vec::new();
         for index in (0..60).rev().chain(0..10) {
             bytes.extend_from_slice(data.picture_bytes(index).unwrap());
         }
         let names = (0..70).map(|k| format!("x{k}.png")).collect();
         let other = Folder::from_bytes([3, 16, 16], names, bytes).unwrap();
-        let twice = evaluate(&samples, &other, &config, &mut quiet).unwrap();
+        let twice = evaluate(&samples, &other, &config, &Unattended).unwrap();
         assert_eq!(once.levels, twice.levels);
         assert_eq!(once.n_pictures, twice.n_pictures);
     }
@@ -353,16 +340,17 @@ mod tests {
     fn what_cannot_be_compared_is_refused() {
         let config = EvaluateConfig::default();
         let error = |samples: &Images, data: &Folder| {
-            evaluate(samples, data, &config, &mut quiet).unwrap_err().to_string()
+            evaluate(samples, data, &config, &Unattended).unwrap_err().to_string()
         };
         let samples = Images::zeros([8, 3, 16, 16]);
         assert_eq!(error(&samples, &folder(3)), "data: 3 different found; expected at least 4");
         assert!(error(&samples.slice(0..1), &folder(9)).starts_with("samples: 1 different"));
         assert!(error(&Images::zeros([8, 1, 16, 16]), &folder(9)).contains("expected one shape"));
-        let ended = evaluate(&samples, &folder(30), &config, &mut |event| match event {
-            EvaluateEvent::Distances(..) => Ok(()),
-            EvaluateEvent::Neighbours(..) => Err(Error::interrupted()),
-        });
+        let stop = |report: &Report<'_>| match report.stage {
+            "finding neighbours" => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let ended = evaluate(&samples, &folder(30), &config, &stop);
         assert_eq!(ended.unwrap_err().to_string(), "interrupted");
     }
 }

@@ -11,10 +11,9 @@ mod sampling;
 mod sweep;
 
 pub use evaluate::{
-    DistanceAndFloor, EvaluateConfig, EvaluateEvent, Evaluation, LevelEvaluation, Nearness,
-    evaluate,
+    DistanceAndFloor, EvaluateConfig, Evaluation, LevelEvaluation, Nearness, evaluate,
 };
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use recover::{RecoverConfig, Recovery, recover, visible_noise};
-pub use sampling::{MomentsConfig, SampleConfig, Sampled, SamplerKind, Watcher, sample_images};
-pub use sweep::{SweepConfig, SweepEvent, SweepRun, published_runs, sweep};
+pub use sampling::{SampleConfig, Sampled, sample_images};
+pub use sweep::{SweepConfig, SweepRun, published_runs, sweep};

@@ -1,13 +1,14 @@
 //! Recovery: real images, noised part of the way, denoised again.
 
-use super::sampling::Watcher;
+use crate::control::Control;
+use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::model::Model;
 use crate::noise::{Purpose, Stream};
-use crate::sampler::{Method, SamplerConfig, Start, generate};
+use crate::sampler::{Generation, Sampler, Start};
 use crate::schedule::NoiseSchedule;
-use crate::timesteps::{End, Spacing, Step, starting_at, visited, walk};
+use crate::timesteps::{End, Spacing, Step, sequence, starting_at, visited};
 
 /// A recovery experiment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub struct RecoverConfig {
     /// Steps back down; by default every timestep below `t`.
     pub n_steps: Option<usize>,
     /// How to step back down.
-    pub method: Method,
+    pub sampler: Sampler,
     /// Do as the original does: run the sampler over its whole range 999 … 1, as if the slightly
     /// noisy images were pure noise. It fails, and is here to be shown.
     pub origin_bug: bool,
@@ -32,7 +33,7 @@ impl RecoverConfig {
     ///
     /// # Errors
     /// When `t` or the number of steps is out of range.
-    pub fn walk(&self, n_timesteps: usize) -> Result<Vec<Step>> {
+    pub fn sequence(&self, n_timesteps: usize) -> Result<Vec<Step>> {
         let RecoverConfig { t, n_steps, origin_bug, .. } = *self;
         if t == 0 || t > n_timesteps {
             return Err(Error::out_of_range("t", t, format!("between 1 and {n_timesteps}")));
@@ -46,7 +47,7 @@ impl RecoverConfig {
         }
         if origin_bug {
             let n_steps = n_steps.unwrap_or(n_timesteps);
-            walk(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)
+            sequence(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep)
         } else {
             let below = visited(Spacing::Trailing, n_steps.unwrap_or(t), t)?;
             Ok(starting_at(&crate::timesteps::through(&below, End::Clean), t - 1))
@@ -82,16 +83,16 @@ pub struct Recovery {
 ///
 /// # Errors
 /// When `t` or the number of steps is out of range, the images are not of the model's shape, or
-/// the watcher ends the run.
+/// `control` stops the run.
 pub fn recover(
     model: &Model,
     originals: &Images,
     config: &RecoverConfig,
-    watcher: &mut Watcher<'_>,
+    control: &dyn Control,
 ) -> Result<Recovery> {
     let n_timesteps = model.schedule.n_timesteps();
-    let RecoverConfig { t, method, seed, batch_size, .. } = *config;
-    let walk = config.walk(n_timesteps)?;
+    let RecoverConfig { t, sampler, seed, batch_size, .. } = *config;
+    let plan = sampler.plan(&model.schedule, config.sequence(n_timesteps)?, false)?;
 
     let mut noisy = Images::zeros(originals.shape());
     let mut epsilon = vec![0.0; originals.image_len()];
@@ -100,21 +101,14 @@ pub fn recover(
         model.schedule.add_noise(originals.image(k), &epsilon, t - 1, noisy.image_mut(k));
     }
 
-    let total = walk.len().saturating_mul(originals.len()) as u64;
-    let mut done = 0;
-    let sampler = SamplerConfig { method, clip: false };
-    let recovered = generate(
-        &model.network,
-        &model.schedule,
-        &walk,
-        sampler,
-        &Start::Noised { x_t: noisy.clone(), seed },
+    let generation = Generation {
+        denoiser: &model.network,
+        plan: &plan,
+        start: &Start::Noised { x_t: noisy.clone(), seed },
+        conditions: &Conditions::none(),
         batch_size,
-        &mut |_, progress| {
-            done += progress.x.len() as u64;
-            watcher(done, total)
-        },
-    )?;
+    };
+    let recovered = generation.run(&mut |_, _| {}, control)?;
     Ok(Recovery {
         noisy_psnr: mean_psnr(originals, &noisy),
         recovered_psnr: mean_psnr(originals, &recovered),

@@ -1,14 +1,16 @@
 //! The sweep: every run that the original published, side by side on one page.
 
-use super::sampling::{MomentsConfig, SampleConfig, SamplerKind, Watcher, sample_images};
+use super::sampling::{SampleConfig, sample_images};
+use crate::control::{Control, Report};
 use crate::error::{Error, Result};
+use crate::files::atomic_write;
 use crate::files::read_to_string_regular;
 use crate::locks::FolderLock;
 use crate::model::Model;
+use crate::quantities::duration;
 use crate::render::{self, Layout};
-use crate::sampler::Start;
+use crate::sampler::{Ddim, SamplingConfig, SnapshotsConfig, Start};
 use crate::timesteps::Spacing;
-use crate::weights::atomic_write;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -65,18 +67,8 @@ pub struct SweepConfig {
     pub model_name: String,
 }
 
-/// What happens in a sweep.
-#[derive(Clone, Debug)]
-pub enum SweepEvent {
-    /// A run begins: its position, how many there are, and its name.
-    Began(usize, usize, String),
-    /// So many of so many image-steps of the run are done.
-    Progress(u64, u64),
-    /// The run was found done from an earlier, same sweep.
-    Kept(String),
-    /// The run is done and its files written.
-    Finished(String, f64),
-}
+/// The stage of reports.
+const STAGE: &str = "sweep";
 
 /// What the sweep remembers of a finished run, beside its pictures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,12 +81,13 @@ struct Record {
 /// The page is written anew after every run, and runs that an interrupted sweep finished are kept.
 ///
 /// # Errors
-/// When there is no run, a run does not fit the model, a file cannot be written, or the observer ends it.
+/// When there is no run, a run does not fit the model, a file cannot be written, or `control` stops
+/// it.
 pub fn sweep(
     model: &Model,
     config: &SweepConfig,
     folder: &Path,
-    observer: &mut dyn FnMut(SweepEvent) -> Result<()>,
+    control: &dyn Control,
 ) -> Result<PathBuf> {
     let n_timesteps = model.schedule.n_timesteps();
     check(config, n_timesteps)?;
@@ -110,15 +103,11 @@ pub fn sweep(
     let mut finished: Vec<(SweepRun, Record)> = Vec::new();
     for (index, run) in config.runs.iter().enumerate() {
         let name = run.name();
-        observer(SweepEvent::Began(index, config.runs.len(), name.clone()))?;
-        let sampling = SampleConfig {
-            sampler: SamplerKind::Ddim,
-            n_steps: Some(run.n_steps),
-            eta: run.eta,
+        let sampling = SamplingConfig {
+            sampler: Some(Ddim { eta: run.eta }.into()),
+            steps: Some(run.n_steps),
             spacing: config.spacing,
-            batch_size: config.batch_size,
-            moments: Some(MomentsConfig::default()),
-            ..SampleConfig::default()
+            ..SamplingConfig::default()
         };
         let description = describe(config, &sampling, n_timesteps, &fingerprint);
         let record_path = folder.join(format!("{name}.json"));
@@ -129,20 +118,27 @@ pub fn sweep(
         if let Some(record) = read_record(&record_path, &description)
             && [&grid_path, &strip_path].into_iter().all(|path| is_of(path, &description))
         {
-            observer(SweepEvent::Kept(name))?;
+            control.check(&Report::message(STAGE, &format!("{name}: done before")))?;
             finished.push((*run, record));
             continue;
         }
         let started = Instant::now();
-        let watcher: &mut Watcher<'_> =
-            &mut |done, total| observer(SweepEvent::Progress(done, total));
-        let sampled = sample_images(model, &sampling, &start, watcher)?;
+        let detail = format!("run {} of {}, {name}", index + 1, config.runs.len());
+        let named = |report: &Report<'_>| {
+            control.report(&Report { stage: STAGE, detail: &detail, ..*report })
+        };
+        let sampling = SampleConfig {
+            sampling,
+            batch_size: config.batch_size,
+            snapshots: Some(SnapshotsConfig::default()),
+        };
+        let sampled = sample_images(model, &sampling, &start, &named)?;
         let seconds = started.elapsed().as_secs_f64();
 
         let layout = Layout::default();
         let grid = render::grid(&sampled.images, config.n_columns, &layout)?;
         render::write_png(&grid_path, &grid, &description)?;
-        let strip = render::strip(&sampled.moments, &layout)?;
+        let strip = render::strip(&sampled.snapshots, &layout)?;
         render::write_png(&strip_path, &strip, &description)?;
         let record = Record { description, seconds };
         let json = serde_json::to_string_pretty(&record)
@@ -151,7 +147,8 @@ pub fn sweep(
         finished.push((*run, record));
         let html = html(config, &finished);
         atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
-        observer(SweepEvent::Finished(name, seconds))?;
+        let message = format!("{name}: {}", duration(seconds));
+        control.check(&Report::message(STAGE, &message))?;
     }
     let html = html(config, &finished);
     atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
@@ -182,7 +179,7 @@ fn check(config: &SweepConfig, n_timesteps: usize) -> Result<()> {
 
 fn describe(
     config: &SweepConfig,
-    sampling: &SampleConfig,
+    sampling: &SamplingConfig,
     n_timesteps: usize,
     fingerprint: &str,
 ) -> Vec<(String, String)> {
@@ -195,8 +192,8 @@ fn describe(
         ("columns", config.n_columns.to_string()),
         ("seed", config.seed.to_string()),
     ];
-    let words = own.into_iter().chain(sampling.describe(n_timesteps));
-    words.map(|(key, value)| (key.to_owned(), value)).collect()
+    let own = own.into_iter().map(|(key, value)| (key.to_owned(), value));
+    own.chain(sampling.describe(n_timesteps)).collect()
 }
 
 /// The record of a run that was finished with the same description.

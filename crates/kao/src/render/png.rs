@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::picture::Picture;
 use crate::error::{Error, Result};
+use crate::files::atomic_write;
 use crate::files::open_regular;
-use crate::weights::atomic_write;
 
 /// What a key may be long, says PNG.
 const MAX_KEY_BYTES: usize = 79;

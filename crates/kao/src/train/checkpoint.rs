@@ -8,9 +8,10 @@
 use super::adam::OptimizerState;
 use super::config::TrainConfig;
 use crate::error::{Error, ErrorKind, Result};
+use crate::formats::{self, Metadata, WeightsFile};
+use crate::model::metadata;
 use crate::unet::parameters::memory_values;
 use crate::unet::{ParameterSpec, UNet};
-use crate::weights::{self, Metadata, WeightsFile};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -18,23 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The metadata key of checkpoints.
-pub const METADATA_KEY: &str = crate::model::CHECKPOINT_METADATA_KEY;
-
-/// The metadata key of the checksum.
-const CHECKSUM_KEY: &str = "kao.sha256";
-
-/// The metadata key of the format's version; without it, it is 1.
-const FORMAT_KEY: &str = "kao.checkpoint_format";
-
-/// The version that this program writes. It increases with every change that an older Kao would
-/// misread without noticing. Entries added to the configuration need no new version: an older Kao
-/// refuses names that it does not know.
-const FORMAT: u64 = 2;
-
-const WEIGHTS: &str = crate::model::CHECKPOINT_WEIGHTS;
-const EMA: &str = crate::model::CHECKPOINT_AVERAGE;
-const FIRST: &str = "adam.first.";
-const SECOND: &str = "adam.second.";
+pub const METADATA_KEY: &str = metadata::CHECKPOINT;
 
 /// The position of a run: how far it is, and what it is a run of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +73,12 @@ pub fn write(
     let json = serde_json::to_string(position).map_err(|error| Error::malformed(path, error))?;
     let weights = unet.values();
     let OptimizerState { first, second, ema, .. } = optimizer;
-    let groups = [(WEIGHTS, weights), (EMA, ema.as_slice()), (FIRST, first), (SECOND, second)];
+    let groups = [
+        (metadata::WEIGHTS_PREFIX, weights),
+        (metadata::AVERAGE_PREFIX, ema.as_slice()),
+        (metadata::FIRST_MOMENT_PREFIX, first),
+        (metadata::SECOND_MOMENT_PREFIX, second),
+    ];
     let specs = unet.config().parameters();
     let (mut tensors, mut sources) = (Vec::new(), Vec::new());
     for (prefix, values) in groups {
@@ -109,12 +99,12 @@ pub fn write(
     for (index, (name, shape)) in tensors.iter().enumerate() {
         checksum.add(name, shape, &in_file(index));
     }
-    let metadata = BTreeMap::from([
+    let texts = BTreeMap::from([
         (METADATA_KEY.to_owned(), json),
-        (FORMAT_KEY.to_owned(), FORMAT.to_string()),
-        (CHECKSUM_KEY.to_owned(), checksum.finish()),
+        metadata::checkpoint_format(),
+        (metadata::CHECKPOINT_CHECKSUM.to_owned(), checksum.finish()),
     ]);
-    weights::stream_safetensors(path, &tensors, &metadata, in_file)
+    formats::stream_safetensors(path, &tensors, &texts, in_file)
 }
 
 /// SHA-256 of a position and tensors.
@@ -145,11 +135,11 @@ impl Checksum {
 /// # Errors
 /// When the file is not a checkpoint of Kao, its version is newer, or its configuration is
 /// impossible.
-pub fn position(path: &Path, metadata: &Metadata) -> Result<Position> {
-    let Some(serde_json::Value::String(json)) = metadata.get(METADATA_KEY) else {
+pub fn position(path: &Path, file_metadata: &Metadata) -> Result<Position> {
+    let Some(serde_json::Value::String(json)) = file_metadata.get(METADATA_KEY) else {
         return Err(Error::malformed(path, "not a checkpoint of `kao train`"));
     };
-    check_format(path, metadata)?;
+    metadata::check_checkpoint_format(path, file_metadata)?;
     let position: Position = serde_json::from_str(json).map_err(|error| {
         // Without the long list of the names that would be known.
         let words = error.to_string();
@@ -160,38 +150,17 @@ pub fn position(path: &Path, metadata: &Metadata) -> Result<Position> {
     Ok(position)
 }
 
-/// Checks that the checkpoint is of a version that this program knows.
-fn check_format(path: &Path, metadata: &Metadata) -> Result<()> {
-    let Some(format) = metadata.get(FORMAT_KEY).and_then(|format| format.as_str()) else {
-        return Ok(());
-    };
-    match format.parse::<u64>() {
-        Ok(format) if format <= FORMAT => Ok(()),
-        Ok(format) => {
-            let problem =
-                format!("its format version is {format}; this Kao reads versions up to {FORMAT}");
-            Err(newer(path, problem))
-        }
-        Err(_) => Err(Error::malformed(path, "its format version is not a number")),
-    }
-}
-
-fn newer(path: &Path, problem: String) -> Error {
-    Error::from(ErrorKind::Newer { path: path.to_path_buf(), problem })
-        .with_hint("a newer Kao wrote it: resume the run with that version")
-}
-
 /// Reads a checkpoint.
 ///
 /// # Errors
 /// When the file cannot be read, is no checkpoint of Kao, is damaged, is of a newer version of Kao,
 /// or lacks a tensor.
 pub fn read(path: &Path) -> Result<Checkpoint> {
-    let file = weights::read(path)?;
-    check_format(path, &file.metadata)?;
+    let file = formats::read(path)?;
+    metadata::check_checkpoint_format(path, &file.metadata)?;
     // The checksum comes first: a file that passes it is not damaged, so what is not understood then
     // was written by a newer version. Checkpoints of Kao before 0.2 have no checksum.
-    let Some(expected) = file.metadata.get(CHECKSUM_KEY) else {
+    let Some(expected) = file.metadata.get(metadata::CHECKPOINT_CHECKSUM) else {
         return understood(path, &file);
     };
     let json = file.metadata.get(METADATA_KEY).and_then(|json| json.as_str());
@@ -203,9 +172,10 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
         return Err(Error::malformed(path, "damaged: its checksum does not match"));
     }
     understood(path, &file).map_err(|error| match error.kind() {
-        ErrorKind::Malformed { problem, .. } => {
-            newer(path, format!("undamaged, but this Kao does not understand {problem}"))
-        }
+        ErrorKind::Malformed { problem, .. } => metadata::newer_checkpoint(
+            path,
+            format!("undamaged, but this Kao does not understand {problem}"),
+        ),
         _ => error,
     })
 }
@@ -219,11 +189,11 @@ fn understood(path: &Path, file: &WeightsFile) -> Result<Checkpoint> {
     };
     let optimizer = OptimizerState {
         n_steps: position.n_steps,
-        first: group(FIRST)?,
-        second: group(SECOND)?,
-        ema: group(EMA)?,
+        first: group(metadata::FIRST_MOMENT_PREFIX)?,
+        second: group(metadata::SECOND_MOMENT_PREFIX)?,
+        ema: group(metadata::AVERAGE_PREFIX)?,
     };
-    let weights = group(WEIGHTS)?;
+    let weights = group(metadata::WEIGHTS_PREFIX)?;
     Ok(Checkpoint { position, weights, optimizer })
 }
 
@@ -299,9 +269,9 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::{StoreAs, TensorView};
     use crate::train::{Preset, RunDir};
     use crate::unet::UNetConfig;
-    use crate::weights::{StoreAs, TensorView};
 
     fn write_at(path: &Path, n_steps: u64) {
         let model = UNetConfig {
@@ -328,7 +298,7 @@ mod tests {
 
     /// Writes the checkpoint again with other metadata, as a newer program would.
     fn rewrite(path: &Path, change: impl FnOnce(&mut BTreeMap<String, String>)) {
-        let file = weights::read(path).unwrap();
+        let file = formats::read(path).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let mut metadata: BTreeMap<String, String> =
             file.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
@@ -337,11 +307,11 @@ mod tests {
         for (name, tensor) in file.tensors.iter() {
             checksum.add(name, tensor.shape(), tensor.data());
         }
-        metadata.insert(CHECKSUM_KEY.to_owned(), checksum.finish());
+        metadata.insert(metadata::CHECKPOINT_CHECKSUM.to_owned(), checksum.finish());
         let tensors = file.tensors.iter().map(|(name, tensor)| {
             (name, TensorView { shape: tensor.shape(), data: tensor.data() })
         });
-        weights::write_safetensors(path, tensors, &metadata, StoreAs::F32).unwrap();
+        formats::write_safetensors(path, tensors, &metadata, StoreAs::F32).unwrap();
     }
 
     #[test]
@@ -361,7 +331,7 @@ mod tests {
                 *json = json.replacen("\"adam\"", "\"lion\"", 1);
             }),
             ("its format version is 3; this Kao reads versions up to 2", |metadata| {
-                metadata.insert(FORMAT_KEY.to_owned(), "3".to_owned());
+                metadata.insert("kao.checkpoint_format".to_owned(), "3".to_owned());
             }),
         ];
         for (expected, change) in changes {

@@ -7,9 +7,9 @@ use super::run_dir::RunDir;
 use super::sample_grid;
 use super::step::TrainState;
 use crate::error::Result;
+use crate::formats::StoreAs;
 use crate::images::Images;
 use crate::model::{Model, ModelConfig};
-use crate::weights::StoreAs;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 

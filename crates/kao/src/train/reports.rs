@@ -64,8 +64,7 @@ impl<'a> Watch<'a> {
 
     /// Something to tell the user once, before the first step; the answer is not remembered.
     pub(super) fn warning(&self, message: &str) {
-        let report = Report::progress(TRAINING, 0, None, "");
-        let _ = self.control.report(&Report { message: Some(message), ..report });
+        let _ = self.control.report(&Report::message(TRAINING, message));
     }
 
     /// A training step was made.

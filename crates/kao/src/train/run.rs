@@ -12,7 +12,7 @@ use super::sample_grid;
 use super::start::{Start, check_pictures};
 use super::step::{StepResult, TrainState, TrainStep};
 use super::validation::{Validation, ValidationLoss};
-use crate::control::{Control, Report};
+use crate::control::Control;
 use crate::dataset::Folder;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
@@ -34,7 +34,7 @@ use std::time::Instant;
 /// # fn main() -> kao::Result<()> {
 /// # let images = kao::Images::zeros([100, 3, 32, 32]);
 /// let trained = Training::new(Preset::Tiny.config()).images(images).run(&Unattended)?;
-/// trained.model.save("model.safetensors", kao::weights::StoreAs::F32)?;
+/// trained.model.save("model.safetensors", kao::formats::StoreAs::F32)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -143,7 +143,10 @@ impl<'a> Training<'a> {
         let Training { config, pictures, run_dir, checkpoint, device } = self;
         let schedule = NoiseSchedule::new(config.schedule)?;
         let folder = match pictures {
-            Pictures::Data => Arc::new(load(&config, control)?),
+            Pictures::Data => {
+                let shape = config.model.image_size;
+                Arc::new(Folder::load(&config.data, shape, control)?)
+            }
             Pictures::Folder(folder) => folder,
             Pictures::Images(images) => Arc::new(Folder::from_images(&images)?),
         };
@@ -194,22 +197,6 @@ impl<'a> Training<'a> {
         }
         Ok(run)
     }
-}
-
-/// Loads the folder of pictures that `config` names.
-fn load(config: &TrainConfig, control: &dyn Control) -> Result<Folder> {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    let is_stopped = AtomicBool::new(false);
-    Folder::load(
-        &config.data,
-        config.model.image_size,
-        &|at| {
-            let total = Some(at.n_total as u64);
-            let report = Report::progress("reading", at.n_done as u64, total, "pictures");
-            is_stopped.fetch_or(control.report(&report).is_break(), Ordering::Relaxed);
-        },
-        &|| is_stopped.load(Ordering::Relaxed),
-    )
 }
 
 /// A run under way.

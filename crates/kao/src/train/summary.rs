@@ -9,8 +9,8 @@ use super::history::{History, Trend, ValidationReport};
 use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
 use crate::files::{is_missing, open_regular};
+use crate::formats;
 use crate::model::{ModelConfig, RUN_MODEL};
-use crate::weights;
 use serde::Serialize;
 use std::fs::TryLockError;
 use std::io;
@@ -166,7 +166,7 @@ fn newest_checkpoint(
 ) -> Option<(NewestCheckpoint, Position)> {
     paths.iter().rev().find_map(|path| {
         let position =
-            weights::peek(path).and_then(|found| checkpoint::position(path, &found.metadata));
+            formats::peek(path).and_then(|found| checkpoint::position(path, &found.metadata));
         let position = readable(position, problems)?;
         let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
@@ -181,7 +181,7 @@ fn newest_checkpoint(
 
 /// How many pictures the model at `path` was trained on, where its metadata says so.
 fn n_training_pictures(path: &Path) -> Result<Option<u64>> {
-    let contents = weights::peek(path)?;
+    let contents = formats::peek(path)?;
     let config = ModelConfig::from_metadata(path, contents.format, &contents.metadata)?;
     let n_pictures = config.training.get("pictures").and_then(serde_json::Value::as_u64);
     Ok(n_pictures.filter(|n| *n > 0))

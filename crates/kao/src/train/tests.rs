@@ -140,7 +140,7 @@ fn a_run_without_a_directory_trains_the_same_model() {
     let trained = Training::new(config()).images(images()).run(&Unattended).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    trained.model.save(&path, crate::weights::StoreAs::F32).unwrap();
+    trained.model.save(&path, crate::formats::StoreAs::F32).unwrap();
     let checkpoint = RunDir::open(whole.path()).unwrap().newest_checkpoint().unwrap().checkpoint;
     assert_eq!(trained.model.network.unet().values(), checkpoint.optimizer.ema);
     assert_eq!(trained.best_validation_loss, checkpoint.position.best_validation_loss);

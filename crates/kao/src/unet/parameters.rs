@@ -5,8 +5,8 @@ use super::layers::{Initial, Layer, Layers};
 use super::layout::Layout;
 use super::{UNet, UNetConfig};
 use crate::error::{Error, Result};
+use crate::formats::{HostTensor, NamedTensors};
 use crate::noise::{Purpose, Stream};
-use crate::weights::{HostTensor, NamedTensors};
 use rayon::prelude::*;
 
 /// Name of the time table in files.
@@ -134,7 +134,7 @@ impl UNet {
     ///
     /// # Errors
     /// When the configuration is impossible, or a tensor is missing or of a wrong shape. Callers
-    /// that hold a path compare with a [`LoadReport`](crate::weights::LoadReport) first, which says
+    /// that hold a path compare with a [`LoadReport`](crate::formats::LoadReport) first, which says
     /// more.
     pub fn from_tensors(config: &UNetConfig, tensors: &NamedTensors) -> Result<Self> {
         config.validate()?;

@@ -1,10 +1,10 @@
 //! What `kao info` tells, as JSON.
 
 use crate::output::result;
+use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::train::checkpoint;
 use kao::train::summary::Summary;
-use kao::weights::Contents;
 use kao::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -70,7 +70,7 @@ pub fn weights_file(path: &Path, tensors: bool) -> Result<Value> {
 }
 
 fn list(contents: &Contents) -> Value {
-    let tensor = |tensor: &kao::weights::TensorInfo| {
+    let tensor = |tensor: &kao::formats::TensorInfo| {
         json!({
             "name": tensor.name,
             "shape": tensor.shape,

@@ -1,17 +1,14 @@
 //! What a run takes: printed by `--dry-run`, noted when it starts and after its first steps; and what
 //! the presets take.
 
-use crate::interrupt;
-use crate::memory;
 use crate::output::{note, result};
-use crate::progress::{Progress, estimate};
+use crate::progress::Terminal;
 use kao::Result;
-use kao::control::Report;
 use kao::dataset::Folder;
 use kao::device::Device;
 use kao::experiments::{MeasureConfig, measure};
+use kao::quantities::{estimate, size};
 use kao::train::{Preset, TrainConfig};
-use std::ops::ControlFlow;
 
 /// For a run that takes longer, in seconds, faster presets are named.
 const LONG_RUN: f64 = 30.0 * 60.0;
@@ -96,14 +93,14 @@ pub fn print(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Devic
     row("steps per epoch", format!("{:.1}", run.steps_per_epoch))?;
     row("epochs", format!("{:.1}", run.epochs))?;
     row("batch", format!("{} pictures, {} at a time", config.batch_size, run.micro_batch_size))?;
-    row("memory", format!("about {} at most", memory::size(run.memory_bytes)))?;
+    row("memory", format!("about {} at most", size(run.memory_bytes)))?;
     let n_kept = run.n_checkpoints;
     row(
         "checkpoints",
         format!(
             "{} each, up to {n_kept} kept: {}",
-            memory::size(run.checkpoint_bytes),
-            memory::size(run.checkpoint_bytes.saturating_mul(n_kept))
+            size(run.checkpoint_bytes),
+            size(run.checkpoint_bytes.saturating_mul(n_kept))
         ),
     )?;
     let measuring = MeasureConfig {
@@ -114,13 +111,9 @@ pub fn print(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Devic
         by_kernel: false,
     };
     note("measuring a few passes of the network …");
-    let progress = Progress::new("measuring", 0, "passes");
-    let control = |report: &Report<'_>| {
-        progress.set_of(report.done, report.total.unwrap_or_default());
-        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let measured = measure(&config.model_config(), measuring, device, &control)?;
-    drop(progress);
+    let terminal = Terminal::default();
+    let measured = measure(&config.model_config(), measuring, device, &terminal)?;
+    terminal.clear();
     let Some(training) = measured.training else { return Ok(()) };
     let images_per_second = training.images_per_second;
     row("speed here", format!("{images_per_second:.1} images/s"))?;

@@ -2,9 +2,10 @@
 
 use super::plan;
 use crate::interrupt::{self, Saving};
-use crate::output::{counted, one_line};
+use crate::output::one_line;
 use crate::progress::Progress;
 use kao::control::{Control, Report};
+use kao::quantities::counted;
 use kao::train::TrainConfig;
 use kao::train::reports::{SAVING, TRAINING, VALIDATION};
 use std::ops::ControlFlow;

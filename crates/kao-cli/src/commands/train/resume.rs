@@ -1,9 +1,10 @@
 //! A run that is resumed.
 
 use super::{Arguments, checkpoints, load, open, plan, refuse_own_samples, train};
-use crate::output::{counted, note, one_line, result};
+use crate::output::{note, one_line, result};
 use kao::device::Device;
 use kao::model::RUN_MODEL;
+use kao::quantities::counted;
 use kao::train::checkpoint::{self, Newest, Position};
 use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, TrainConfig, check_pictures};
 use kao::{Error, ErrorKind, Result};

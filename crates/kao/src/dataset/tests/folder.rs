@@ -1,3 +1,4 @@
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -5,13 +6,14 @@ use image::ImageFormat;
 use tempfile::tempdir;
 
 use super::{encoded, sample, write};
+use crate::control::{Report, Unattended};
 use crate::dataset::{Fit, Folder, Picture, PrepareConfig, SplitConfig, prepare};
 use crate::error::{ErrorKind, Result};
 
 const SHAPE: [usize; 3] = [3, 24, 24];
 
 fn load(dir: &Path, shape: [usize; 3]) -> Result<Folder> {
-    Folder::load(dir, shape, &|_| {}, &|| false)
+    Folder::load(dir, shape, &Unattended)
 }
 
 /// Class folders, several formats, other sizes, a broken file and one that is no picture.
@@ -29,15 +31,11 @@ fn a_folder_is_loaded_in_the_order_of_its_names() {
     let dir = tempdir().unwrap();
     mixed(dir.path());
     let (n_calls, n_total) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let folder = Folder::load(
-        dir.path(),
-        SHAPE,
-        &|progress| {
-            n_calls.fetch_add(1, Ordering::Relaxed);
-            n_total.store(progress.n_total, Ordering::Relaxed);
-        },
-        &|| false,
-    )
+    let folder = Folder::load(dir.path(), SHAPE, &|report: &Report<'_>| {
+        n_calls.fetch_add(1, Ordering::Relaxed);
+        n_total.store(report.total.unwrap() as usize, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    })
     .unwrap();
     let names: Vec<&str> = folder.pictures().iter().map(|p| p.name.as_str()).collect();
     assert_eq!(names, ["e.webp", "images/a.jpg", "images/b.png", "more/d.bmp"]);
@@ -136,7 +134,8 @@ fn impossible_shapes_are_refused() {
 fn loading_can_be_cancelled() {
     let dir = tempdir().unwrap();
     mixed(dir.path());
-    let error = Folder::load(dir.path(), SHAPE, &|_| {}, &|| true).unwrap_err();
+    let error =
+        Folder::load(dir.path(), SHAPE, &|_: &Report<'_>| ControlFlow::Break(())).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Interrupted));
 }
 
@@ -147,12 +146,15 @@ fn an_interrupted_preparation_is_not_loaded() {
     mixed(&raw);
     let config = PrepareConfig { size: 24, ..PrepareConfig::new(raw, &out) };
     let n_calls = AtomicUsize::new(0);
-    let cancelled = || n_calls.fetch_add(1, Ordering::Relaxed) >= 6;
-    let error = prepare(&config, &|_| {}, &cancelled).unwrap_err();
+    let stop = |_: &Report<'_>| match n_calls.fetch_add(1, Ordering::Relaxed) {
+        0..6 => ControlFlow::Continue(()),
+        _ => ControlFlow::Break(()),
+    };
+    let error = prepare(&config, &stop).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Interrupted));
     let error = load(&out, SHAPE).unwrap_err();
     assert!(error.to_string().contains("interrupted"), "{error}");
-    prepare(&config, &|_| {}, &|| false).unwrap();
+    prepare(&config, &Unattended).unwrap();
     assert_eq!(load(&out, SHAPE).unwrap().len(), 4);
 }
 

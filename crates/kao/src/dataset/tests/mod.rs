@@ -6,6 +6,7 @@ mod fit;
 mod folder;
 mod loader;
 mod prepare;
+mod tags;
 
 use std::io::Cursor;
 use std::path::Path;

@@ -1,11 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
 use tempfile::{TempDir, tempdir};
 
 use super::{encoded, sample, write};
+use crate::control::{Report, Unattended};
 use crate::dataset::{
     Duplicate, Fit, Folder, Picture, PrepareConfig, PrepareReport, REPORT_FILE, Skipped, prepare,
 };
@@ -29,7 +32,7 @@ impl Case {
     }
 
     fn run(&self) -> Result<PrepareReport> {
-        prepare(&self.config, &|_| {}, &|| false)
+        prepare(&self.config, &Unattended)
     }
 
     fn out(&self, name: &str) -> Picture {
@@ -219,8 +222,11 @@ fn an_interrupted_run_can_be_repeated() {
     whole.run().unwrap();
     for n_polls in 0..30 {
         let n_calls = AtomicUsize::new(0);
-        let cancelled = || n_calls.fetch_add(1, Ordering::Relaxed) >= n_polls;
-        if let Err(error) = prepare(&case.config, &|_| {}, &cancelled) {
+        let stop = |_: &Report<'_>| match n_calls.fetch_add(1, Ordering::Relaxed) < n_polls {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        if let Err(error) = prepare(&case.config, &stop) {
             assert!(matches!(error.kind(), ErrorKind::Interrupted));
         }
         // What is there is whole.
@@ -245,7 +251,7 @@ fn enlarged_pictures_are_counted() {
     assert_eq!(report.n_enlarged, 2);
     assert_eq!(report.to_string(), "4 read, 4 written, 2 of them enlarged");
     // Who trains on them hears of it, at the prepared size and at larger ones.
-    let load = |dir: &Path, side| Folder::load(dir, [3, side, side], &|_| {}, &|| false).unwrap();
+    let load = |dir: &Path, side| Folder::load(dir, [3, side, side], &Unattended).unwrap();
     assert_eq!(load(&case.config.out_dir, 24).n_enlarged(), 2);
     assert_eq!(load(&case.config.out_dir, 32).n_enlarged(), 4);
     assert_eq!(load(&case.config.raw_dir, 16).n_enlarged(), 0);
@@ -273,7 +279,7 @@ fn a_name_that_cannot_be_written_costs_one_picture() {
         std::fs::create_dir_all(&out).unwrap();
         case.raw(&format!("{}/{}/c.png", "e".repeat(200), "f".repeat(200)), &png(24, 24, 5));
         let config = PrepareConfig { out_dir: out, ..case.config.clone() };
-        let report = prepare(&config, &|_| {}, &|| false).unwrap();
+        let report = prepare(&config, &Unattended).unwrap();
         assert_eq!(report.n_written + report.skipped.len(), 5);
         assert!(!report.skipped.is_empty());
         for Skipped { reason, .. } in &report.skipped {
@@ -324,14 +330,16 @@ fn pipes_are_not_waited_for() {
 #[test]
 fn two_runs_into_one_folder_are_kept_apart() {
     let case = everything();
-    let n_refused = AtomicUsize::new(0);
-    let again = |_: crate::dataset::PrepareProgress| {
+    // While pictures are written, the number of those that were read is reported again.
+    let refused = Mutex::new(BTreeSet::new());
+    let again = |report: &Report<'_>| {
         let error = case.run().unwrap_err().to_string();
         assert!(error.ends_with("another `kao prepare` is writing to this folder"), "{error}");
-        n_refused.fetch_add(1, Ordering::Relaxed);
+        refused.lock().unwrap().insert(report.done);
+        ControlFlow::Continue(())
     };
-    let report = prepare(&case.config, &again, &|| false).unwrap();
-    assert_eq!((report.n_written, n_refused.into_inner()), (7, 12));
+    let report = prepare(&case.config, &again).unwrap();
+    assert_eq!((report.n_written, refused.into_inner().unwrap().len()), (7, 12));
     case.run().unwrap();
 }
 
@@ -360,7 +368,7 @@ fn folders_within_each_other_are_refused() {
     let raw = &case.config.raw_dir;
     let problem = |raw_dir: &Path, out_dir: &Path| {
         let config = PrepareConfig::new(raw_dir, out_dir);
-        prepare(&config, &|_| {}, &|| false).unwrap_err().to_string()
+        prepare(&config, &Unattended).unwrap_err().to_string()
     };
     assert!(problem(raw, raw).ends_with("the output folder is the raw folder"));
     assert!(problem(raw, &raw.join("sub/..")).ends_with("the output folder is the raw folder"));
@@ -390,7 +398,7 @@ fn a_raw_folder_without_a_usable_picture_is_refused() {
     assert!(error.to_string().ends_with("`a.png`: the file is empty"), "{error}");
 
     let missing = PrepareConfig::new(case.dir.path().join("nowhere"), &case.config.out_dir);
-    let error = prepare(&missing, &|_| {}, &|| false).unwrap_err();
+    let error = prepare(&missing, &Unattended).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 
@@ -413,14 +421,14 @@ fn progress_counts_every_picture() {
                 std::fs::remove_file(case.config.raw_dir.join(name)).unwrap();
             }
         }
-        let (n_calls, highest) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let observe = |progress: crate::dataset::PrepareProgress| {
-            n_calls.fetch_add(1, Ordering::Relaxed);
-            highest.fetch_max(progress.n_done, Ordering::Relaxed);
-            assert_eq!(progress.n_total, expected);
+        let done = Mutex::new(BTreeSet::new());
+        let control = |report: &Report<'_>| {
+            done.lock().unwrap().insert(report.done);
+            assert_eq!(report.total, Some(expected));
+            ControlFlow::Continue(())
         };
-        prepare(&case.config, &observe, &|| false).unwrap();
-        assert_eq!((n_calls.into_inner(), highest.into_inner()), (expected, expected));
+        prepare(&case.config, &control).unwrap();
+        assert_eq!(done.into_inner().unwrap(), (1..=expected).collect());
     }
 }
 
@@ -440,7 +448,7 @@ fn prepared_files_can_be_read_as_any_new_file_can() {
 fn a_prepared_folder_loads_as_it_was_written() {
     let case = everything();
     let report = case.run().unwrap();
-    let folder = Folder::load(&case.config.out_dir, [3, 24, 24], &|_| {}, &|| false).unwrap();
+    let folder = Folder::load(&case.config.out_dir, [3, 24, 24], &Unattended).unwrap();
     assert_eq!(folder.len(), report.n_written);
     assert!(folder.skipped().is_empty());
     for (index, picture) in folder.pictures().iter().enumerate() {
@@ -457,7 +465,7 @@ fn the_pictures_of_the_project_are_counted_rightly() {
     }
     let out = tempdir().unwrap();
     let config = PrepareConfig::new(raw, out.path());
-    let report = prepare(&config, &|_| {}, &|| false).unwrap();
+    let report = prepare(&config, &Unattended).unwrap();
     let expected = "5,600 read, 600 duplicates dropped, 5,000 written, 504 of them enlarged";
     assert_eq!(report.to_string(), expected);
 }

@@ -1,0 +1,61 @@
+//! What is to be known of a model besides its weights.
+
+use crate::denoiser::Prediction;
+use crate::error::{Error, Result};
+use crate::schedule::{NoiseSchedule, ScheduleConfig};
+use crate::unet::UNetConfig;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of the configuration in files that this program writes; newer ones are refused.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+/// Everything about a model but its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The version of this structure.
+    pub format_version: u32,
+    /// The architecture.
+    pub unet: UNetConfig,
+    /// The noise levels.
+    pub schedule: ScheduleConfig,
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// How it was trained, for people to read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub training: BTreeMap<String, serde_json::Value>,
+}
+
+impl ModelConfig {
+    /// A configuration with no word on training.
+    pub fn new(unet: UNetConfig, schedule: ScheduleConfig, prediction: Prediction) -> Self {
+        let training = BTreeMap::new();
+        ModelConfig { format_version: FORMAT_VERSION, unet, schedule, prediction, training }
+    }
+
+    /// Checks that such a model can be built.
+    ///
+    /// # Errors
+    /// Names the entry, what was found and what was expected.
+    pub fn validate(&self) -> Result<()> {
+        if self.format_version > FORMAT_VERSION {
+            return Err(Error::invalid(
+                "format_version",
+                format!("{} found; this program knows up to {FORMAT_VERSION}", self.format_version),
+            )
+            .with_hint("a newer Kao wrote this model: update"));
+        }
+        self.unet.validate()?;
+        if self.schedule.n_timesteps != self.unet.num_steps {
+            return Err(Error::invalid(
+                "model: num_steps",
+                format!(
+                    "the schedule has {} timesteps, the network {}",
+                    self.schedule.n_timesteps, self.unet.num_steps
+                ),
+            ));
+        }
+        NoiseSchedule::new(self.schedule).map(|_| ())
+    }
+}

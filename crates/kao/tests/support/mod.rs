@@ -1,0 +1,7 @@
+//! Inputs that tests of the library and of the program share.
+#![allow(dead_code, reason = "each file of tests uses some of it")]
+
+pub mod checkpoints;
+
+/// Makes files as `torch.save` does.
+pub mod torch;
