@@ -58,12 +58,7 @@ impl Progress {
         self
     }
 
-    /// So many units are done. May be called from any thread.
-    pub fn set(&self, done: u64) {
-        self.set_with(done, String::new);
-    }
-
-    /// So many units are done of a total that is known only now.
+    /// So many units are done of a total that is known only now. May be called from any thread.
     pub fn set_of(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);

@@ -33,6 +33,7 @@ pub mod eval;
 pub mod experiments;
 pub mod files;
 pub mod formats;
+pub mod guidance;
 pub mod images;
 pub mod locks;
 pub mod model;

@@ -6,10 +6,12 @@ use crate::memory;
 use crate::output::result;
 use crate::preset::preset;
 use clap::Args;
+use kao::control::Report;
 use kao::experiments::{KernelShare, MeasureConfig, Timing, measure};
 use kao::model::{ModelConfig, model_file};
 use kao::{Result, formats};
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -63,7 +65,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         true => memory::training(config.batch_size, config.batch_size, &model.unet),
     };
     memory::check("--batch-size", "such a pass", needed)?;
-    let measured = measure(&model, config, &device, &mut interrupt::check)?;
+    let control = |_: &Report<'_>| {
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let measured = measure(&model, config, &device, &control)?;
     let peak_memory = peak_memory_bytes();
     if arguments.json {
         let mut object = json!(measured);

@@ -165,6 +165,18 @@ impl Folder {
         Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged: 0 })
     }
 
+    /// Wraps images that are in memory already, `[N, C, H, W]` in [-1, 1], as pictures of 8 bits per
+    /// value: values are clamped and rounded as if they had been written to PNG files and read back.
+    /// Their names are their numbers.
+    ///
+    /// # Errors
+    /// When there is no image, or their shape is impossible.
+    pub fn from_images(images: &Images) -> Result<Self> {
+        let names = (0..images.len()).map(|index| index.to_string()).collect();
+        let bytes = (0..images.len()).flat_map(|index| images.to_bytes_hwc(index)).collect();
+        Self::from_bytes(images.image_shape(), names, bytes)
+    }
+
     /// How many pictures there are; at least one.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

@@ -43,6 +43,16 @@ pub struct Batch {
     pub indices: Vec<usize>,
 }
 
+impl Batch {
+    /// The pictures in `range`.
+    ///
+    /// # Panics
+    /// When the range does not lie within the batch.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Batch { images: self.images.slice(range.clone()), indices: self.indices[range].to_vec() }
+    }
+}
+
 /// One place in the order of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {

@@ -25,6 +25,7 @@ mod tests;
 mod time_table;
 
 pub use config::{Activation, UNetConfig};
+pub(crate) use cpu::add_values;
 pub use layers::Layers;
 pub use layout::Layout;
 pub use network::Network;

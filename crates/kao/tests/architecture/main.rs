@@ -10,13 +10,14 @@ mod tokens;
 
 /// The modules of the library, lowest layer first. A module may use what lies on a lower layer,
 /// nothing beside it.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["error"],
     &["images", "files", "named", "quantities"],
     &["control", "locks"],
     &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
+    &["guidance"],
     &["model"],
     &["train"],
     &["experiments"],

@@ -1,0 +1,128 @@
+//! What a run begins with: random weights, those of a model, or a checkpoint; and whether that fits
+//! its configuration and its pictures.
+
+use super::checkpoint::{Checkpoint, Position};
+use super::config::TrainConfig;
+use super::step::TrainState;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Model, ModelConfig};
+use crate::schedule::ScheduleConfig;
+use crate::unet::{UNet, UNetConfig};
+use std::path::Path;
+
+/// The state of a run before its next step.
+pub(super) struct Start {
+    pub(super) state: TrainState,
+    /// Where the run stands, when it is resumed.
+    pub(super) position: Option<Position>,
+    /// The schedule of the model that the run begins with, where the run has another one.
+    pub(super) other_schedule: Option<ScheduleConfig>,
+}
+
+impl Start {
+    /// A new run of `config`.
+    pub(super) fn new(config: &TrainConfig) -> Result<Self> {
+        let (unet, other_schedule) = match &config.initial_model {
+            None => (UNet::init(&config.model, config.seed)?, None),
+            Some(path) => {
+                let (values, schedule) = initial_values(path, config)?;
+                let other = (!schedule.agrees_with(&config.schedule)).then_some(schedule);
+                (UNet::from_values(&config.model, values)?, other)
+            }
+        };
+        Ok(Start { state: TrainState::new(unet), position: None, other_schedule })
+    }
+
+    /// The run that `checkpoint` holds, to be resumed with `config`.
+    pub(super) fn resumed(checkpoint: Checkpoint, config: &TrainConfig) -> Result<Self> {
+        let Checkpoint { position, weights, optimizer } = checkpoint;
+        config.check_continues(&position.config)?;
+        let unet = UNet::from_values(&config.model, weights)?;
+        let state = TrainState { unet, optimizer };
+        Ok(Start { state, position: Some(position), other_schedule: None })
+    }
+}
+
+/// Checks that the pictures of `fingerprint` are those that the run at `position` has been trained on
+/// so far. `run` is its directory, where it has one.
+///
+/// # Errors
+/// When they are others.
+pub fn check_pictures(
+    config: &TrainConfig,
+    position: &Position,
+    fingerprint: &str,
+    run: Option<&Path>,
+) -> Result<()> {
+    if position.data_fingerprint == fingerprint {
+        return Ok(());
+    }
+    let data = config.data.display();
+    let error = Error::invalid(
+        format!("data `{data}`"),
+        "these are not the pictures that the run was trained on so far",
+    );
+    Err(match run {
+        None => error,
+        Some(run) => error.with_hint(format!(
+            "put the folder back as it was, or train on these pictures from this run's model on: \
+             kao train --data {data} --from {} --out NEW_RUN",
+            run.display()
+        )),
+    })
+}
+
+/// Checks that a run of `config` can begin with the model that it names, where it names one.
+///
+/// # Errors
+/// When that model cannot be read, or is not one that a run of `config` could have trained.
+pub fn check_initial_model(config: &TrainConfig) -> Result<()> {
+    match &config.initial_model {
+        Some(path) => initial_values(path, config).map(|_| ()),
+        None => Ok(()),
+    }
+}
+
+/// The weights and the schedule of the model at `path`, whose architecture and prediction must be
+/// those of a run of `config`.
+fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, ScheduleConfig)> {
+    let model = Model::load(path, &Device::Cpu)?;
+    let (found, expected) = (&model.config, config.model_config());
+    // The same weights can be trained with any dropout.
+    let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
+    let found_config = ModelConfig { unet, ..found.clone() };
+    for (entry, what) in [("unet", "architecture is another: its "), ("prediction", "")] {
+        if let Some((entry, found, expected)) = difference(entry, &found_config, &expected) {
+            let problem = format!("its {what}{entry} is {found}; the run has {expected}");
+            return Err(Error::malformed(path, problem).with_hint(
+                "give neither --preset nor --config: then the run takes them from the model",
+            ));
+        }
+    }
+    Ok((model.network.unet().values().to_vec(), found.schedule))
+}
+
+/// The first value below `entry` in which two configurations differ: its name and both values, as
+/// files have them.
+fn difference(
+    entry: &str,
+    one: &ModelConfig,
+    other: &ModelConfig,
+) -> Option<(String, String, String)> {
+    let value = |config| Some(serde_json::to_value(config).ok()?.get(entry)?.clone());
+    let (one, other) = (value(one)?, value(other)?);
+    let shown = |value: Option<&serde_json::Value>| match value {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        None => "its default".to_owned(),
+    };
+    match (one.as_object(), other.as_object()) {
+        (Some(one), Some(other)) => one
+            .keys()
+            .chain(other.keys())
+            .find(|key| one.get(*key) != other.get(*key))
+            .map(|key| (key.clone(), shown(one.get(key)), shown(other.get(key)))),
+        _ if one == other => None,
+        _ => Some((entry.to_owned(), shown(Some(&one)), shown(Some(&other)))),
+    }
+}

@@ -1,0 +1,186 @@
+//! Whole runs: that they can be stopped and resumed anywhere, and what they report.
+
+use super::reports::{SAMPLING, SAVING, TRAINING, VALIDATION};
+use super::{Preset, RunDir, TrainConfig, Trained, Training};
+use crate::control::{Control, Report, Unattended};
+use crate::images::Images;
+use crate::noise::SeededNoise;
+use crate::unet::UNetConfig;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const N_STEPS: u64 = 7;
+
+/// A run of a second's fraction, with several micro-batches of unequal sizes per step.
+fn config() -> TrainConfig {
+    TrainConfig {
+        steps: N_STEPS,
+        batch_size: 7,
+        micro_batch_size: 2,
+        warmup_steps: 2,
+        ema_halflife_images: 20.0,
+        log_every: 2,
+        save_every: 3,
+        validation_images: 4,
+        sample_count: 3,
+        sample_steps: 2,
+        model: UNetConfig {
+            image_size: [1, 8, 8],
+            ch: 8,
+            ch_mult: vec![1, 2],
+            attn: vec![1],
+            num_res_blocks: 1,
+            dropout: 0.1,
+            norm_groups: 2,
+            ..UNetConfig::default()
+        },
+        ..Preset::Tiny.config()
+    }
+}
+
+/// Enough for a validation set.
+fn images() -> Images {
+    let mut images = SeededNoise { seed: 8, first_image: 0 }.x_t(120, [1, 8, 8]);
+    images.data_mut().iter_mut().for_each(|value| *value /= 3.0);
+    images
+}
+
+fn train(run_dir: &RunDir, control: &dyn Control) -> Trained {
+    let mut training = Training::new(config()).images(images()).run_dir(run_dir);
+    if run_dir.checkpoints().read_dir().unwrap().next().is_some() {
+        training = training.resume(run_dir.newest_checkpoint().unwrap().checkpoint);
+    }
+    training.run(control).unwrap()
+}
+
+/// Names and contents of what a run leaves, except for times: checkpoints, model, sample grids.
+fn files(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files =
+        vec![("model".to_owned(), std::fs::read(run.join("model.safetensors")).unwrap())];
+    for folder in ["checkpoints", "samples"] {
+        for entry in run.join(folder).read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(run).unwrap().display().to_string();
+            files.push((name, std::fs::read(path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn assert_same_files(a: &Path, b: &Path, what: &str) {
+    let (a, b) = (files(a), files(b));
+    let names = |files: &[(String, Vec<u8>)]| {
+        files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&a), names(&b), "{what}");
+    for ((name, a), (_, b)) in a.iter().zip(&b) {
+        assert!(a == b, "{what}: `{name}` differs");
+    }
+}
+
+/// The run that is never stopped, and how many reports it makes.
+fn uninterrupted() -> (tempfile::TempDir, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let n_reports = AtomicUsize::new(0);
+    let control = |_: &Report<'_>| {
+        n_reports.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
+    };
+    let trained = train(&RunDir::open(folder.path()).unwrap(), &control);
+    assert_eq!((trained.n_steps, trained.stopped_early), (N_STEPS, false));
+    (folder, n_reports.into_inner())
+}
+
+#[test]
+fn a_run_that_is_stopped_at_any_report_resumes_to_the_same_bytes() {
+    let (whole, n_reports) = uninterrupted();
+    assert!(n_reports > 30, "{n_reports}");
+    for stop_at in 0..n_reports {
+        let folder = tempfile::tempdir().unwrap();
+        let n_reports = AtomicUsize::new(0);
+        let control = |_: &Report<'_>| match n_reports.fetch_add(1, Ordering::Relaxed) == stop_at {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let stopped = train(&RunDir::open(folder.path()).unwrap(), &control);
+        let trained = train(&RunDir::open(folder.path()).unwrap(), &Unattended);
+        assert!(!trained.stopped_early && stopped.n_steps <= trained.n_steps);
+        let what = format!("stopped at report {stop_at}, step {}", stopped.n_steps);
+        // A checkpoint of a stopped run stays in place of one of the two newest.
+        let last = format!("checkpoints/step-{N_STEPS:08}.safetensors");
+        let of = |path: &Path| std::fs::read(path.join(&last)).unwrap();
+        assert!(of(whole.path()) == of(folder.path()), "{what}");
+        let samples = |path: &Path| {
+            let mut files = files(path);
+            files.retain(|(name, _)| !name.starts_with("checkpoints"));
+            files
+        };
+        assert!(samples(whole.path()) == samples(folder.path()), "{what}");
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_run() {
+    let runs = [1, 3].map(|n_threads| {
+        let folder = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(folder.path()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        pool.install(|| train(&run_dir, &Unattended));
+        folder
+    });
+    assert_same_files(runs[0].path(), runs[1].path(), "1 and 3 threads");
+}
+
+#[test]
+fn a_run_without_a_directory_trains_the_same_model() {
+    let (whole, _) = uninterrupted();
+    let trained = Training::new(config()).images(images()).run(&Unattended).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    trained.model.save(&path, crate::formats::StoreAs::F32).unwrap();
+    let checkpoint = RunDir::open(whole.path()).unwrap().newest_checkpoint().unwrap().checkpoint;
+    assert_eq!(trained.model.network.unet().values(), checkpoint.optimizer.ema);
+    assert_eq!(trained.best_validation_loss, checkpoint.position.best_validation_loss);
+}
+
+#[test]
+fn reports_are_those_that_are_listed() {
+    let seen = Mutex::new(Vec::new());
+    let control = |report: &Report<'_>| {
+        let names: Vec<&'static str> = report.values.iter().map(|(name, _)| *name).collect();
+        let file = report.file.map(|path| path.file_name().unwrap().to_owned());
+        let has_preview = report.preview.is_some();
+        seen.lock().unwrap().push((report.stage, report.done, names, file, has_preview));
+        ControlFlow::Continue(())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    train(&RunDir::open(folder.path()).unwrap(), &control);
+    let seen = seen.into_inner().unwrap();
+    let (stage, done, names, ..) = &seen[0];
+    assert_eq!((*stage, *done, names[0]), (TRAINING, 0, "parameters"));
+    let steps: Vec<u64> = seen
+        .iter()
+        .filter(|(stage, _, names, ..)| *stage == TRAINING && names.contains(&"loss"))
+        .map(|(_, done, ..)| *done)
+        .collect();
+    assert_eq!(steps, (1..=N_STEPS).collect::<Vec<_>>());
+    let of = |stage: &str, name: &str| -> Vec<(u64, bool, bool)> {
+        let found = seen.iter().filter(|(s, _, names, ..)| *s == stage && names.contains(&name));
+        found.map(|(_, done, _, file, has_preview)| (*done, file.is_some(), *has_preview)).collect()
+    };
+    assert_eq!(of(VALIDATION, "is_best"), [3, 6, 7].map(|step| (step, false, false)));
+    assert_eq!(of(SAMPLING, "step"), [3, 6, 7].map(|step| (step, true, true)));
+    // Before the first model is written there is a checkpoint.
+    assert_eq!(of(SAVING, "step"), [3, 3, 6, 7].map(|step| (step, true, false)));
+}
+
+#[test]
+fn pictures_of_another_shape_and_no_pictures_are_refused() {
+    for shape in [[0, 1, 8, 8], [5, 1, 8, 9], [5, 3, 8, 8]] {
+        let training = Training::new(config()).images(Images::zeros(shape));
+        assert!(training.run(&Unattended).is_err(), "{shape:?}");
+    }
+}
