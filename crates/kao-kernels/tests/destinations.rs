@@ -159,7 +159,7 @@ proptest! {
         let input = AttentionInput { q: &q, k: &k, v: &v };
         check("attention", [len], |[out]| attention(shape, &input, out));
         check("attention_backward", [len; 3], |[dq, dk, dv]| {
-            let to = AttentionGradients { q: dq.into(), k: dk.into(), v: dv.into() };
+            let to = AttentionGradients { q: dq, k: dk, v: dv };
             attention_backward(shape, &input, &dout, to);
         });
     }
@@ -182,7 +182,7 @@ proptest! {
         check("group_norm", [x.len()], |[y]| group_norm(pixels, &source, &norm, y));
         check("group_norm_backward", [a.len(), b.len(), c, c], |[a, b, dgamma, dbeta]| {
             let sink = Sink::pair(a, c_a, b, c_b);
-            let affine = AffineGradients { gamma: dgamma.into(), beta: dbeta.into() };
+            let affine = AffineGradients { gamma: dgamma, beta: dbeta };
             group_norm_backward(pixels, &source, &norm, &x, sink, affine);
         });
         check("sum_pixels", [pixels.n * c], |[sums]| sum_pixels(pixels, &x, c, sums));

@@ -286,7 +286,11 @@ fn files_with_changes_are_survived() {
             ("module.pt", archive(&mutate::bytes(&module, random), &storages), [convert, info]),
             ("header.safetensors", changed_header(&safetensors, random), [convert, info]),
             ("noise.safetensors", changed_header(&noise, random), [sample, info]),
-            ("changed.toml", mutate::text(&[config.clone()], random), [configured, info]),
+            (
+                "changed.toml",
+                mutate::text(std::slice::from_ref(&config), random),
+                [configured, info],
+            ),
         ];
         for (name, bytes, arguments) in kinds {
             fs::write(folder.join(name), bytes).unwrap();

@@ -6,7 +6,7 @@ use kao::device::Device;
 use kao::model::RUN_MODEL;
 use kao::quantities::counted;
 use kao::train::checkpoint::{self, Newest, Position};
-use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, TrainConfig, check_pictures};
+use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, TrainConfig, check_pictures, fingerprint};
 use kao::{Error, ErrorKind, Result};
 use std::path::Path;
 
@@ -63,7 +63,7 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         }
     }
     refuse_own_samples(&config.data, out)?;
-    let folder = load(&config).map_err(|error| match error.kind() {
+    let folder = load(&config, !config.tags.is_empty()).map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if arguments.data.is_none() => {
             error.with_hint("give --data where the pictures of the run are now")
         }
@@ -71,7 +71,7 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     })?;
     arguments.fit(&mut config, &folder)?;
     refuse_fewer(&config)?;
-    check_pictures(&config, position, &folder.fingerprint(), Some(out))?;
+    check_pictures(&config, position, &fingerprint(&folder, &config), Some(out))?;
     let Some(run_dir) = run_dir else {
         return plan::print(&config, &folder, position.n_steps, device);
     };

@@ -15,10 +15,13 @@ pub use presets::Preset;
 use super::objective::{ObjectiveConfig, TimestepSampling};
 use super::path_text;
 use super::step::{StepConfig, UpdateConfig};
+use crate::dataset::{Folder, SplitConfig};
 use crate::denoiser::Prediction;
+use crate::error::Result;
 use crate::model::ModelConfig;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -83,10 +86,26 @@ pub struct TrainConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
+    /// The names of sub-folders are tags too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub folders_are_classes: bool,
+    /// The probability that a picture is seen without its tags.
+    #[serde(skip_serializing_if = "is_default_tag_dropout")]
+    pub tag_dropout: f64,
     /// The architecture.
     pub model: UNetConfig,
     /// The noise schedule.
     pub schedule: ScheduleConfig,
+    /// The tags that the model learns; none where it is trained without.
+    #[serde(skip_serializing_if = "Vocabulary::is_empty")]
+    pub tags: Vocabulary,
+}
+
+/// The usual [`tag_dropout`](TrainConfig::tag_dropout).
+pub(super) const TAG_DROPOUT: f64 = 0.15;
+
+fn is_default_tag_dropout(value: &f64) -> bool {
+    *value == TAG_DROPOUT
 }
 
 impl Default for TrainConfig {
@@ -121,7 +140,22 @@ pub enum Decay {
 impl TrainConfig {
     /// The model that this run trains.
     pub fn model_config(&self) -> ModelConfig {
-        ModelConfig::new(self.model.clone(), self.schedule, self.prediction)
+        let tags = self.tags.clone();
+        ModelConfig { tags, ..ModelConfig::new(self.model.clone(), self.schedule, self.prediction) }
+    }
+
+    /// Trains with the tags that at least `min_count` of the training pictures of `folder` have.
+    /// How many rarer tags there are besides.
+    ///
+    /// # Errors
+    /// None in practice: the shares of the split are possible.
+    pub fn take_tags(&mut self, folder: &Folder, min_count: u64) -> Result<usize> {
+        let split = folder.split(&SplitConfig::default())?;
+        let pictures = split.train.iter().map(|&index| folder.tags_of(index));
+        let (tags, n_rare) = Vocabulary::of_pictures(pictures, min_count);
+        self.model.n_tags = tags.len();
+        self.tags = tags;
+        Ok(n_rare)
     }
 
     /// What the run minimizes.
@@ -130,6 +164,7 @@ impl TrainConfig {
             prediction: self.prediction,
             timestep_sampling: self.timestep_sampling,
             min_snr_gamma: self.min_snr_gamma,
+            tag_dropout: self.tag_dropout,
             seed: self.seed,
         }
     }
