@@ -29,6 +29,9 @@ impl<T> From<kao::Result<T>> for Outcome {
     }
 }
 
+/// Makes a damaged file from whole ones.
+pub type Mutate<'a> = &'a dyn Fn(&[Vec<u8>], &mut Random) -> Vec<u8>;
+
 /// A kind of file.
 pub struct Kind<'a> {
     pub name: &'a str,
@@ -36,7 +39,7 @@ pub struct Kind<'a> {
     pub corpus: Vec<Vec<u8>>,
     /// How many damaged files are tried unless the environment says otherwise.
     pub default_mutations: u64,
-    pub mutate: &'a dyn Fn(&[Vec<u8>], &mut Random) -> Vec<u8>,
+    pub mutate: Mutate<'a>,
     /// Reads a file, which is at the path and whose content is given. It may panic, which is a fault.
     pub read: &'a mut dyn FnMut(&Path, &[u8]) -> Outcome,
 }
