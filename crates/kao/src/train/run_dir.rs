@@ -206,5 +206,5 @@ impl RunDir {
 
 fn taken(path: &Path) -> Error {
     Error::malformed(path, "another training is writing to this folder")
-        .with_hint("wait for it, stop it, or give another --out")
+        .with_hint("wait for it, stop it, or choose another run directory")
 }

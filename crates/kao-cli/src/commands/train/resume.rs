@@ -71,7 +71,14 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     })?;
     arguments.fit(&mut config, &folder)?;
     refuse_fewer(&config)?;
-    check_pictures(&config, position, &folder.fingerprint(), Some(out))?;
+    check_pictures(&config, position, &folder.fingerprint()).map_err(|error| {
+        error.with_hint(format!(
+            "put them back as they were, or train on them from this run's model on: \
+             kao train --data {} --from {} --out NEW_RUN",
+            config.data.display(),
+            out.display()
+        ))
+    })?;
     let Some(run_dir) = run_dir else {
         return plan::print(&config, &folder, position.n_steps, device);
     };
