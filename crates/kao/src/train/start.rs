@@ -38,10 +38,24 @@ impl Start {
     pub(super) fn resumed(checkpoint: Checkpoint, config: &TrainConfig) -> Result<Self> {
         let Checkpoint { position, weights, optimizer } = checkpoint;
         config.check_continues(&position.config)?;
+        check_steps(config, &position)?;
         let unet = UNet::from_values(&config.model, weights)?;
         let state = TrainState { unet, optimizer };
         Ok(Start { state, position: Some(position), other_schedule: None })
     }
+}
+
+/// Checks that a run of `config` has at least the steps that the run at `position` has done.
+///
+/// # Errors
+/// When it has fewer.
+pub fn check_steps(config: &TrainConfig, position: &Position) -> Result<()> {
+    let n_steps = position.n_steps;
+    if config.steps >= n_steps {
+        return Ok(());
+    }
+    let allowed = format!("at least {n_steps}, the number of steps done");
+    Err(Error::out_of_range("steps", config.steps, allowed))
 }
 
 /// Checks that the pictures of `fingerprint` are those that the run at `position` has been trained on
