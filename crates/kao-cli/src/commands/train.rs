@@ -15,7 +15,7 @@ use crate::interrupt;
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
 use clap::Args;
-use kao::dataset::Folder;
+use kao::dataset::{Folder, Tags};
 use kao::denoiser::Prediction;
 use kao::device::Device;
 use kao::quantities::{self, counted, duration};
@@ -121,6 +121,19 @@ pub struct Arguments {
     /// Half-life of the averaged weights, in pictures
     #[arg(long, value_name = "IMAGES", alias = "ema-halflife-images")]
     ema_halflife: Option<f64>,
+    /// Train without the tags of the pictures. They are read from metadata.jsonl, from a text beside
+    /// each picture, and from dataset.json
+    #[arg(long)]
+    no_tags: bool,
+    /// Take the names of sub-folders as tags too [folders]
+    #[arg(long, value_name = "WHAT", value_parser = ["folders"], conflicts_with = "no_tags")]
+    classes: Option<String>,
+    /// Leave out tags that fewer training pictures have
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "no_tags")]
+    min_tag_count: u64,
+    /// Probability that a picture is seen without its tags [default: 0.15]
+    #[arg(long, value_name = "P", conflicts_with = "no_tags")]
+    tag_dropout: Option<f64>,
     /// Do not mirror pictures at random
     #[arg(long)]
     no_flip: bool,
@@ -190,11 +203,19 @@ fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
     Err(Error::malformed(data, problem).with_hint("give another --out"))
 }
 
-/// Loads the pictures that `config` names.
-fn load(config: &TrainConfig) -> Result<Arc<Folder>> {
+/// Loads the pictures that `config` names, and their tags where they are wanted.
+fn load(config: &TrainConfig, wants_tags: bool) -> Result<Arc<Folder>> {
     let terminal = Terminal::default();
-    let folder = Folder::load(&config.data, config.model.image_size, &terminal)?;
+    let mut folder = Folder::load(&config.data, config.model.image_size, &terminal)?;
     terminal.clear();
+    if wants_tags {
+        let names = folder.pictures().iter().map(|picture| picture.name.as_str());
+        let tags = Tags::read(&config.data, names, config.folders_are_classes)?;
+        for warning in tags.warnings() {
+            note(one_line(&format!("warning: {warning}")));
+        }
+        folder = folder.with_tags(tags);
+    }
     if let [first, rest @ ..] = folder.skipped() {
         let more =
             if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };

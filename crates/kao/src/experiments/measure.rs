@@ -152,7 +152,11 @@ pub fn measure(
         false => None,
         true => {
             let mut state = TrainState::new(UNet::init(&model.unet, 0)?);
-            let batch = Batch { images, indices: (0..batch_size).collect() };
+            let batch = Batch {
+                images,
+                indices: (0..batch_size).collect(),
+                tags: vec![vec![]; batch_size],
+            };
             let step = training_step(model, batch_size, &schedule, device);
             let mut make_step = |round: usize| {
                 let first_image = round.wrapping_mul(batch_size) as u64;
@@ -195,6 +199,7 @@ fn training_step<'a>(
         prediction: model.prediction,
         timestep_sampling: TimestepSampling::Uniform,
         min_snr_gamma: 0.0,
+        tag_dropout: 0.0,
         seed: 0,
     };
     let update = UpdateConfig {

@@ -44,6 +44,7 @@ pub use config::{Decay, Optimizer, Preset, TrainConfig};
 pub use estimate::RunEstimate;
 pub use history::StepReport;
 pub use objective::TimestepSampling;
+pub use pictures::fingerprint;
 pub use run::{Trained, Training};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir};
 pub use sample_grid::SAMPLE_COLUMNS;

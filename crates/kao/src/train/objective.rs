@@ -21,7 +21,9 @@ pub struct ObjectiveConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
-    /// Random seed of timesteps, noise and dropout.
+    /// The probability that a picture is seen without its tags, 0 to 1.
+    pub tag_dropout: f64,
+    /// Random seed of timesteps, noise, dropout and tags.
     pub seed: u64,
 }
 
@@ -159,8 +161,19 @@ impl NoisyBatch {
             };
             timesteps.iter().map(weight).collect()
         });
+        let conditions = Conditions::new(
+            (0..x_0.len())
+                .map(|k| seen_tags(config, &batch.tags[k], part.first_image + k as u64))
+                .collect(),
+        );
         let batch = NoisyBatch::new(schedule, config.prediction, x_0, timesteps, &epsilon)?;
-        Ok(NoisyBatch { weights, ..batch })
+        Ok(NoisyBatch { weights, conditions, ..batch })
+    }
+
+    /// The same under `conditions`.
+    #[must_use]
+    pub fn under(self, conditions: Conditions) -> Self {
+        NoisyBatch { conditions, ..self }
     }
 
     /// The weighted mean squared error of `prediction` times `share`, summed image by image in f64,
@@ -188,6 +201,23 @@ impl NoisyBatch {
             .collect();
         (share * sums.iter().sum::<f64>() / n_values, gradient)
     }
+}
+
+/// The tags with which the picture of number `number` is seen: none with the probability
+/// `tag_dropout`; otherwise each is kept with one probability, drawn anew for every picture. So the
+/// network learns from no tags, from all, and from any part of them, since people ask for one thing
+/// or for ten.
+fn seen_tags(config: &ObjectiveConfig, tags: &[usize], number: u64) -> Vec<usize> {
+    if tags.is_empty() {
+        return Vec::new();
+    }
+    // Draw 2 of the picture's stream: 0 is its timestep and noise, 1 the dropout of a batch.
+    let mut stream = Stream::new(config.seed, Purpose::Training, number, 2);
+    if stream.uniform() < config.tag_dropout {
+        return Vec::new();
+    }
+    let kept_share = stream.uniform();
+    tags.iter().copied().filter(|_| stream.uniform() < kept_share).collect()
 }
 
 /// Which pictures of a run, and of one of its steps, a micro-batch holds.
@@ -265,6 +295,7 @@ mod tests {
         prediction: Prediction::V,
         timestep_sampling: TimestepSampling::Stratified,
         min_snr_gamma: 0.0,
+        tag_dropout: 0.15,
         seed: 999,
     };
 
@@ -277,7 +308,9 @@ mod tests {
     ) -> NoisyBatch {
         let schedule = NoiseSchedule::new(schedule).unwrap();
         let part = StepPart { first_image, offset, batch_size: 64 };
-        let batch = Batch { images: images.clone(), indices: (0..images.len()).collect() };
+        let n = images.len();
+        let batch =
+            Batch { images: images.clone(), indices: (0..n).collect(), tags: vec![vec![]; n] };
         NoisyBatch::drawn(&schedule, config, &batch, part).unwrap()
     }
 
@@ -308,6 +341,25 @@ mod tests {
             assert!(schedule.alpha_bar(t) <= most, "picture {k}: {t}");
             assert!(t == 0 || schedule.alpha_bar(t - 1) > least, "picture {k}: {t}");
         }
+    }
+
+    #[test]
+    fn any_part_of_the_tags_is_seen() {
+        let tags: Vec<usize> = (0..10).collect();
+        let seen: Vec<Vec<usize>> =
+            (0..4000).map(|number| seen_tags(&OBJECTIVE, &tags, number)).collect();
+        assert_eq!(seen[7], seen_tags(&OBJECTIVE, &tags, 7));
+        let share_of = |n: usize| {
+            seen.iter().filter(|seen| seen.len() == n).count() as f64 / seen.len() as f64
+        };
+        // Of those that are not seen without, each number of tags is as likely: 0.85 / 11.
+        for n in 1..=10 {
+            assert!((share_of(n) - 0.85 / 11.0).abs() < 0.015, "{n} tags: {}", share_of(n));
+        }
+        assert!((share_of(0) - 0.15 - 0.85 / 11.0).abs() < 0.02, "{}", share_of(0));
+        assert!(seen.iter().all(|seen| seen.is_sorted()));
+        let never = ObjectiveConfig { tag_dropout: 1.0, ..OBJECTIVE };
+        assert!((0..50).all(|number| seen_tags(&never, &tags, number).is_empty()));
     }
 
     #[test]

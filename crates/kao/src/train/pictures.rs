@@ -5,8 +5,10 @@
 
 use super::config::TrainConfig;
 use crate::dataset::{Folder, Loader, LoaderConfig, SplitConfig};
+use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::images::Images;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The pictures of a run.
@@ -18,7 +20,9 @@ pub(super) struct RunPictures {
     pub(super) validation: Option<Images>,
     /// How many pictures the training, validation and test sets hold.
     pub(super) n_pictures: [usize; 3],
-    /// See [`Folder::fingerprint`].
+    /// The tags of the validation pictures.
+    pub(super) validation_tags: Conditions,
+    /// See [`fingerprint`].
     pub(super) fingerprint: String,
 }
 
@@ -35,7 +39,7 @@ impl RunPictures {
         }
         let split = folder.split(&SplitConfig::default())?;
         let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
-        let fingerprint = folder.fingerprint();
+        let fingerprint = fingerprint(&folder, config);
 
         // Every so many of the set, so that a few pictures still represent it.
         let every = split.validation.len().div_ceil(config.validation_images.max(1)).max(1);
@@ -43,7 +47,30 @@ impl RunPictures {
         let is_used = !chosen.is_empty() && config.validation_images > 0;
         let validation = is_used.then(|| folder.images(&chosen)).transpose()?;
         let order = LoaderConfig { seed: config.seed, horizontal_flip: config.horizontal_flip };
-        let loader = Loader::new(folder, split.train, order)?;
-        Ok(RunPictures { loader, validation, n_pictures, fingerprint })
+        let loader = Loader::new(folder, split.train, order)?.with_vocabulary(config.tags.clone());
+        let validation_tags =
+            Conditions::new(chosen.iter().map(|&index| loader.tags_of(index)).collect());
+        Ok(RunPictures { loader, validation, validation_tags, n_pictures, fingerprint })
     }
+}
+
+/// What stands for the pictures of a run, see [`Folder::fingerprint`]; and for their tags where the
+/// run trains with tags.
+pub fn fingerprint(folder: &Folder, config: &TrainConfig) -> String {
+    let pictures = folder.fingerprint();
+    if config.tags.is_empty() {
+        return pictures;
+    }
+    let mut tagged: Vec<([u8; 32], String)> = (0..folder.len())
+        .map(|index| (folder.pictures()[index].content_hash, folder.tags_of(index).join(",")))
+        .collect();
+    tagged.sort_unstable();
+    let mut digest = Sha256::new_with_prefix(b"kao tags 1");
+    digest.update(pictures.as_bytes());
+    for (hash, tags) in tagged {
+        digest.update(hash);
+        digest.update((tags.len() as u64).to_le_bytes());
+        digest.update(tags.as_bytes());
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -151,10 +151,15 @@ impl<'a> Training<'a> {
             Pictures::Images(images) => Arc::new(Folder::from_images(&images)?),
         };
         let pictures = RunPictures::new(folder, &config)?;
-        let validation = pictures
-            .validation
-            .as_ref()
-            .map(|images| Validation::new(&schedule, config.prediction, images, config.seed));
+        let validation = pictures.validation.as_ref().map(|images| {
+            Validation::new(
+                &schedule,
+                config.prediction,
+                images,
+                &pictures.validation_tags,
+                config.seed,
+            )
+        });
         let Start { state, position, other_schedule } = match checkpoint {
             None => Start::new(&config)?,
             Some(checkpoint) => Start::resumed(checkpoint, &config)?,
@@ -334,7 +339,13 @@ impl Run<'_> {
     }
 
     fn sample_grid(&self, model: &Model) -> Result<Images> {
-        let sampled = sample_grid::sample(model, &self.config, &self.schedule, &self.watch);
+        let sampled = sample_grid::sample(
+            model,
+            &self.config,
+            &self.schedule,
+            &self.pictures.validation_tags,
+            &self.watch,
+        );
         sampled.map_err(|error| match error.kind() {
             ErrorKind::NotFinite { problem } => {
                 self.diverged(&format!("in a sample grid, {problem}"))

@@ -20,7 +20,8 @@ pub(super) const SAMPLE_SEED: u64 = 999;
 /// The sampler of sample grids.
 const SAMPLER: Sampler = Sampler::DpmPlusPlus(DpmPlusPlus { eta: 0.0 });
 
-/// Samples the images of a grid, `[N, C, H, W]`, with `model`, which a run of `config` trains.
+/// Samples the images of a grid, `[N, C, H, W]`, under `conditions`, with `model`, which a run of
+/// `config` trains.
 ///
 /// # Errors
 /// When sampling fails, or `control` stops it.
@@ -28,6 +29,7 @@ pub(super) fn sample(
     model: &Model,
     config: &TrainConfig,
     schedule: &NoiseSchedule,
+    conditions: &Conditions,
     control: &dyn Control,
 ) -> Result<Images> {
     let sampling = SamplingConfig {
@@ -44,7 +46,7 @@ pub(super) fn sample(
         denoiser: &model.network,
         plan: &sampling.plan(schedule)?,
         start: &start,
-        conditions: &Conditions::none(),
+        conditions,
         batch_size: config.micro_batch_size,
     };
     generation.run(&mut |_, _| {}, control)

@@ -8,7 +8,9 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Model, ModelConfig};
 use crate::schedule::ScheduleConfig;
-use crate::unet::{UNet, UNetConfig};
+use crate::unet::layers::TAG_EMBEDDING;
+use crate::unet::{Layers, ParameterSpec, UNet, UNetConfig};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The state of a run before its next step.
@@ -86,12 +88,20 @@ pub fn check_initial_model(config: &TrainConfig) -> Result<()> {
 }
 
 /// The weights and the schedule of the model at `path`, whose architecture and prediction must be
-/// those of a run of `config`.
+/// those of a run of `config`. The model may lack tags and layers at full resolution that the run
+/// has, and have other tags.
 fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, ScheduleConfig)> {
     let model = Model::load(path, &Device::Cpu)?;
     let (found, expected) = (&model.config, config.model_config());
     // The same weights can be trained with any dropout.
-    let unet = UNetConfig { dropout: expected.unet.dropout, ..found.unet.clone() };
+    let mut unet = UNetConfig {
+        dropout: expected.unet.dropout,
+        n_tags: expected.unet.n_tags,
+        ..found.unet.clone()
+    };
+    if unet.detail_channels == 0 {
+        unet.detail_channels = expected.unet.detail_channels;
+    }
     let found_config = ModelConfig { unet, ..found.clone() };
     for (entry, what) in [("unet", "architecture is another: its "), ("prediction", "")] {
         if let Some((entry, found, expected)) = difference(entry, &found_config, &expected) {
@@ -101,7 +111,48 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
             ));
         }
     }
-    Ok((model.network.unet().values().to_vec(), found.schedule))
+    Ok((grown_values(&model, &expected, config.seed)?, found.schedule))
+}
+
+/// The values of `model` in a network of `config`: each parameter where it is there too, each tag by
+/// its name. What the model lacks begins as in a new network, which does nothing.
+fn grown_values(model: &Model, config: &ModelConfig, seed: u64) -> Result<Vec<Vec<f32>>> {
+    let (old, new) = (model.network.unet(), &config.unet);
+    if old.config().n_tags == 0 && new.n_tags == 0 && old.values().len() == new.parameters().len() {
+        return Ok(old.values().to_vec());
+    }
+    let there: BTreeMap<String, (ParameterSpec, &Vec<f32>)> = old
+        .config()
+        .parameters()
+        .into_iter()
+        .zip(old.values())
+        .map(|(spec, values)| (spec.name.clone(), (spec, values)))
+        .collect();
+    let mut values = UNet::init(new, seed)?.values().to_vec();
+    for (spec, new) in new.parameters().iter().zip(&mut values) {
+        let Some((old_spec, old)) = there.get(&spec.name) else { continue };
+        let [old_width, width] =
+            [old_spec, spec].map(|spec| spec.shape.last().copied().unwrap_or(1).max(1));
+        if spec.name == format!("{TAG_EMBEDDING}.weight") {
+            // A row for each tag.
+            for (number, row) in new.chunks_exact_mut(width).enumerate() {
+                let tag = &config.tags.tags()[number].tag;
+                if let Some(old_number) = model.config.tags.number(tag) {
+                    row.copy_from_slice(&old[old_number * width..(old_number + 1) * width]);
+                }
+            }
+        } else {
+            // The last layer has more channels where layers at full resolution follow.
+            let rows = new.chunks_exact_mut(width).zip(old.chunks_exact(old_width));
+            rows.for_each(|(new, old)| new[..old_width].copy_from_slice(old));
+        }
+    }
+    if let (Some((_, bias)), 0) = (there.get(&format!("{TAG_EMBEDDING}.bias")), new.n_tags) {
+        // Every image had it, with tags and without.
+        let time = Layers::new(new).time[1].bias();
+        values[time].iter_mut().zip(*bias).for_each(|(sum, value)| *sum += value);
+    }
+    Ok(values)
 }
 
 /// The first value below `entry` in which two configurations differ: its name and both values, as

@@ -222,7 +222,7 @@ mod tests {
 
     fn batch() -> Batch {
         let images = SeededNoise { seed: 4, first_image: 0 }.x_t(N_IMAGES, [1, 8, 8]);
-        Batch { images, indices: (0..N_IMAGES).collect() }
+        Batch { images, indices: (0..N_IMAGES).collect(), tags: vec![vec![]; N_IMAGES] }
     }
 
     fn with_step<R>(micro_batch_size: usize, body: impl FnOnce(TrainStep<'_>) -> R) -> R {
@@ -231,6 +231,7 @@ mod tests {
                 prediction: Prediction::V,
                 timestep_sampling: TimestepSampling::Stratified,
                 min_snr_gamma: 5.0,
+                tag_dropout: 0.0,
                 seed: 1,
             },
             micro_batch_size,

@@ -1,15 +1,25 @@
 //! Whole runs: that they can be stopped and resumed anywhere, and what they report.
 
 use super::reports::{SAMPLING, SAVING, TRAINING, VALIDATION};
-use super::{CONFIG_FILE, LOG_FILE, Occupied, Preset, RunDir, TrainConfig, Trained, Training};
+use super::{
+    CONFIG_FILE, LOG_FILE, Occupied, Preset, RunDir, TrainConfig, Trained, Training,
+    check_initial_model, fingerprint, start,
+};
 use crate::control::{Control, Report, Unattended};
+use crate::dataset::{Folder, Tags};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
+use crate::device::Device;
+use crate::formats::StoreAs;
 use crate::images::Images;
+use crate::model::Model;
 use crate::noise::SeededNoise;
-use crate::unet::UNetConfig;
+use crate::sampler::{Generation, SamplingConfig, Start};
+use crate::unet::{Network, UNet, UNetConfig};
+use crate::vocabulary::Vocabulary;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 const N_STEPS: u64 = 7;
 
@@ -221,4 +231,151 @@ fn pictures_of_another_shape_and_no_pictures_are_refused() {
         let training = Training::new(config()).images(Images::zeros(shape));
         assert!(training.run(&Unattended).is_err(), "{shape:?}");
     }
+}
+
+/// Pictures whose tag says whether they are dark or bright.
+fn tagged_folder() -> Arc<Folder> {
+    let mut images = images();
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..images.len()).map(|k| format!("{k}.png")).collect();
+    for k in 0..images.len() {
+        let is_bright = k % 2 == 0;
+        let shift = if is_bright { 0.6 } else { -0.6 };
+        images
+            .image_mut(k)
+            .iter_mut()
+            .for_each(|value| *value = (*value / 3.0 + shift).clamp(-1.0, 1.0));
+        let tag = if is_bright { "bright" } else { "dark" };
+        std::fs::write(dir.path().join(format!("{k}.txt")), format!("{tag}, picture")).unwrap();
+    }
+    let tags = Tags::read(dir.path(), names.iter().map(String::as_str), false).unwrap();
+    let bytes = (0..images.len()).flat_map(|k| images.to_bytes_hwc(k)).collect();
+    Arc::new(Folder::from_bytes([1, 8, 8], names, bytes).unwrap().with_tags(tags))
+}
+
+fn tagged_config(folder: &Folder) -> TrainConfig {
+    let mut config = TrainConfig { batch_size: 16, micro_batch_size: 16, ..config() };
+    assert_eq!(config.take_tags(folder, 1).unwrap(), 0);
+    config
+}
+
+#[test]
+fn a_model_learns_what_tags_mean() {
+    let folder = tagged_folder();
+    let config =
+        TrainConfig { steps: 300, learning_rate: 2e-3, save_every: 300, ..tagged_config(&folder) };
+    let names: Vec<&str> = config.tags.tags().iter().map(|tag| tag.tag.as_str()).collect();
+    assert_eq!(names[0], "picture");
+    let trained = Training::new(config).folder(folder).run(&Unattended).unwrap();
+    let model = trained.model;
+    let tags = &model.config.tags;
+    let start = Start::Seed { seed: 1, count: 8, image_shape: [1, 8, 8] };
+    let mean = |text: &str| {
+        let asked = tags.find("tags", text).unwrap();
+        let generation = Generation {
+            denoiser: &model.network,
+            plan: &SamplingConfig::default().plan(&model.schedule).unwrap(),
+            start: &start,
+            conditions: &Conditions::new(vec![asked; 8]),
+            batch_size: 8,
+        };
+        let images = generation.run(&mut |_, _| {}, &Unattended).unwrap();
+        let n = images.data().len() as f32;
+        images.data().iter().sum::<f32>() / n
+    };
+    let (bright, dark) = (mean("bright"), mean("dark, picture"));
+    assert!(bright > dark + 0.4, "{bright} {dark}");
+}
+
+#[test]
+fn runs_with_tags_resume_and_know_their_tags() {
+    let folder = tagged_folder();
+    let config = tagged_config(&folder);
+    let dir = tempfile::tempdir().unwrap();
+    let train = |name: &str, stop_after: Option<u64>| {
+        let run_dir = RunDir::open(dir.path().join(name)).unwrap();
+        let mut training = Training::new(config.clone()).folder(folder.clone()).run_dir(&run_dir);
+        if run_dir.checkpoints().read_dir().unwrap().next().is_some() {
+            training = training.resume(run_dir.newest_checkpoint().unwrap().checkpoint);
+        }
+        let control = |report: &Report<'_>| match stop_after {
+            Some(n) if report.stage == TRAINING && report.done >= n => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        training.run(&control).unwrap()
+    };
+    train("whole", None);
+    train("parts", Some(2));
+    train("parts", None);
+    assert_same_files(&dir.path().join("whole"), &dir.path().join("parts"), "with tags");
+
+    // Other tags are another run.
+    let fingerprint_of = |config: &TrainConfig, folder: &Folder| fingerprint(folder, config);
+    let other = Folder::clone(&folder).with_tags(Tags::default());
+    assert_ne!(fingerprint_of(&config, &folder), fingerprint_of(&config, &other));
+    let untagged = super::tests::config();
+    assert_eq!(fingerprint_of(&untagged, &folder), folder.fingerprint());
+}
+
+#[test]
+fn a_model_grows_tags_and_layers_and_stays_what_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let plain = TrainConfig { model: UNetConfig { dropout: 0.0, ..config().model }, ..config() };
+    let plain = TrainConfig { model: UNetConfig { patch_size: 2, ..plain.model }, ..plain };
+    let trained = Training::new(plain.clone()).images(images()).run(&Unattended).unwrap();
+    trained.model.save(&path, StoreAs::F32).unwrap();
+    let x = SeededNoise { seed: 1, first_image: 0 }.x_t(3, [1, 8, 8]);
+    let predict = |unet: UNet, asked: &Conditions| {
+        let network = Network::new(unet, Prediction::V, &Device::Cpu).unwrap();
+        network.predict(&x, &[3, 500, 900], asked).unwrap()
+    };
+    let expected = predict(trained.model.network.unet().clone(), &Conditions::none());
+
+    let folder = tagged_folder();
+    let mut grown = TrainConfig { initial_model: Some(path.clone()), ..plain.clone() };
+    grown.take_tags(&folder, 1).unwrap();
+    grown.model.detail_channels = 8;
+    let start = start::Start::new(&grown).unwrap();
+    let found =
+        predict(start.state.unet.clone(), &Conditions::new(vec![vec![0, 2], vec![1], vec![]]));
+    for (found, expected) in found.data().iter().zip(expected.data()) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+
+    // Tags go by their names, and without tags the network is that of no tags asked for.
+    let mut unet = start.state.unet;
+    let n = unet.values().len();
+    let tags = unet.config().parameters().iter().position(|p| p.name == "tag_embedding.weight");
+    for index in [tags.unwrap(), tags.unwrap() + 1] {
+        assert!(index < n);
+        let values = unet.values_mut()[index].iter_mut().enumerate();
+        values.for_each(|(k, value)| *value = (k as f32).sin());
+    }
+    let tagged = Model::new(grown.model_config(), unet.clone(), &Device::Cpu).unwrap();
+    tagged.save(&path, StoreAs::F32).unwrap();
+    let number = |config: &TrainConfig, tag: &str| config.tags.number(tag).unwrap();
+    let mut others = grown.clone();
+    let reversed = grown.tags.tags().iter().rev().cloned().collect();
+    others.tags = Vocabulary::new(reversed).unwrap();
+    let renumbered = start::Start::new(&others).unwrap().state.unet;
+    for tag in ["dark", "bright", "picture"] {
+        let asked = |config| Conditions::new(vec![vec![number(config, tag)]; 3]);
+        let expected = predict(unet.clone(), &asked(&grown));
+        assert_eq!(predict(renumbered.clone(), &asked(&others)), expected, "{tag}");
+    }
+    let mut without = grown.clone();
+    (without.model.n_tags, without.tags) = (0, Vocabulary::default());
+    let without = start::Start::new(&without).unwrap().state.unet;
+    let expected = predict(unet, &Conditions::none());
+    for (found, expected) in
+        predict(without, &Conditions::none()).data().iter().zip(expected.data())
+    {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+
+    // What is no more than another architecture is refused.
+    let wider = TrainConfig { model: UNetConfig { ch: 16, ..grown.model.clone() }, ..grown };
+    let error = check_initial_model(&wider).unwrap_err().to_string();
+    assert!(error.contains("its ch is 8; the run has 16"), "{error}");
 }

@@ -5,7 +5,7 @@ use super::history::RangeLoss;
 use super::objective::NoisyBatch;
 use super::reports::VALIDATION;
 use crate::control::{Control, Report};
-use crate::denoiser::{Denoiser, Prediction};
+use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
@@ -31,7 +31,7 @@ pub struct ValidationLoss {
 }
 
 impl Validation {
-    /// Adds noise to each of `images` (`[N, C, H, W]`) once, at timesteps spread evenly over the
+    /// Adds noise to each of `images` (`[N, C, H, W]`), which have `tags`, once, at timesteps spread evenly over the
     /// schedule.
     ///
     /// # Errors
@@ -40,6 +40,7 @@ impl Validation {
         schedule: &NoiseSchedule,
         prediction: Prediction,
         images: &Images,
+        tags: &Conditions,
         seed: u64,
     ) -> Result<Self> {
         let mut epsilon = Images::zeros(images.shape());
@@ -50,6 +51,7 @@ impl Validation {
         let n = images.len();
         let timesteps = (0..n).map(|k| (2 * k + 1) * schedule.n_timesteps() / (2 * n)).collect();
         let batch = NoisyBatch::new(schedule, prediction, images, timesteps, &epsilon)?;
+        let batch = batch.under(tags.clone());
         Ok(Validation { batch, n_timesteps: schedule.n_timesteps() })
     }
 
@@ -101,7 +103,6 @@ impl Validation {
 mod tests {
     use super::*;
     use crate::control::Unattended;
-    use crate::denoiser::Conditions;
     use crate::noise::SeededNoise;
     use crate::schedule::ScheduleConfig;
 
@@ -122,7 +123,9 @@ mod tests {
     fn the_mean_is_that_of_its_ranges_whatever_the_batch() {
         let schedule = NoiseSchedule::new(ScheduleConfig::default()).unwrap();
         let images = SeededNoise { seed: 1, first_image: 0 }.x_t(10, [3, 8, 8]);
-        let validation = Validation::new(&schedule, Prediction::Epsilon, &images, 5).unwrap();
+        let validation =
+            Validation::new(&schedule, Prediction::Epsilon, &images, &Conditions::none(), 5)
+                .unwrap();
         let loss = validation.loss(&Blind, 4, &Unattended).unwrap();
         assert_eq!(loss, validation.loss(&Blind, 10, &Unattended).unwrap());
         let bounds: Vec<_> = loss.by_t.iter().map(|range| (range.from, range.to)).collect();

@@ -16,7 +16,8 @@ pub(super) fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     refuse_occupied(&arguments.out, None)?;
     refuse_own_samples(&config.data, &arguments.out)?;
     warn_of_schedule(&config)?;
-    let folder = load(&config)?;
+    let folder = load(&config, !arguments.no_tags)?;
+    arguments.take_tags(&mut config, &folder)?;
     arguments.fit(&mut config, &folder)?;
     check_initial_model(&config)?;
     if arguments.dry_run {

@@ -3,12 +3,14 @@
 use super::Arguments;
 use crate::commands::bench::preset;
 use crate::memory;
-use crate::output::note;
+use crate::output::{note, one_line};
 use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::model::ModelConfig;
+use kao::quantities::counted;
 use kao::render::Layout;
 use kao::train::{Preset, SAMPLE_COLUMNS, TrainConfig};
 use kao::unet::UNetConfig;
+use kao::vocabulary::Vocabulary;
 use kao::{Error, Result, render};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -34,13 +36,17 @@ impl Arguments {
         if let Some(path) = &self.config {
             base = TrainConfig::read(path)?;
             base.initial_model = config.initial_model.clone();
+            (base.model.n_tags, base.tags) = (config.model.n_tags, config.tags.clone());
             if base.data.as_os_str().is_empty() {
                 base.data = config.data.clone();
             }
         }
         if let Some(name) = &self.preset {
-            base.model =
-                UNetConfig { dropout: config.model.dropout, ..preset(name)?.config().model };
+            base.model = UNetConfig {
+                dropout: config.model.dropout,
+                n_tags: config.model.n_tags,
+                ..preset(name)?.config().model
+            };
         }
         match (&self.from, &config.initial_model) {
             (Some(given), Some(began)) if given == began => Ok(base),
@@ -89,6 +95,8 @@ impl Arguments {
         set(&mut config.weight_decay, &self.weight_decay);
         set(&mut config.learning_rate_decay, &self.learning_rate_decay);
         set(&mut config.final_learning_rate, &self.final_learning_rate);
+        set(&mut config.tag_dropout, &self.tag_dropout);
+        config.folders_are_classes |= self.classes.is_some();
         set(&mut config.keep_checkpoints, &self.keep_checkpoints);
         set(&mut config.log_every, &self.log_every);
         set(&mut config.validation_images, &self.validation_images);
@@ -129,6 +137,44 @@ impl Arguments {
             render::check_grid(config.sample_count, size, SAMPLE_COLUMNS, &Layout::default())?;
         }
         Ok(config)
+    }
+
+    /// Sets the tags of a new run: those of the pictures, where they have any. The tags of a
+    /// configuration file stay, and those of a model to begin with where the pictures have none.
+    pub(super) fn take_tags(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
+        if self.no_tags {
+            (config.model.n_tags, config.tags) = (0, Vocabulary::default());
+            return Ok(());
+        }
+        let is_given = self.config.is_some() && !config.tags.is_empty();
+        let n_tagged = folder.tags().n_tagged();
+        if is_given || n_tagged == 0 {
+            return Ok(());
+        }
+        let n_rare = config.take_tags(folder, self.min_tag_count)?;
+        let of = |n: usize, what| counted(n as u64, what);
+        let rare = match n_rare {
+            0 => String::new(),
+            n => format!(
+                "; {} left out, of fewer than {} pictures",
+                of(n, "tag"),
+                self.min_tag_count
+            ),
+        };
+        if config.tags.is_empty() {
+            note(format!("warning: training without tags{rare}; --min-tag-count changes that"));
+            return Ok(());
+        }
+        let first: Vec<&str> =
+            config.tags.tags().iter().take(4).map(|tag| tag.tag.as_str()).collect();
+        note(one_line(&format!(
+            "{} of {}: {}{}{rare}",
+            of(config.tags.len(), "tag"),
+            of(n_tagged, "picture"),
+            first.join(", "),
+            if config.tags.len() > first.len() { ", …" } else { "" }
+        )));
+        Ok(())
     }
 
     /// Sets what depends on the pictures: the number of steps where epochs are given, and the

@@ -6,7 +6,7 @@ use kao::device::Device;
 use kao::model::RUN_MODEL;
 use kao::quantities::counted;
 use kao::train::checkpoint::{self, Newest};
-use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, check_pictures, check_steps};
+use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, check_pictures, check_steps, fingerprint};
 use kao::{Error, ErrorKind, Result};
 
 /// Resumes a run from its newest checkpoint.
@@ -58,7 +58,7 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         }
     }
     refuse_own_samples(&config.data, out)?;
-    let folder = load(&config).map_err(|error| match error.kind() {
+    let folder = load(&config, !config.tags.is_empty()).map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if arguments.data.is_none() => {
             error.with_hint("give --data where the pictures of the run are now")
         }
@@ -66,7 +66,7 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
     })?;
     arguments.fit(&mut config, &folder)?;
     check_steps(&config, position)?;
-    check_pictures(&config, position, &folder.fingerprint()).map_err(|error| {
+    check_pictures(&config, position, &fingerprint(&folder, &config)).map_err(|error| {
         error.with_hint(format!(
             "put them back as they were, or train on them from this run's model on: \
              kao train --data {} --from {} --out NEW_RUN",

@@ -32,6 +32,7 @@ impl TrainConfig {
                 ("model".to_owned(), table(&UNetConfig { dropout: 0.0, ..config.model.clone() })),
                 ("schedule".to_owned(), table(&config.schedule)),
                 ("prediction".to_owned(), table(&config.prediction)),
+                ("tags".to_owned(), table(&config.tags)),
                 // As a text: TOML has no unsigned 64-bit integers.
                 ("seed".to_owned(), toml::Value::String(config.seed.to_string())),
             ])

@@ -49,6 +49,9 @@ impl TrainConfig {
                 return Err(Error::out_of_range(name, value, "at least 0"));
             }
         }
+        if !(0.0..=1.0).contains(&self.tag_dropout) {
+            return Err(Error::out_of_range("tag_dropout", self.tag_dropout, "between 0 and 1"));
+        }
         // The optimizer computes in single precision.
         for (name, value) in [positive[0], at_least_zero[2]] {
             let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));

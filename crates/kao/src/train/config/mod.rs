@@ -15,11 +15,13 @@ pub use presets::Preset;
 use super::objective::{ObjectiveConfig, TimestepSampling};
 use super::path_text;
 use super::step::{StepConfig, UpdateConfig};
+use crate::dataset::{Folder, SplitConfig};
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -84,10 +86,26 @@ pub struct TrainConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
+    /// The names of sub-folders are tags too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub folders_are_classes: bool,
+    /// The probability that a picture is seen without its tags.
+    #[serde(skip_serializing_if = "is_default_tag_dropout")]
+    pub tag_dropout: f64,
     /// The architecture.
     pub model: UNetConfig,
     /// The noise schedule.
     pub schedule: ScheduleConfig,
+    /// The tags that the model learns; none where it is trained without.
+    #[serde(skip_serializing_if = "Vocabulary::is_empty")]
+    pub tags: Vocabulary,
+}
+
+/// The usual [`tag_dropout`](TrainConfig::tag_dropout).
+pub(super) const TAG_DROPOUT: f64 = 0.15;
+
+fn is_default_tag_dropout(value: &f64) -> bool {
+    *value == TAG_DROPOUT
 }
 
 impl Default for TrainConfig {
@@ -120,11 +138,11 @@ pub enum Decay {
 }
 
 impl TrainConfig {
-    /// A configuration that trains a network like `model`: its architecture, schedule and prediction,
-    /// and the rest of the `small64` preset.
+    /// A configuration that trains a network like `model`: its architecture, schedule, prediction and
+    /// tags, and the rest of the `small64` preset.
     pub fn of_model(model: ModelConfig) -> Self {
-        let ModelConfig { unet: model, schedule, prediction, .. } = model;
-        TrainConfig { model, schedule, prediction, ..Preset::Small64.config() }
+        let ModelConfig { unet: model, schedule, prediction, tags, .. } = model;
+        TrainConfig { model, schedule, prediction, tags, ..Preset::Small64.config() }
     }
 
     /// Changes the highest learning rate, and the final one in proportion.
@@ -150,7 +168,22 @@ impl TrainConfig {
 
     /// The model that this run trains.
     pub fn model_config(&self) -> ModelConfig {
-        ModelConfig::new(self.model.clone(), self.schedule, self.prediction)
+        let tags = self.tags.clone();
+        ModelConfig { tags, ..ModelConfig::new(self.model.clone(), self.schedule, self.prediction) }
+    }
+
+    /// Trains with the tags that at least `min_count` of the training pictures of `folder` have.
+    /// How many rarer tags there are besides.
+    ///
+    /// # Errors
+    /// None in practice: the shares of the split are possible.
+    pub fn take_tags(&mut self, folder: &Folder, min_count: u64) -> Result<usize> {
+        let split = folder.split(&SplitConfig::default())?;
+        let pictures = split.train.iter().map(|&index| folder.tags_of(index));
+        let (tags, n_rare) = Vocabulary::of_pictures(pictures, min_count);
+        self.model.n_tags = tags.len();
+        self.tags = tags;
+        Ok(n_rare)
     }
 
     /// What the run minimizes.
@@ -159,6 +192,7 @@ impl TrainConfig {
             prediction: self.prediction,
             timestep_sampling: self.timestep_sampling,
             min_snr_gamma: self.min_snr_gamma,
+            tag_dropout: self.tag_dropout,
             seed: self.seed,
         }
     }

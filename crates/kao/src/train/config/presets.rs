@@ -1,10 +1,11 @@
 //! Named configurations.
 
-use super::{Decay, Optimizer, TrainConfig};
+use super::{Decay, Optimizer, TAG_DROPOUT, TrainConfig};
 use crate::denoiser::Prediction;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::train::objective::TimestepSampling;
 use crate::unet::{Activation, UNetConfig};
+use crate::vocabulary::Vocabulary;
 use std::path::PathBuf;
 
 /// A named configuration.
@@ -93,8 +94,11 @@ impl Preset {
             prediction: Prediction::Epsilon,
             timestep_sampling: TimestepSampling::Uniform,
             min_snr_gamma: 0.0,
+            folders_are_classes: false,
+            tag_dropout: TAG_DROPOUT,
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),
+            tags: Vocabulary::default(),
         };
         let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };
         match self {
