@@ -10,6 +10,7 @@ mod destination;
 mod interrupt;
 mod memory;
 mod output;
+mod preset;
 mod progress;
 mod sampling;
 mod usage;

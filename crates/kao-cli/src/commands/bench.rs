@@ -4,12 +4,12 @@ use crate::compute::Compute;
 use crate::interrupt;
 use crate::memory;
 use crate::output::result;
+use crate::preset::preset;
 use clap::Args;
 use kao::control::Report;
 use kao::experiments::{KernelShare, MeasureConfig, Timing, measure};
 use kao::model::{ModelConfig, model_file};
-use kao::train::Preset;
-use kao::{Error, Result, formats};
+use kao::{Result, formats};
 use serde_json::json;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -175,14 +175,6 @@ fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
         return ModelConfig::from_metadata(&path, contents.format, &contents.metadata);
     }
     Ok(preset(&arguments.preset)?.config().model_config())
-}
-
-/// The preset of that name.
-pub fn preset(name: &str) -> Result<Preset> {
-    Preset::from_name(name).ok_or_else(|| {
-        let names = Preset::ALL.map(Preset::name).join(", ");
-        Error::out_of_range("--preset", name, format!("one of {names}"))
-    })
 }
 
 /// The most memory that this process has had, where the system tells.

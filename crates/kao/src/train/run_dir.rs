@@ -2,10 +2,10 @@
 
 use super::checkpoint::{self, Newest, Position};
 use super::config::TrainConfig;
-use super::summary::is_locked;
 use crate::error::{Error, Result};
 use crate::files::check_regular_or_none;
 use crate::files::{atomic_write, remove_leftovers};
+use crate::locks::is_locked;
 use crate::model::RUN_MODEL;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;

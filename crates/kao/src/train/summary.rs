@@ -8,11 +8,10 @@ use super::config::TrainConfig;
 use super::history::{History, Trend, ValidationReport};
 use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
-use crate::files::{is_missing, open_regular};
 use crate::formats;
+use crate::locks::is_locked;
 use crate::model::{ModelConfig, RUN_MODEL};
 use serde::Serialize;
-use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -202,20 +201,4 @@ fn samples(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
         .collect();
     samples.sort();
     samples
-}
-
-/// Whether a training process holds the lock. It is tried as a shared lock, which several readers
-/// can hold at once.
-pub(super) fn is_locked(path: &Path) -> Option<bool> {
-    let file = match open_regular(path) {
-        Ok(file) => file,
-        Err(error) if is_missing(&error) => return Some(false),
-        Err(_) => return None,
-    };
-    match file.try_lock_shared() {
-        // Released at once, when the file is closed.
-        Ok(()) => Some(false),
-        Err(TryLockError::WouldBlock) => Some(true),
-        Err(TryLockError::Error(_)) => None,
-    }
 }

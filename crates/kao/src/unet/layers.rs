@@ -471,3 +471,23 @@ impl<'a> Builder<'a> {
         LayerId(self.list.len() - 1)
     }
 }
+
+impl UNetConfig {
+    /// Multiplications and additions of one forward pass for one image, as a direct computation of
+    /// its convolutions, linear layers and attention has them.
+    pub fn forward_flop(&self) -> u64 {
+        Layers::new(self).forward_flop()
+    }
+
+    /// What of [`forward_flop`](Self::forward_flop) the CPU engine really computes; see
+    /// [`Layers::cpu_forward_flop`].
+    pub fn cpu_forward_flop(&self) -> u64 {
+        Layers::new(self).cpu_forward_flop()
+    }
+
+    /// Values that a training step holds in memory for one image, at its peak; see
+    /// [`Layers::training_values`].
+    pub fn training_values(&self, checkpointing: bool) -> usize {
+        Layers::new(self).training_values(checkpointing)
+    }
+}

@@ -18,6 +18,8 @@ pub mod parameters;
 mod patches;
 #[cfg(test)]
 mod reference;
+#[cfg(feature = "gpu")]
+mod self_test;
 #[cfg(test)]
 mod tests;
 mod time_table;

@@ -1,9 +1,9 @@
 //! The arguments of `kao train` as the configuration of a run.
 
 use super::Arguments;
-use crate::commands::bench::preset;
 use crate::memory;
 use crate::output::{note, one_line};
+use crate::preset::preset;
 use kao::dataset::{Folder, SplitConfig, usual_side};
 use kao::model::ModelConfig;
 use kao::quantities::counted;
