@@ -57,7 +57,7 @@ pub(super) fn advised(error: Error, config: &TrainConfig, last_checkpoint: Optio
         norm if norm > 0.0 && norm <= 1.0 => {
             format!("try a learning rate below {learning_rate}")
         }
-        _ => format!("try a learning rate below {learning_rate}, or `--max-gradient-norm 1`"),
+        _ => format!("try a learning rate below {learning_rate}, or 1 for `max_gradient_norm`"),
     };
     error.with_hint(match last_checkpoint {
         Some(path) => format!("the last good state is `{}`; {advice}", path.display()),

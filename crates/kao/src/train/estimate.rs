@@ -146,7 +146,7 @@ impl TrainConfig {
             let error = Error::out_of_range("memory", gibibytes(limit), allowed);
             return Err(match self.gradient_checkpointing {
                 true => error,
-                false => error.with_hint("--gradient-checkpointing takes less"),
+                false => error.with_hint("with `gradient_checkpointing` it needs less"),
             });
         };
         // The same number of micro-batches, evened out.

@@ -38,11 +38,6 @@ impl<'a> RunOutput<'a> {
         }
     }
 
-    /// The run directory.
-    pub(super) fn path(&self) -> &Path {
-        self.run_dir.path()
-    }
-
     /// The newest checkpoint that this run has written or was resumed from.
     pub(super) fn last_checkpoint(&self) -> Option<&Path> {
         self.last_checkpoint.as_deref()

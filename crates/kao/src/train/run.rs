@@ -167,8 +167,7 @@ impl<'a> Training<'a> {
         let n_steps_before = position.as_ref().map(|position| position.n_steps);
         let output = run_dir.map(|run_dir| RunOutput::new(run_dir, &config, n_steps_before));
         if let Some(position) = &position {
-            let path = output.as_ref().map(RunOutput::path);
-            check_pictures(&config, position, &pictures.fingerprint, path)?;
+            check_pictures(&config, position, &pictures.fingerprint)?;
         }
         let run = Run {
             schedule,

@@ -1,6 +1,6 @@
 //! The run directory: the files of a run, their names, and the lock.
 
-use super::checkpoint::{self, Newest};
+use super::checkpoint::{self, Newest, Position};
 use super::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::files::check_regular_or_none;
@@ -28,6 +28,19 @@ pub(super) const LOCK_FILE: &str = ".lock";
 /// whether training is running holds it for an instant.
 const LOCK_RETRIES: usize = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// What keeps a directory from becoming that of a new run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupied {
+    /// A run that can be resumed.
+    Run,
+    /// Files of a run without a checkpoint, such as this one.
+    Files(PathBuf),
+    /// A configuration that is not that of the new run, at this path.
+    Config(PathBuf),
+    /// The log of a run that ended before its first checkpoint, at this path.
+    Log(PathBuf),
+}
 
 /// A run directory, locked so that no other process writes to it.
 #[derive(Debug)]
@@ -112,6 +125,47 @@ impl RunDir {
         }
         let model = path.join(RUN_MODEL);
         Ok(model.exists().then_some(model))
+    }
+
+    /// What keeps the directory `path` from becoming that of a new run of `config`; `None` where
+    /// nothing does. Configuration and log of the same run do not, since it may begin again. Where
+    /// `config` is not known yet, only files of runs are looked for.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn occupied(path: &Path, config: Option<&TrainConfig>) -> Result<Option<Occupied>> {
+        if let Some(file) = Self::file_of_a_run(path)? {
+            return Ok(Some(match checkpoint::list(&path.join(CHECKPOINTS))?.is_empty() {
+                false => Occupied::Run,
+                true => Occupied::Files(file),
+            }));
+        }
+        let Some(config) = config else { return Ok(None) };
+        let (config_path, log) = (path.join(CONFIG_FILE), path.join(LOG_FILE));
+        if TrainConfig::read(&config_path).is_ok_and(|written| written == *config) {
+            return Ok(None);
+        }
+        if config_path.exists() {
+            return Ok(Some(Occupied::Config(config_path)));
+        }
+        Ok(log.exists().then_some(Occupied::Log(log)))
+    }
+
+    /// The configuration to resume the run in the directory `path` with, whose newest checkpoint is
+    /// at `position`: that of `config.toml`, which may have been edited since.
+    ///
+    /// # Errors
+    /// When the file is damaged, or holds a change that is impossible within a run.
+    pub fn config_to_resume(path: &Path, position: &Position) -> Result<TrainConfig> {
+        const HINT: &str = "correct it, or remove it to resume with the checkpoint's configuration";
+        let path = path.join(CONFIG_FILE);
+        if !path.exists() {
+            return Ok(position.config.clone());
+        }
+        let config = TrainConfig::read(&path).map_err(|error| error.with_hint(HINT))?;
+        let checked = config.check_continues(&position.config);
+        checked.map_err(|error| Error::malformed(&path, error).with_hint(HINT))?;
+        Ok(config)
     }
 
     /// Checks, without writing anything, that no process holds the lock of the directory `path`.
@@ -206,5 +260,5 @@ impl RunDir {
 
 fn taken(path: &Path) -> Error {
     Error::malformed(path, "another training is writing to this folder")
-        .with_hint("wait for it, stop it, or give another --out")
+        .with_hint("wait for it, stop it, or choose another run directory")
 }

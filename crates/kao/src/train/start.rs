@@ -40,39 +40,40 @@ impl Start {
     pub(super) fn resumed(checkpoint: Checkpoint, config: &TrainConfig) -> Result<Self> {
         let Checkpoint { position, weights, optimizer } = checkpoint;
         config.check_continues(&position.config)?;
+        check_steps(config, &position)?;
         let unet = UNet::from_values(&config.model, weights)?;
         let state = TrainState { unet, optimizer };
         Ok(Start { state, position: Some(position), other_schedule: None })
     }
 }
 
+/// Checks that a run of `config` has at least the steps that the run at `position` has done.
+///
+/// # Errors
+/// When it has fewer.
+pub fn check_steps(config: &TrainConfig, position: &Position) -> Result<()> {
+    let n_steps = position.n_steps;
+    if config.steps >= n_steps {
+        return Ok(());
+    }
+    let allowed = format!("at least {n_steps}, the number of steps done");
+    Err(Error::out_of_range("steps", config.steps, allowed))
+}
+
 /// Checks that the pictures of `fingerprint` are those that the run at `position` has been trained on
-/// so far. `run` is its directory, where it has one.
+/// so far.
 ///
 /// # Errors
 /// When they are others.
-pub fn check_pictures(
-    config: &TrainConfig,
-    position: &Position,
-    fingerprint: &str,
-    run: Option<&Path>,
-) -> Result<()> {
+pub fn check_pictures(config: &TrainConfig, position: &Position, fingerprint: &str) -> Result<()> {
     if position.data_fingerprint == fingerprint {
         return Ok(());
     }
     let data = config.data.display();
-    let error = Error::invalid(
-        format!("data `{data}`"),
-        "these are not the pictures that the run was trained on so far",
-    );
-    Err(match run {
-        None => error,
-        Some(run) => error.with_hint(format!(
-            "put the folder back as it was, or train on these pictures from this run's model on: \
-             kao train --data {data} --from {} --out NEW_RUN",
-            run.display()
-        )),
-    })
+    let problem =
+        format!("`{data}`: these are not the pictures that the run was trained on so far");
+    Err(Error::invalid("data", problem)
+        .with_hint("put them back as they were, or begin a new run with this run's model"))
 }
 
 /// Checks that a run of `config` can begin with the model that it names, where it names one.
@@ -106,7 +107,7 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
         if let Some((entry, found, expected)) = difference(entry, &found_config, &expected) {
             let problem = format!("its {what}{entry} is {found}; the run has {expected}");
             return Err(Error::malformed(path, problem).with_hint(
-                "give neither --preset nor --config: then the run takes them from the model",
+                "without a preset or a configuration file, a run takes them from the model",
             ));
         }
     }

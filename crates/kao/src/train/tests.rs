@@ -2,7 +2,8 @@
 
 use super::reports::{SAMPLING, SAVING, TRAINING, VALIDATION};
 use super::{
-    Preset, RunDir, TrainConfig, Trained, Training, check_initial_model, fingerprint, start,
+    CONFIG_FILE, LOG_FILE, Occupied, Preset, RunDir, TrainConfig, Trained, Training,
+    check_initial_model, fingerprint, start,
 };
 use crate::control::{Control, Report, Unattended};
 use crate::dataset::{Folder, Tags};
@@ -184,6 +185,44 @@ fn reports_are_those_that_are_listed() {
     assert_eq!(of(SAMPLING, "step"), [3, 6, 7].map(|step| (step, true, true)));
     // Before the first model is written there is a checkpoint.
     assert_eq!(of(SAVING, "step"), [3, 3, 6, 7].map(|step| (step, true, false)));
+}
+
+#[test]
+fn a_run_is_not_resumed_to_fewer_steps_or_with_other_pictures() {
+    let (whole, _) = uninterrupted();
+    let run_dir = RunDir::open(whole.path()).unwrap();
+    let checkpoint = run_dir.newest_checkpoint().unwrap().checkpoint;
+    let resumed = |config, images| {
+        let training = Training::new(config).images(images).resume(checkpoint.clone());
+        training.run(&Unattended).unwrap_err().to_string()
+    };
+    let fewer = TrainConfig { steps: N_STEPS - 1, ..config() };
+    assert_eq!(resumed(fewer, images()), "steps 6: must be at least 7, the number of steps done");
+    let more = TrainConfig { steps: N_STEPS + 1, ..config() };
+    let message = resumed(more.clone(), images().slice(0..100));
+    assert!(message.contains("not the pictures that the run was trained on"), "{message}");
+    let message = resumed(TrainConfig { seed: 1, ..more }, images());
+    assert!(message.starts_with("seed: 1 given; the run to resume has "), "{message}");
+}
+
+#[test]
+fn what_is_in_a_directory_keeps_a_new_run_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (run, other) = (folder.path(), TrainConfig { seed: 1, ..config() });
+    assert_eq!(RunDir::occupied(&run.join("missing"), Some(&config())).unwrap(), None);
+    let run_dir = RunDir::open(run).unwrap();
+    run_dir.write_config(&config()).unwrap();
+    run_dir.log(&serde_json::json!({"step": 1})).unwrap();
+    let of = |config: &TrainConfig| RunDir::occupied(run, Some(config)).unwrap();
+    assert_eq!(of(&config()), None);
+    assert_eq!(of(&other), Some(Occupied::Config(run.join(CONFIG_FILE))));
+    assert_eq!(RunDir::occupied(run, None).unwrap(), None);
+    std::fs::remove_file(run.join(CONFIG_FILE)).unwrap();
+    assert_eq!(of(&config()), Some(Occupied::Log(run.join(LOG_FILE))));
+    train(&run_dir, &Unattended);
+    assert_eq!(RunDir::occupied(run, None).unwrap(), Some(Occupied::Run));
+    std::fs::remove_dir_all(run_dir.checkpoints()).unwrap();
+    assert!(matches!(of(&config()), Some(Occupied::Files(_))));
 }
 
 #[test]

@@ -24,11 +24,7 @@ impl Arguments {
                 let side = self.data.as_deref().map(usual_side).transpose()?.flatten();
                 Ok(side.map_or(Preset::Small64, Preset::for_side).config())
             }
-            (None, None, Some(path)) => {
-                let ModelConfig { unet: model, schedule, prediction, tags, .. } =
-                    ModelConfig::of(path)?;
-                Ok(TrainConfig { model, schedule, prediction, tags, ..Preset::Small64.config() })
-            }
+            (None, None, Some(path)) => Ok(TrainConfig::of_model(ModelConfig::of(path)?)),
         }
     }
 
@@ -87,8 +83,9 @@ impl Arguments {
         set(&mut config.steps, &self.steps);
         set(&mut config.batch_size, &self.batch_size);
         set(&mut config.micro_batch_size, &self.micro_batch_size);
-        let learning_rate_before = config.learning_rate;
-        set(&mut config.learning_rate, &self.learning_rate);
+        if let Some(learning_rate) = self.learning_rate {
+            config.set_learning_rate(learning_rate);
+        }
         set(&mut config.warmup_steps, &self.warmup_steps);
         set(&mut config.prediction, &self.prediction);
         set(&mut config.timestep_sampling, &self.timestep_sampling);
@@ -97,8 +94,6 @@ impl Arguments {
         set(&mut config.optimizer, &self.optimizer);
         set(&mut config.weight_decay, &self.weight_decay);
         set(&mut config.learning_rate_decay, &self.learning_rate_decay);
-        // Another learning rate falls to the same share of itself, unless a final one is given.
-        config.final_learning_rate *= config.learning_rate / learning_rate_before;
         set(&mut config.final_learning_rate, &self.final_learning_rate);
         set(&mut config.tag_dropout, &self.tag_dropout);
         config.folders_are_classes |= self.classes.is_some();
@@ -186,21 +181,12 @@ impl Arguments {
     /// micro-batch size where a limit for memory is given.
     pub(super) fn fit(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
         self.say_preset(config);
-        self.count_epochs(config, folder)?;
+        if let Some(epochs) = self.epochs {
+            config.set_epochs(epochs, folder.split(&SplitConfig::default())?.train.len())?;
+        }
         if let Some(limit) = self.memory {
             config.micro_batch_size = config.micro_batch_within(limit, folder.len())?;
         }
-        Ok(())
-    }
-
-    /// Sets the number of steps that so many epochs have.
-    fn count_epochs(&self, config: &mut TrainConfig, folder: &Folder) -> Result<()> {
-        let Some(epochs) = self.epochs else { return Ok(()) };
-        let n_pictures = folder.split(&SplitConfig::default())?.train.len() as u64;
-        let n_images = epochs.checked_mul(n_pictures).ok_or_else(|| {
-            Error::invalid("epochs", format!("{epochs} are more steps than can be counted"))
-        })?;
-        config.steps = n_images.div_ceil(config.batch_size as u64).max(1);
         Ok(())
     }
 }

@@ -5,10 +5,9 @@ use crate::output::{note, one_line, result};
 use kao::device::Device;
 use kao::model::RUN_MODEL;
 use kao::quantities::counted;
-use kao::train::checkpoint::{self, Newest, Position};
-use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, TrainConfig, check_pictures, fingerprint};
+use kao::train::checkpoint::{self, Newest};
+use kao::train::{CHECKPOINTS, CONFIG_FILE, RunDir, check_pictures, check_steps, fingerprint};
 use kao::{Error, ErrorKind, Result};
-use std::path::Path;
 
 /// Resumes a run from its newest checkpoint.
 pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
@@ -44,18 +43,14 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         note(one_line(&format!("resuming from `{}`", path.display())));
     }
     let position = &checkpoint.position;
-    let mut config = arguments.over(arguments.base_of_resumed(&edited(out, position)?)?)?;
+    let edited = RunDir::config_to_resume(out, position)?;
+    for (name, now, before) in edited.differences(&position.config) {
+        note(one_line(&format!("{CONFIG_FILE}: {name} is now {now}, before it was {before}")));
+    }
+    let mut config = arguments.over(arguments.base_of_resumed(&edited)?)?;
     config.check_continues(&position.config)?;
-    let refuse_fewer = |config: &TrainConfig| match config.steps < position.n_steps {
-        true => {
-            let n_steps = position.n_steps;
-            let allowed = format!("at least {n_steps}, the number of steps done");
-            Err(Error::out_of_range("steps", config.steps, allowed))
-        }
-        false => Ok(()),
-    };
     if arguments.epochs.is_none() {
-        refuse_fewer(&config)?;
+        check_steps(&config, position)?;
         if config.steps == position.n_steps && position.validated {
             note(format!("all {} were done before", counted(config.steps, "step")));
             note("hint: give a larger number of --steps to train longer");
@@ -70,29 +65,18 @@ pub(super) fn resume(arguments: &Arguments, device: &Device) -> Result<()> {
         _ => error,
     })?;
     arguments.fit(&mut config, &folder)?;
-    refuse_fewer(&config)?;
-    check_pictures(&config, position, &fingerprint(&folder, &config), Some(out))?;
+    check_steps(&config, position)?;
+    check_pictures(&config, position, &fingerprint(&folder, &config)).map_err(|error| {
+        error.with_hint(format!(
+            "put them back as they were, or train on them from this run's model on: \
+             kao train --data {} --from {} --out NEW_RUN",
+            config.data.display(),
+            out.display()
+        ))
+    })?;
     let Some(run_dir) = run_dir else {
         return plan::print(&config, &folder, position.n_steps, device);
     };
     run_dir.write_config(&config)?;
     train(&config, &run_dir, folder, Some(checkpoint), device)
-}
-
-/// The configuration to resume with: that of `config.toml`, which may have been edited since the
-/// checkpoint was written. Changes are listed; those that are impossible within a run are refused.
-fn edited(out: &Path, position: &Position) -> Result<TrainConfig> {
-    let path = out.join(CONFIG_FILE);
-    if !path.exists() {
-        return Ok(position.config.clone());
-    }
-    let hint = "correct it, or remove it to resume with the configuration of the checkpoint";
-    let config = TrainConfig::read(&path).map_err(|error| error.with_hint(hint))?;
-    config
-        .check_continues(&position.config)
-        .map_err(|error| Error::malformed(&path, error).with_hint(hint))?;
-    for (name, now, before) in config.differences(&position.config) {
-        note(one_line(&format!("{CONFIG_FILE}: {name} is now {now}, before it was {before}")));
-    }
-    Ok(config)
 }

@@ -17,7 +17,7 @@ use super::path_text;
 use super::step::{StepConfig, UpdateConfig};
 use crate::dataset::{Folder, SplitConfig};
 use crate::denoiser::Prediction;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
@@ -138,6 +138,34 @@ pub enum Decay {
 }
 
 impl TrainConfig {
+    /// A configuration that trains a network like `model`: its architecture, schedule, prediction and
+    /// tags, and the rest of the `small64` preset.
+    pub fn of_model(model: ModelConfig) -> Self {
+        let ModelConfig { unet: model, schedule, prediction, tags, .. } = model;
+        TrainConfig { model, schedule, prediction, tags, ..Preset::Small64.config() }
+    }
+
+    /// Changes the highest learning rate, and the final one in proportion.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.final_learning_rate *= learning_rate / self.learning_rate;
+        self.learning_rate = learning_rate;
+    }
+
+    /// Sets the number of steps to that of so many passes over `n_pictures` training pictures.
+    ///
+    /// # Errors
+    /// When `epochs` is 0, or the pictures seen in them cannot be counted.
+    pub fn set_epochs(&mut self, epochs: u64, n_pictures: usize) -> Result<()> {
+        if epochs == 0 {
+            return Err(Error::out_of_range("epochs", 0, "at least 1"));
+        }
+        let n_images = epochs.checked_mul(n_pictures as u64).ok_or_else(|| {
+            Error::invalid("epochs", format!("{epochs} are more steps than can be counted"))
+        })?;
+        self.steps = n_images.div_ceil(self.batch_size as u64).max(1);
+        Ok(())
+    }
+
     /// The model that this run trains.
     pub fn model_config(&self) -> ModelConfig {
         let tags = self.tags.clone();
@@ -219,6 +247,25 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn epochs_become_steps() {
+        let mut config = TrainConfig { batch_size: 32, ..Preset::Tiny.config() };
+        for (epochs, n_pictures, expected) in [(1, 64, 2), (3, 65, 7), (1, 1, 1)] {
+            config.set_epochs(epochs, n_pictures).unwrap();
+            assert_eq!(config.steps, expected);
+        }
+        assert!(config.set_epochs(0, 64).is_err() && config.set_epochs(u64::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn the_final_learning_rate_keeps_its_share() {
+        let mut config =
+            TrainConfig { learning_rate: 1e-3, final_learning_rate: 1e-4, ..Preset::Tiny.config() };
+        config.set_learning_rate(4e-3);
+        assert_eq!(config.learning_rate, 4e-3);
+        assert!((config.final_learning_rate / 4e-4 - 1.0).abs() < 1e-12);
+    }
 
     #[test]
     fn the_learning_rate_warms_up_and_the_average_forgets_its_start() {
