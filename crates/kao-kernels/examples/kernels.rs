@@ -240,11 +240,13 @@ fn normalization(bench: &mut Bench, n: usize, side: usize, c: usize, count: usiz
     });
     bench.run(&format!("norm-backward {shape}"), gflop, count, || {
         let sink = Sink::new(&mut dx, c);
-        group_norm_backward(pixels, &source, &norm, &dy, sink, &mut dgamma, &mut dbeta);
+        let affine = AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() };
+        group_norm_backward(pixels, &source, &norm, &dy, sink, affine);
     });
     bench.run(&format!("norm-backward-dropout {shape}"), gflop, count, || {
         let sink = Sink::new(&mut dx, c);
-        group_norm_backward(pixels, &source, &dropped, &dy, sink, &mut dgamma, &mut dbeta);
+        let affine = AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() };
+        group_norm_backward(pixels, &source, &dropped, &dy, sink, affine);
     });
     let mut sums = vec![0.0; n * c];
     bench.run(&format!("sum-pixels {shape}"), gflop, count, || {
@@ -258,11 +260,14 @@ fn attention_of(bench: &mut Bench, n: usize, pixels: usize, c: usize, count: usi
     let (q, k, v, dout) = (values(len), values(len), values(len), values(len));
     let (mut out, mut dq, mut dk, mut dv) =
         (vec![0.0; len], vec![0.0; len], vec![0.0; len], vec![0.0; len]);
+    let input = AttentionInput { q: &q, k: &k, v: &v };
     let gflop = 4e-9 * (len * pixels) as f64;
     bench.run(&format!("attention {pixels} {c}"), gflop, count, || {
-        attention(shape, &q, &k, &v, &mut out);
+        attention(shape, &input, &mut out);
     });
     bench.run(&format!("attention-backward {pixels} {c}"), 2.5 * gflop, count, || {
-        attention_backward(shape, &q, &k, &v, &dout, &mut dq, &mut dk, &mut dv);
+        let to =
+            AttentionGradients { q: (&mut dq).into(), k: (&mut dk).into(), v: (&mut dv).into() };
+        attention_backward(shape, &input, &dout, to);
     });
 }

@@ -1,19 +1,12 @@
 //! The 1×1 convolution, which is a linear layer applied to every pixel.
 
-use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
-use crate::output::Output;
+use crate::gathered::{self, Packed, Taps};
 use crate::profile::Timed;
-use crate::scratch::{Aligned, Scratch};
-use crate::simd::simd_level;
-use crate::upsample::sum_by_four;
 use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
 
 /// Weights of a 1×1 convolution, packed once for many calls of [`conv1x1`].
 #[derive(Clone, Debug)]
-pub struct PreparedConv1x1 {
-    packed: Aligned,
-    layout: PackedLayout,
-}
+pub struct PreparedConv1x1(Packed);
 
 impl PreparedConv1x1 {
     /// Packs `weights` `[c_in, c_out]`.
@@ -21,12 +14,7 @@ impl PreparedConv1x1 {
     /// # Panics
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
-        assert_eq!(weights.len(), c_in * c_out, "length of the weights");
-        let layout = PackedLayout { taps: 1, c_from: c_in, c_to: c_out };
-        let mut packed = Aligned::zeros(layout.len());
-        // SAFETY: the level is available and the lengths are right.
-        unsafe { pack_weights(simd_level(), weights, layout, false, packed.as_mut_ptr()) };
-        Self { packed, layout }
+        Self(Packed::new(Taps::Pointwise, weights, c_in, c_out))
     }
 }
 
@@ -47,36 +35,9 @@ pub fn conv1x1<'a>(
     epilogue: &Epilogue<'_>,
     out: impl Into<Destination<'a>>,
 ) {
-    let mut out = out.into();
     let _timed = Timed::pixels("conv1x1", pixels);
-    source.check(pixels);
-    epilogue.check(pixels, c_out, &out);
-    if out.is_empty() {
-        return;
-    }
-    let layout = PackedLayout { taps: 1, c_from: source.channels(), c_to: c_out };
-    let output = Output::new(&mut out, c_out, epilogue);
-    let level = simd_level();
-    let window = Window::Pointwise(pixels);
-    match weights {
-        Weights::Plain(weights) => {
-            assert_eq!(weights.len(), source.channels() * c_out, "length of the weights");
-            let mut packed = Scratch::new(layout.len());
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe {
-                pack_weights(level, weights, layout, false, packed.as_mut_ptr());
-                multiply_gathered(level, window, source, packed.as_mut_ptr(), layout, &output);
-            }
-        }
-        Weights::Prepared(prepared) => {
-            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
-            let weights = prepared.packed.as_ptr();
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
-        }
-    }
-    // SAFETY: all pixels and channels have been written.
-    unsafe { out.mark_written() };
+    let weights = weights.map(|prepared| &prepared.0);
+    gathered::forward(Taps::Pointwise, pixels, source, weights, c_out, epilogue, out.into());
 }
 
 /// The gradient of [`conv1x1`] with respect to its input (after the prologue, before the epilogue).
@@ -93,31 +54,10 @@ pub fn conv1x1_data_grad(
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
-    mut sink: Sink<'_>,
+    sink: Sink<'_>,
 ) {
     let _timed = Timed::pixels("conv1x1_data_grad", pixels);
-    sink.check(pixels);
-    assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
-    assert_eq!(weights.len(), sink.channels() * c_out, "length of the weights");
-    if pixels.total() * sink.channels() == 0 {
-        return;
-    }
-    if sink.upsampled {
-        return sum_by_four(pixels, sink, |sink| {
-            conv1x1_data_grad(pixels, dy, c_out, weights, sink);
-        });
-    }
-    let layout = PackedLayout { taps: 1, c_from: c_out, c_to: sink.channels() };
-    let (output, source) = (Output::from(&mut sink), Source::new(dy, c_out));
-    let level = simd_level();
-    let mut packed = Scratch::new(layout.len());
-    // SAFETY: the level is available and all lengths have been checked.
-    unsafe {
-        pack_weights(level, weights, layout, true, packed.as_mut_ptr());
-        let (window, weights) = (Window::Pointwise(pixels), packed.as_mut_ptr());
-        multiply_gathered(level, window, &source, weights, layout, &output);
-        sink.mark_written();
-    }
+    gathered::data_grad(Taps::Pointwise, pixels, dy, c_out, weights, sink);
 }
 
 /// The gradient of [`conv1x1`] with respect to its weights; a prologue is recomputed.
@@ -136,18 +76,22 @@ pub fn conv1x1_weight_grad<'a>(
     c_out: usize,
     dw: impl Into<Destination<'a>>,
 ) {
-    let dw = dw.into();
     let _timed = Timed::pixels("conv1x1_weight_grad", pixels);
-    source.check(pixels);
-    assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
-    assert_eq!(dw.len(), source.channels() * c_out, "length of dw");
-    // SAFETY: the level is available and all lengths have been checked.
-    unsafe {
-        weight_gradient(simd_level(), Window::Pointwise(pixels), source, dy, c_out, dw);
-    }
+    gathered::weight_grad(Taps::Pointwise, pixels, source, dy, c_out, dw.into());
 }
 
-/// `out = x · weights + bias`: a linear layer on `rows` rows. Short for [`conv1x1`].
+/// The shape of a linear layer on the rows of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Rows of the input and of the output.
+    pub rows: usize,
+    /// Values of a row of the input.
+    pub c_in: usize,
+    /// Values of a row of the output.
+    pub c_out: usize,
+}
+
+/// `out = x · weights + bias`: a linear layer. Short for [`conv1x1`].
 ///
 /// # Shapes
 /// x `[rows, c_in]`, weights `[c_in, c_out]`, bias `[c_out]`, out `[rows, c_out]`.
@@ -155,14 +99,13 @@ pub fn conv1x1_weight_grad<'a>(
 /// # Panics
 /// If a length does not fit.
 pub fn linear<'a>(
-    rows: usize,
+    shape: LinearShape,
     x: &[f32],
-    c_in: usize,
     weights: &[f32],
-    c_out: usize,
     bias: Option<&[f32]>,
     out: impl Into<Destination<'a>>,
 ) {
+    let LinearShape { rows, c_in, c_out } = shape;
     let epilogue = Epilogue { bias, ..Epilogue::default() };
     let source = Source::new(x, c_in);
     conv1x1(Pixels::rows(rows), &source, Weights::Plain(weights), c_out, &epilogue, out);
@@ -173,13 +116,12 @@ pub fn linear<'a>(
 /// # Panics
 /// If a length does not fit.
 pub fn linear_data_grad<'a>(
-    rows: usize,
+    shape: LinearShape,
     dy: &[f32],
-    c_out: usize,
     weights: &[f32],
-    c_in: usize,
     dx: impl Into<Destination<'a>>,
 ) {
+    let LinearShape { rows, c_in, c_out } = shape;
     conv1x1_data_grad(Pixels::rows(rows), dy, c_out, weights, Sink::new(dx, c_in));
 }
 
@@ -189,12 +131,11 @@ pub fn linear_data_grad<'a>(
 /// # Panics
 /// If a length does not fit.
 pub fn linear_weight_grad<'a>(
-    rows: usize,
+    shape: LinearShape,
     x: &[f32],
-    c_in: usize,
     dy: &[f32],
-    c_out: usize,
     dw: impl Into<Destination<'a>>,
 ) {
+    let LinearShape { rows, c_in, c_out } = shape;
     conv1x1_weight_grad(Pixels::rows(rows), &Source::new(x, c_in), dy, c_out, dw);
 }

@@ -1,19 +1,12 @@
 //! The 3×3 convolution with stride 2 and zero padding 1, as nine products of gathered pixels.
 
-use crate::gathered::{PackedLayout, Window, multiply_gathered, pack_weights, weight_gradient};
-use crate::output::Output;
+use crate::gathered::{self, Packed, Taps};
 use crate::profile::Timed;
-use crate::scratch::{Aligned, Scratch};
-use crate::simd::simd_level;
-use crate::upsample::sum_by_four;
 use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
 
 /// Weights of a 3×3 convolution, packed once for many calls of [`conv3x3_stride2`].
 #[derive(Clone, Debug)]
-pub struct PreparedConv3x3Stride2 {
-    packed: Aligned,
-    layout: PackedLayout,
-}
+pub struct PreparedConv3x3Stride2(Packed);
 
 impl PreparedConv3x3Stride2 {
     /// Packs `weights` `[3, 3, c_in, c_out]`.
@@ -21,12 +14,7 @@ impl PreparedConv3x3Stride2 {
     /// # Panics
     /// If the length is wrong.
     pub fn new(weights: &[f32], c_in: usize, c_out: usize) -> Self {
-        assert_eq!(weights.len(), 9 * c_in * c_out, "length of the weights");
-        let layout = PackedLayout { taps: 9, c_from: c_in, c_to: c_out };
-        let mut packed = Aligned::zeros(layout.len());
-        // SAFETY: the level is available and the lengths are right.
-        unsafe { pack_weights(simd_level(), weights, layout, false, packed.as_mut_ptr()) };
-        Self { packed, layout }
+        Self(Packed::new(Taps::Stride2, weights, c_in, c_out))
     }
 }
 
@@ -47,39 +35,13 @@ pub fn conv3x3_stride2<'a>(
     epilogue: &Epilogue<'_>,
     out: impl Into<Destination<'a>>,
 ) {
-    let mut out = out.into();
     let _timed = Timed::pixels("conv3x3_stride2", pixels);
-    source.check(pixels);
-    epilogue.check(pixels.halved(), c_out, &out);
-    if out.is_empty() {
-        return;
-    }
-    let layout = PackedLayout { taps: 9, c_from: source.channels(), c_to: c_out };
-    let output = Output::new(&mut out, c_out, epilogue);
-    let level = simd_level();
-    let window = Window::Stride2(pixels);
-    match weights {
-        Weights::Plain(weights) => {
-            assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
-            let mut packed = Scratch::new(layout.len());
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe {
-                pack_weights(level, weights, layout, false, packed.as_mut_ptr());
-                multiply_gathered(level, window, source, packed.as_mut_ptr(), layout, &output);
-            }
-        }
-        Weights::Prepared(prepared) => {
-            assert_eq!(prepared.layout, layout, "channels of the prepared weights");
-            let weights = prepared.packed.as_ptr();
-            // SAFETY: the level is available and all lengths have been checked.
-            unsafe { multiply_gathered(level, window, source, weights, layout, &output) };
-        }
-    }
-    // SAFETY: all pixels and channels have been written.
-    unsafe { out.mark_written() };
+    let weights = weights.map(|prepared| &prepared.0);
+    gathered::forward(Taps::Stride2, pixels, source, weights, c_out, epilogue, out.into());
 }
 
-/// The gradient of [`conv3x3_stride2`] with respect to its input (after the prologue, before the epilogue).
+/// The gradient of [`conv3x3_stride2`] with respect to its input (after the prologue, before the
+/// epilogue).
 ///
 /// # Shapes
 /// - dy `[N, ⌈H/2⌉, ⌈W/2⌉, C_out]`
@@ -93,33 +55,10 @@ pub fn conv3x3_stride2_data_grad(
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
-    mut sink: Sink<'_>,
+    sink: Sink<'_>,
 ) {
     let _timed = Timed::pixels("conv3x3_stride2_data_grad", pixels);
-    sink.check(pixels);
-    assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
-    assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
-    if pixels.total() * sink.channels() == 0 {
-        return;
-    }
-    if sink.upsampled {
-        return sum_by_four(pixels, sink, |sink| {
-            conv3x3_stride2_data_grad(pixels, dy, c_out, weights, sink);
-        });
-    }
-    let layout = PackedLayout { taps: 9, c_from: c_out, c_to: sink.channels() };
-    let (output, source) = (Output::from(&mut sink), Source::new(dy, c_out));
-    let level = simd_level();
-    let mut packed = Scratch::new(layout.len());
-    // SAFETY: the level is available and all lengths have been checked.
-    unsafe {
-        pack_weights(level, weights, layout, true, packed.as_mut_ptr());
-        for (odd_y, odd_x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let window = Window::Stride2Transposed(pixels, odd_y, odd_x);
-            multiply_gathered(level, window, &source, packed.as_mut_ptr(), layout, &output);
-        }
-        sink.mark_written();
-    }
+    gathered::data_grad(Taps::Stride2, pixels, dy, c_out, weights, sink);
 }
 
 /// The gradient of [`conv3x3_stride2`] with respect to its weights; a prologue is recomputed.
@@ -138,13 +77,6 @@ pub fn conv3x3_stride2_weight_grad<'a>(
     c_out: usize,
     dw: impl Into<Destination<'a>>,
 ) {
-    let dw = dw.into();
     let _timed = Timed::pixels("conv3x3_stride2_weight_grad", pixels);
-    source.check(pixels);
-    assert_eq!(dy.len(), pixels.halved().total() * c_out, "length of dy");
-    assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
-    // SAFETY: the level is available and all lengths have been checked.
-    unsafe {
-        weight_gradient(simd_level(), Window::Stride2(pixels), source, dy, c_out, dw);
-    }
+    gathered::weight_grad(Taps::Stride2, pixels, source, dy, c_out, dw.into());
 }

@@ -56,12 +56,12 @@ impl<'a> Destination<'a> {
         self.room.as_mut_ptr().cast()
     }
 
-    /// Whether there are values already.
+    /// Whether a kernel has written every element.
     pub(crate) fn is_written(&self) -> bool {
         self.written.as_ref().is_none_or(|written| **written)
     }
 
-    /// Notes that there are values now.
+    /// Notes that every element is written now.
     ///
     /// # Safety
     /// All of it has been written.
@@ -71,7 +71,7 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// As a slice, cleared where there are no values yet: for what is small, or not fast anyway.
+    /// As a slice, cleared where no kernel has written it yet: for what is small, or not fast anyway.
     pub(crate) fn into_slice(self) -> &'a mut [f32] {
         if !self.is_written() {
             self.room.fill(MaybeUninit::new(0.0));

@@ -17,8 +17,9 @@
 //!
 //! What comes before a convolution is fused into reading its input: a second part of the channels
 //! ([`Source::pair`]), normalization and activation ([`Prologue`]), upsampling. So is what comes
-//! after into writing its output: bias, time embedding and residual ([`Epilogue`]). The naive twin
-//! of each kernel is in [`mod@reference`]: that is what it means, and what tests hold it against.
+//! after into writing its output: bias, time embedding and residual ([`Epilogue`]). The reference
+//! implementation of each kernel is in [`mod@reference`]: that is what it means, and what tests compare
+//! it with.
 //!
 //! # Layout
 //! f32 throughout. Activations are channels-last, `[N, H, W, C]`; weights of a convolution
@@ -95,21 +96,23 @@ mod upsample;
 
 pub use activation::{Activation, activation, activation_backward};
 pub use adam::{AdamStep, adam_ema_step, adam_step, ema_update};
-pub use attention::{AttentionShape, attention, attention_backward};
+pub use attention::{
+    AttentionGradients, AttentionInput, AttentionShape, attention, attention_backward,
+};
 pub use channels::{concat_channels, split_channels, sum_pixels};
 pub use compare::{project, squared_distance_below};
 pub use conv_stride2::{
     PreparedConv3x3Stride2, conv3x3_stride2, conv3x3_stride2_data_grad, conv3x3_stride2_weight_grad,
 };
 pub use conv1x1::{
-    PreparedConv1x1, conv1x1, conv1x1_data_grad, conv1x1_weight_grad, linear, linear_data_grad,
-    linear_weight_grad,
+    LinearShape, PreparedConv1x1, conv1x1, conv1x1_data_grad, conv1x1_weight_grad, linear,
+    linear_data_grad, linear_weight_grad,
 };
 pub use conv3x3::{PreparedConv3x3, conv3x3, conv3x3_data_grad, conv3x3_weight_grad};
 pub use destination::{Destination, Unwritten};
 pub use group_norm::{
-    Dropout, FoldedNorm, GroupNorm, GroupNormStats, group_norm, group_norm_backward,
-    group_norm_stats,
+    AffineGradients, Dropout, FoldedNorm, GroupNorm, GroupNormStats, group_norm,
+    group_norm_backward, group_norm_stats,
 };
 pub use memory::{keep_freed_memory, release_freed_memory};
 pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};

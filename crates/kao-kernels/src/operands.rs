@@ -32,6 +32,17 @@ impl Pixels {
         if upsampled { Self { n: self.n, h: self.h / 2, w: self.w / 2 } } else { self }
     }
 
+    /// How many pixels these are stored as: a quarter of them before a nearest ×2 upsampling.
+    ///
+    /// # Panics
+    /// If they are upsampled and a side is odd.
+    #[track_caller]
+    pub(crate) fn stored(self, upsampled: bool) -> usize {
+        let has_even_sides = self.h.is_multiple_of(2) && self.w.is_multiple_of(2);
+        assert!(!upsampled || has_even_sides, "an upsampled image has even sides");
+        self.before_upsampling(upsampled).total()
+    }
+
     /// Pixels of one image.
     pub const fn per_image(self) -> usize {
         self.h * self.w
@@ -122,15 +133,7 @@ impl<'a> Source<'a> {
     /// If a slice has another length than `pixels` and the channels ask for.
     #[track_caller]
     pub(crate) fn check(&self, pixels: Pixels) {
-        let stored = if self.upsampled {
-            assert!(
-                pixels.h.is_multiple_of(2) && pixels.w.is_multiple_of(2),
-                "an upsampled image has even sides"
-            );
-            pixels.total() / 4
-        } else {
-            pixels.total()
-        };
+        let stored = pixels.stored(self.upsampled);
         assert_eq!(self.first.len(), stored * self.c_first, "length of the input");
         assert_eq!(self.second.len(), stored * self.c_second, "length of the input's second part");
         if let Some(prologue) = &self.prologue {
@@ -210,17 +213,11 @@ impl<'a> Sink<'a> {
         self.c_first + self.c_second
     }
 
+    /// # Panics
+    /// If a slice has another length than `pixels` and the channels ask for.
     #[track_caller]
     pub(crate) fn check(&self, pixels: Pixels) {
-        let stored = if self.upsampled {
-            assert!(
-                pixels.h.is_multiple_of(2) && pixels.w.is_multiple_of(2),
-                "an upsampled image has even sides"
-            );
-            pixels.total() / 4
-        } else {
-            pixels.total()
-        };
+        let stored = pixels.stored(self.upsampled);
         assert_eq!(self.first.len(), stored * self.c_first, "length of the gradient");
         assert_eq!(
             self.second.len(),
@@ -276,6 +273,16 @@ pub enum Weights<'a, P> {
     Plain(&'a [f32]),
     /// Prepared and owned by the caller.
     Prepared(&'a P),
+}
+
+impl<'a, P> Weights<'a, P> {
+    /// The same, with what `inner` gives of prepared ones.
+    pub(crate) fn map<Q>(self, inner: impl FnOnce(&'a P) -> &'a Q) -> Weights<'a, Q> {
+        match self {
+            Weights::Plain(weights) => Weights::Plain(weights),
+            Weights::Prepared(prepared) => Weights::Prepared(inner(prepared)),
+        }
+    }
 }
 
 impl<P> Clone for Weights<'_, P> {

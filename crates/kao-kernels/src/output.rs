@@ -90,7 +90,7 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Asks for the places that will be written, and for what will be added to them.
+    /// Prefetches the places that will be written, and what will be added to them.
     ///
     /// # Safety
     /// S is available.

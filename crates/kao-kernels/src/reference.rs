@@ -1,6 +1,6 @@
-//! The naive twin of every kernel: plain loops, sums in f64, nothing clever.
+//! The reference implementation of every kernel: plain loops, sums in f64, nothing clever.
 //!
-//! This is what the kernels mean. The tests hold every fast kernel against its twin; a reader who
+//! This is what the kernels mean. The tests compare every fast kernel with its reference; a reader who
 //! wants to know what a kernel computes reads it here. Shapes and panics are those of the kernel of
 //! the same name.
 
@@ -39,14 +39,14 @@ pub fn activate_derivative(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// Twin of [`crate::activation()`].
+/// Reference of [`crate::activation()`].
 pub fn activation(activation: Activation, x: &[f32], y: &mut [f32]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = activate(activation, f64::from(x)) as f32;
     }
 }
 
-/// Twin of [`crate::activation_backward`].
+/// Reference of [`crate::activation_backward`].
 pub fn activation_backward(activation: Activation, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
         *dx = (f64::from(dy) * activate_derivative(activation, f64::from(x))) as f32;
@@ -236,7 +236,7 @@ fn conv_weight_grad(
     }
 }
 
-/// Twin of [`crate::conv3x3()`], with plain weights.
+/// Reference of [`crate::conv3x3()`], with plain weights.
 pub fn conv3x3(
     pixels: Pixels,
     source: &Source<'_>,
@@ -248,7 +248,7 @@ pub fn conv3x3(
     conv(pixels, 1, source, weights, c_out, epilogue, out);
 }
 
-/// Twin of [`crate::conv3x3_data_grad`].
+/// Reference of [`crate::conv3x3_data_grad`].
 pub fn conv3x3_data_grad(
     pixels: Pixels,
     dy: &[f32],
@@ -259,7 +259,7 @@ pub fn conv3x3_data_grad(
     conv_data_grad(pixels, 1, dy, c_out, weights, sink);
 }
 
-/// Twin of [`crate::conv3x3_weight_grad`].
+/// Reference of [`crate::conv3x3_weight_grad`].
 pub fn conv3x3_weight_grad(
     pixels: Pixels,
     source: &Source<'_>,
@@ -270,7 +270,7 @@ pub fn conv3x3_weight_grad(
     conv_weight_grad(pixels, 1, source, dy, c_out, dw);
 }
 
-/// Twin of [`crate::conv3x3_stride2`], with plain weights.
+/// Reference of [`crate::conv3x3_stride2`], with plain weights.
 pub fn conv3x3_stride2(
     pixels: Pixels,
     source: &Source<'_>,
@@ -282,7 +282,7 @@ pub fn conv3x3_stride2(
     conv(pixels, 2, source, weights, c_out, epilogue, out);
 }
 
-/// Twin of [`crate::conv3x3_stride2_data_grad`].
+/// Reference of [`crate::conv3x3_stride2_data_grad`].
 pub fn conv3x3_stride2_data_grad(
     pixels: Pixels,
     dy: &[f32],
@@ -293,7 +293,7 @@ pub fn conv3x3_stride2_data_grad(
     conv_data_grad(pixels, 2, dy, c_out, weights, sink);
 }
 
-/// Twin of [`crate::conv3x3_stride2_weight_grad`].
+/// Reference of [`crate::conv3x3_stride2_weight_grad`].
 pub fn conv3x3_stride2_weight_grad(
     pixels: Pixels,
     source: &Source<'_>,
@@ -304,7 +304,7 @@ pub fn conv3x3_stride2_weight_grad(
     conv_weight_grad(pixels, 2, source, dy, c_out, dw);
 }
 
-/// Twin of [`crate::conv1x1()`], with plain weights.
+/// Reference of [`crate::conv1x1()`], with plain weights.
 pub fn conv1x1(
     pixels: Pixels,
     source: &Source<'_>,
@@ -326,7 +326,7 @@ pub fn conv1x1(
     finish(pixels, c_out, &sums, epilogue, out);
 }
 
-/// Twin of [`crate::conv1x1_data_grad`].
+/// Reference of [`crate::conv1x1_data_grad`].
 pub fn conv1x1_data_grad(
     pixels: Pixels,
     dy: &[f32],
@@ -347,7 +347,7 @@ pub fn conv1x1_data_grad(
     deliver(pixels, &dx, sink);
 }
 
-/// Twin of [`crate::conv1x1_weight_grad`].
+/// Reference of [`crate::conv1x1_weight_grad`].
 pub fn conv1x1_weight_grad(
     pixels: Pixels,
     source: &Source<'_>,
@@ -370,7 +370,7 @@ pub fn conv1x1_weight_grad(
     }
 }
 
-/// Twin of [`crate::sum_pixels`].
+/// Reference of [`crate::sum_pixels`].
 pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32]) {
     for n in 0..pixels.n {
         for channel in 0..channels {
@@ -383,7 +383,7 @@ pub fn sum_pixels(pixels: Pixels, dy: &[f32], channels: usize, sums: &mut [f32])
     }
 }
 
-/// Twin of [`crate::upsample_nearest`].
+/// Reference of [`crate::upsample_nearest`].
 pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32]) {
     for n in 0..pixels.n {
         for row in 0..2 * pixels.h {
@@ -396,14 +396,14 @@ pub fn upsample_nearest(pixels: Pixels, channels: usize, x: &[f32], y: &mut [f32
     }
 }
 
-/// Twin of [`crate::upsample_nearest_backward`].
+/// Reference of [`crate::upsample_nearest_backward`].
 pub fn upsample_nearest_backward(pixels: Pixels, channels: usize, dy: &[f32], dx: &mut [f32]) {
     let upsampled = Pixels::new(pixels.n, 2 * pixels.h, 2 * pixels.w);
     let dy: Vec<f64> = dy.iter().map(|&dy| f64::from(dy)).collect();
     deliver(upsampled, &dy, Sink::new(dx, channels).upsampled());
 }
 
-/// Twin of [`crate::group_norm_stats`].
+/// Reference of [`crate::group_norm_stats`].
 pub fn group_norm_stats(
     pixels: Pixels,
     source: &Source<'_>,
@@ -434,7 +434,7 @@ pub fn group_norm_stats(
     stats
 }
 
-/// Twin of [`crate::group_norm()`].
+/// Reference of [`crate::group_norm()`].
 pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: &mut [f32]) {
     let c = source.channels();
     let x = materialize(pixels, source);
@@ -455,7 +455,7 @@ pub fn dropout_factor(dropout: Dropout, index: usize) -> f64 {
     f64::from(dropout.factor(index as u32))
 }
 
-/// Twin of [`crate::group_norm_backward`].
+/// Reference of [`crate::group_norm_backward`].
 pub fn group_norm_backward(
     pixels: Pixels,
     source: &Source<'_>,
@@ -535,7 +535,7 @@ fn attention_weights(shape: AttentionShape, n: usize, q: &[f32], k: &[f32]) -> V
     weights
 }
 
-/// Twin of [`crate::attention()`].
+/// Reference of [`crate::attention()`].
 pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
     let (pixels, c) = (shape.pixels, shape.channels);
     for n in 0..shape.n {
@@ -552,7 +552,7 @@ pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &m
     }
 }
 
-/// Twin of [`crate::attention_backward`].
+/// Reference of [`crate::attention_backward`].
 #[allow(clippy::too_many_arguments)]
 pub fn attention_backward(
     shape: AttentionShape,
@@ -601,7 +601,7 @@ pub fn attention_backward(
     }
 }
 
-/// Twin of [`crate::adam_step`].
+/// Reference of [`crate::adam_step`].
 pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
     let correction1 = 1.0 - f64::from(adam.beta1).powf(adam.step as f64);
     let correction2 = 1.0 - f64::from(adam.beta2).powf(adam.step as f64);
@@ -618,7 +618,7 @@ pub fn adam_step(adam: &AdamStep, p: &mut [f32], g: &[f32], m: &mut [f32], v: &m
     }
 }
 
-/// Twin of [`crate::ema_update`].
+/// Reference of [`crate::ema_update`].
 pub fn ema_update(decay: f32, average: &mut [f32], values: &[f32]) {
     for (average, &value) in average.iter_mut().zip(values) {
         let (old, new) = (f64::from(*average), f64::from(value));

@@ -1,4 +1,4 @@
-//! The convolutions against their naive twins: forward, data gradient, weight gradient, in any
+//! The convolutions against their reference implementations: forward, data gradient, weight gradient, in any
 //! shape, at every level; and that neither batch nor threads show in a result.
 
 mod support;
@@ -181,7 +181,7 @@ impl Case {
         out
     }
 
-    fn data_grad(&self, twin: bool) -> (Vec<f32>, Vec<f32>) {
+    fn data_grad(&self, by_reference: bool) -> (Vec<f32>, Vec<f32>) {
         let before = if self.accumulate { 0.5 } else { f32::NAN };
         let mut first = vec![before; self.first.len()];
         let mut second = vec![before; self.second.len()];
@@ -192,7 +192,7 @@ impl Case {
         if self.accumulate {
             sink = sink.accumulating();
         }
-        let kernel = match (self.kind, twin) {
+        let kernel = match (self.kind, by_reference) {
             (Kind::Conv3x3, false) => conv3x3_data_grad,
             (Kind::Stride2, false) => conv3x3_stride2_data_grad,
             (Kind::Conv1x1, false) => conv1x1_data_grad,
@@ -204,14 +204,14 @@ impl Case {
         (first, second)
     }
 
-    fn weight_grad(&self, twin: bool) -> Vec<f32> {
+    fn weight_grad(&self, by_reference: bool) -> Vec<f32> {
         let mut dw = vec![f32::NAN; self.weights.len()];
         macro_rules! call {
             ($kernel:path) => {
                 $kernel(self.pixels, &self.source(), &self.dy, self.c_out, &mut dw)
             };
         }
-        match (self.kind, twin) {
+        match (self.kind, by_reference) {
             (Kind::Conv3x3, false) => call!(conv3x3_weight_grad),
             (Kind::Stride2, false) => call!(conv3x3_stride2_weight_grad),
             (Kind::Conv1x1, false) => call!(conv1x1_weight_grad),
@@ -222,7 +222,7 @@ impl Case {
         dw
     }
 
-    fn twin(&self) -> Vec<f32> {
+    fn by_reference(&self) -> Vec<f32> {
         let mut out = self.held();
         let kernel = match self.kind {
             Kind::Conv3x3 => reference::conv3x3,
@@ -247,7 +247,7 @@ impl Case {
         let added = added + if self.accumulate { dy } else { 0.0 };
         let tolerance = self.kind.tolerance();
         let taps = self.kind.taps() as f32;
-        let expected = self.twin();
+        let expected = self.by_reference();
         let expected_dx = self.data_grad(true);
         let expected_dw = self.weight_grad(true);
         for level in levels() {
@@ -274,7 +274,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 12 } else { 300 }, ..ProptestConfig::default() })]
 
     #[test]
-    fn agrees_with_the_twin(seed: u64) {
+    fn agrees_with_the_reference(seed: u64) {
         Case::new(seed).check();
     }
 }
@@ -282,7 +282,7 @@ proptest! {
 /// Shapes like those of the UNet, with every schedule.
 #[cfg(not(miri))] // too large
 #[test]
-fn network_shapes_agree_with_the_twin() {
+fn network_shapes_agree_with_the_reference() {
     let shapes = [
         (Kind::Conv3x3, Pixels::new(1, 16, 64), (64, 0), 64),
         (Kind::Conv3x3, Pixels::new(2, 12, 8), (64, 64), 128),

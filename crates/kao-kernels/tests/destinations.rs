@@ -134,12 +134,13 @@ proptest! {
         let (rows, c_in, c_out) = (random.below(20), random.below(50), random.below(50));
         let (x, dy) = (random.values(rows * c_in, 1.0), random.values(rows * c_out, 1.0));
         let weights = random.values(c_in * c_out, 1.0);
-        check("linear", [dy.len()], |[y]| linear(rows, &x, c_in, &weights, c_out, None, y));
+        let shape = LinearShape { rows, c_in, c_out };
+        check("linear", [dy.len()], |[y]| linear(shape, &x, &weights, None, y));
         check("linear_data_grad", [x.len()], |[dx]| {
-            linear_data_grad(rows, &dy, c_out, &weights, c_in, dx);
+            linear_data_grad(shape, &dy, &weights, dx);
         });
         check("linear_weight_grad", [weights.len()], |[dw]| {
-            linear_weight_grad(rows, &x, c_in, &dy, c_out, dw);
+            linear_weight_grad(shape, &x, &dy, dw);
         });
         check("activation", [x.len()], |[y]| activation(Activation::Silu, &x, y));
         check("activation_backward", [x.len()], |[dx]| {
@@ -155,9 +156,11 @@ proptest! {
         let shape = AttentionShape { scale: 0.3, ..AttentionShape::new(random.below(4), pixels, channels) };
         let len = shape.n * pixels * channels;
         let [q, k, v, dout] = [(); 4].map(|()| random.values(len, 1.0));
-        check("attention", [len], |[out]| attention(shape, &q, &k, &v, out));
+        let input = AttentionInput { q: &q, k: &k, v: &v };
+        check("attention", [len], |[out]| attention(shape, &input, out));
         check("attention_backward", [len; 3], |[dq, dk, dv]| {
-            attention_backward(shape, &q, &k, &v, &dout, dq, dk, dv);
+            let to = AttentionGradients { q: dq, k: dk, v: dv };
+            attention_backward(shape, &input, &dout, to);
         });
     }
 
@@ -179,7 +182,8 @@ proptest! {
         check("group_norm", [x.len()], |[y]| group_norm(pixels, &source, &norm, y));
         check("group_norm_backward", [a.len(), b.len(), c, c], |[a, b, dgamma, dbeta]| {
             let sink = Sink::pair(a, c_a, b, c_b);
-            group_norm_backward(pixels, &source, &norm, &x, sink, dgamma, dbeta);
+            let affine = AffineGradients { gamma: dgamma, beta: dbeta };
+            group_norm_backward(pixels, &source, &norm, &x, sink, affine);
         });
         check("sum_pixels", [pixels.n * c], |[sums]| sum_pixels(pixels, &x, c, sums));
         check("concat_channels", [x.len()], |[out]| {

@@ -1,4 +1,4 @@
-//! Normalization, attention, activations, sums and the optimizer against their naive twins.
+//! Normalization, attention, activations, sums and the optimizer against their reference implementations.
 
 mod support;
 
@@ -92,10 +92,10 @@ impl Norm {
         }
     }
 
-    fn forward(&self, twin: bool) -> Vec<f32> {
+    fn forward(&self, by_reference: bool) -> Vec<f32> {
         let mut y = vec![f32::NAN; self.dy.len()];
         let (source, norm) = (self.source(), self.parameters());
-        if twin {
+        if by_reference {
             reference::group_norm(self.pixels, &source, &norm, &mut y);
         } else {
             group_norm(self.pixels, &source, &norm, &mut y);
@@ -104,7 +104,7 @@ impl Norm {
     }
 
     /// dx of both parts, dgamma, dbeta.
-    fn backward(&self, twin: bool) -> [Vec<f32>; 4] {
+    fn backward(&self, by_reference: bool) -> [Vec<f32>; 4] {
         let before = if self.accumulate { 0.5 } else { f32::NAN };
         let (mut first, mut second) =
             (vec![before; self.first.len()], vec![before; self.second.len()]);
@@ -116,10 +116,11 @@ impl Norm {
         }
         let (source, norm, dy) = (self.source(), self.parameters(), &self.dy);
         let (pixels, dgamma_to, dbeta_to) = (self.pixels, &mut dgamma, &mut dbeta);
-        if twin {
+        if by_reference {
             reference::group_norm_backward(pixels, &source, &norm, dy, sink, dgamma_to, dbeta_to);
         } else {
-            group_norm_backward(pixels, &source, &norm, dy, sink, dgamma_to, dbeta_to);
+            let affine = AffineGradients { gamma: dgamma_to.into(), beta: dbeta_to.into() };
+            group_norm_backward(pixels, &source, &norm, dy, sink, affine);
         }
         [first, second, dgamma, dbeta]
     }
@@ -160,12 +161,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 4 } else { 150 }, ..ProptestConfig::default() })]
 
     #[test]
-    fn normalization_agrees_with_its_twin(seed: u64) {
+    fn normalization_agrees_with_its_reference(seed: u64) {
         Norm::new(seed).check();
     }
 
     #[test]
-    fn attention_agrees_with_its_twin(seed: u64) {
+    fn attention_agrees_with_its_reference(seed: u64) {
         let mut random = Random(seed);
         let counts = [1, 2, 7, 16, 20, 33, 64, 70];
         let shape = AttentionShape::new(
@@ -178,7 +179,7 @@ proptest! {
     }
 
     #[test]
-    fn elementwise_kernels_agree_with_their_twins(seed: u64) {
+    fn elementwise_kernels_agree_with_their_references(seed: u64) {
         let mut random = Random(seed);
         let len = 1 + random.below(100);
         let magnitude = [1.0, 5.0, 100.0, 1e-5][random.below(4)];
@@ -226,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn sums_and_copies_agree_with_their_twins(seed: u64) {
+    fn sums_and_copies_agree_with_their_references(seed: u64) {
         let mut random = Random(seed);
         let pixels = Pixels::new(1 + random.below(3), 1 + random.below(30), 1 + random.below(30));
         let (c_a, c_b) = (1 + random.below(70), 1 + random.below(20));
@@ -277,11 +278,13 @@ fn check_attention(shape: AttentionShape, mut random: Random, magnitude: f32) {
     for level in levels() {
         let name = level.name();
         let mut out = vec![f32::NAN; len];
-        with_simd_level(level, || attention(shape, &q, &k, &v, &mut out));
+        let input = AttentionInput { q: &q, k: &k, v: &v };
+        with_simd_level(level, || attention(shape, &input, &mut out));
         assert_close(&format!("{name}: out"), &out, &expected, 1e-6, scores);
         let mut actual = [vec![f32::NAN; len], vec![f32::NAN; len], vec![f32::NAN; len]];
         let [dq, dk, dv] = &mut actual;
-        with_simd_level(level, || attention_backward(shape, &q, &k, &v, &dout, dq, dk, dv));
+        let to = AttentionGradients { q: dq.into(), k: dk.into(), v: dv.into() };
+        with_simd_level(level, || attention_backward(shape, &input, &dout, to));
         let through = scores * shape.scale * c * 2.0;
         let n = shape.pixels as f32;
         let scales = [through * greatest(&k) + 1e-9, through * greatest(&q) * n + 1e-9, scores * n];
@@ -318,9 +321,11 @@ fn batch_and_threads_leave_no_trace() {
         let range = images.start * each..images.end * each;
         let mut outputs = [(); 4].map(|()| vec![f32::NAN; range.len()]);
         let [out, dq, dk, dv] = &mut outputs;
-        let (q, k, v) = (&q[range.clone()], &k[range.clone()], &v[range.clone()]);
-        attention(shape, q, k, v, out);
-        attention_backward(shape, q, k, v, &dout[range], dq, dk, dv);
+        let [q, k, v] = [&q, &k, &v].map(|values| &values[range.clone()]);
+        let input = AttentionInput { q, k, v };
+        attention(shape, &input, out);
+        let to = AttentionGradients { q: dq.into(), k: dk.into(), v: dv.into() };
+        attention_backward(shape, &input, &dout[range], to);
         outputs
     };
     for level in levels() {

@@ -22,12 +22,14 @@ pub enum Prediction {
     V,
 }
 
-/// What the images of a batch are asked to show: for each image, tags by their number in the
-/// vocabulary of the model. An image without tags is unconditional.
+/// What the images of a batch are asked to show, and what to avoid: for each image, tags by their
+/// number in the vocabulary of the model. An image without tags is unconditional.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// Empty where nothing is asked of any image, however many there are.
     tags: Vec<Vec<usize>>,
+    /// What [guidance](crate::guidance) leads away from; empty where that is nothing in particular.
+    avoid: Vec<Vec<usize>>,
 }
 
 impl Conditions {
@@ -38,8 +40,23 @@ impl Conditions {
 
     /// The tags of each image.
     pub fn new(tags: Vec<Vec<usize>>) -> Self {
-        let nothing = tags.iter().all(Vec::is_empty);
-        Conditions { tags: if nothing { Vec::new() } else { tags } }
+        Conditions { tags: none_where_empty(tags), avoid: Vec::new() }
+    }
+
+    /// The same, with tags for each image that guidance is to lead away from.
+    #[must_use]
+    pub fn avoiding(self, avoid: Vec<Vec<usize>>) -> Self {
+        Conditions { avoid: none_where_empty(avoid), ..self }
+    }
+
+    /// The tags to avoid, as a condition of their own.
+    pub fn avoided(&self) -> Self {
+        Conditions { tags: self.avoid.clone(), avoid: Vec::new() }
+    }
+
+    /// The tags of image `k` to avoid.
+    pub fn avoided_of(&self, k: usize) -> &[usize] {
+        self.avoid.get(k).map_or(&[], Vec::as_slice)
     }
 
     /// The tags of image `k`.
@@ -47,15 +64,20 @@ impl Conditions {
         self.tags.get(k).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether nothing is asked for.
+    /// Whether nothing is asked for, and nothing to be avoided.
     pub fn is_none(&self) -> bool {
-        self.tags.is_empty()
+        self.tags.is_empty() && self.avoid.is_empty()
     }
 
     /// Those of the images in `range`.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
-        Conditions::new(range.map(|k| self.of(k).to_vec()).collect())
+        let avoid = range.clone().map(|k| self.avoided_of(k).to_vec()).collect();
+        Conditions::new(range.map(|k| self.of(k).to_vec()).collect()).avoiding(avoid)
     }
+}
+
+fn none_where_empty(tags: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
+    if tags.iter().all(Vec::is_empty) { Vec::new() } else { tags }
 }
 
 /// Predicts what was added to noisy images.

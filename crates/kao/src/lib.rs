@@ -45,6 +45,7 @@ pub mod error;
 pub mod eval;
 pub mod files;
 pub mod formats;
+pub mod guidance;
 pub mod images;
 pub mod locks;
 pub mod memory;

@@ -6,6 +6,7 @@
 //! would help nobody.
 
 use crate::error::{Error, Result};
+use crate::files::{is_missing, open_regular};
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
@@ -33,6 +34,22 @@ impl FolderLock {
             }
             Err(TryLockError::Error(_)) => Ok(FolderLock { _folder: None }),
         }
+    }
+}
+
+/// Whether a process holds the lock on the file at `path`; none where that cannot be told. Taking it
+/// as one of many readers shows it, and keeps nobody else who looks from it.
+pub fn is_locked(path: &Path) -> Option<bool> {
+    let file = match open_regular(path) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => return Some(false),
+        Err(_) => return None,
+    };
+    match file.try_lock_shared() {
+        // Given back at once, with the file.
+        Ok(()) => Some(false),
+        Err(TryLockError::WouldBlock) => Some(true),
+        Err(TryLockError::Error(_)) => None,
     }
 }
 

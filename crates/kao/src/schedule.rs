@@ -125,6 +125,13 @@ impl NoiseSchedule {
                 ),
             ));
         }
+        // Files cannot hold others, also where the schedule has no use for them.
+        for (name, value) in [("beta_start", beta_start), ("beta_end", beta_end)] {
+            if !value.is_finite() {
+                let what = format!("schedule: {name}");
+                return Err(Error::out_of_range(what, value, "a finite number"));
+            }
+        }
         let betas: Vec<f64> = match kind {
             ScheduleKind::Linear => linspace(beta_start, beta_end, n_timesteps).collect(),
             ScheduleKind::ScaledLinear => {
@@ -348,6 +355,18 @@ mod tests {
         {
             let config = ScheduleConfig { n_timesteps, beta_start, beta_end, ..Default::default() };
             assert!(NoiseSchedule::new(config).is_err(), "{config:?}");
+        }
+    }
+
+    #[test]
+    fn ends_without_a_use_must_be_numbers_too() {
+        let config = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
+        assert!(NoiseSchedule::new(ScheduleConfig { beta_start: 7.0, ..config }).is_ok());
+        for value in [f64::NAN, f64::INFINITY] {
+            let error = NoiseSchedule::new(ScheduleConfig { beta_start: value, ..config });
+            let error = error.unwrap_err().to_string();
+            assert!(error.ends_with(&format!("beta_start {value}: must be a finite number")));
+            assert!(NoiseSchedule::new(ScheduleConfig { beta_end: value, ..config }).is_err());
         }
     }
 }

@@ -10,7 +10,7 @@ use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::quantities::{counted, duration, size};
 use kao::schedule::NoiseSchedule;
-use kao::train::history::{Direction, Look, Trend};
+use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
 use kao::{Error, Result, render};
@@ -117,7 +117,7 @@ fn tell(summary: &Summary) -> Result<()> {
     if let Some(epochs) = summary.epochs {
         row("epochs", format_args!("{epochs:.1}"))?;
     }
-    if let (Some(last), Some(best)) = (&summary.last_look, &summary.best_look) {
+    if let (Some(last), Some(best)) = (&summary.last_validation, &summary.best_validation) {
         row("validation loss", at_step(last))?;
         row("lowest so far", at_step(best))?;
         for range in &last.validation_by_t {
@@ -125,7 +125,7 @@ fn tell(summary: &Summary) -> Result<()> {
             row(&name, format_args!("{:.5}", range.loss))?;
         }
         if let Some(raw) = last.raw_validation_loss {
-            row("  without averaging", format_args!("{raw:.5}"))?;
+            row("  raw weights", format_args!("{raw:.5}"))?;
         }
     }
     if let Some(trend) = &summary.trend {
@@ -206,8 +206,8 @@ fn state(summary: &Summary) -> String {
     format!("{state}, {step}{back}")
 }
 
-fn at_step(look: &Look) -> String {
-    format!("{:.5} at step {}", look.validation_loss, look.step)
+fn at_step(validation: &ValidationReport) -> String {
+    format!("{:.5} at step {}", validation.validation_loss, validation.step)
 }
 
 fn trend_in_words(trend: &Trend) -> String {
@@ -216,8 +216,8 @@ fn trend_in_words(trend: &Trend) -> String {
         Direction::Flat => "flat",
         Direction::Rising => "rising",
     };
-    let looks = counted(trend.n_looks as u64, "look");
-    format!("{direction}: {:+.1} % over the last {looks}", 100.0 * trend.change)
+    let validations = counted(trend.n_validations as u64, "validation");
+    format!("{direction}: {:+.1} % over the last {validations}", 100.0 * trend.change)
 }
 
 fn weights_file(path: &Path, tensors: bool) -> Result<()> {

@@ -2,26 +2,10 @@
 //! says how to go on.
 
 use crate::fixture::{Ran, kao, model, names};
-use crate::support::checkpoints::{settings, weights};
+use crate::support::checkpoints::{CONFIG, settings, weights};
 use crate::support::torch::{Py, dict, saved};
 use std::fs;
 use std::path::Path;
-
-/// The configuration of the network in `support::checkpoints`.
-const CONFIG: &str = "\
-prediction = \"v\"
-
-[model]
-image_size = [3, 8, 8]
-num_steps = 20
-ch = 32
-ch_mult = [1]
-attn = []
-num_res_blocks = 1
-
-[schedule]
-n_timesteps = 20
-";
 
 fn written(folder: &Path, name: &str, root: &Py) {
     fs::write(folder.join(name), saved(root)).unwrap();

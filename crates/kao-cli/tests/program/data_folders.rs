@@ -88,7 +88,7 @@ fn a_dry_run_fails_where_the_run_would_and_writes_nothing() {
     std::fs::write(&newest, b"damaged").unwrap();
     let before = files(folder);
     let ran = kao(folder, "train --resume --out run --steps 6 --dry-run").ok();
-    assert!(ran.err.contains("; it would be put aside"), "{ran:?}");
+    assert!(ran.err.contains("; it would be set aside as `step-"), "{ran:?}");
     assert!(ran.out.contains("2 to go of 6"), "{ran:?}");
     assert!(files(folder) == before);
 }

@@ -89,7 +89,7 @@ fn wrong_values_are_named_by_their_flag() {
         ("train --data FACES --out run --epochs 0", "--epochs 0: must be at least 1"),
         (
             "train --data FACES --out run --preset tiny --epochs 18446744073709551615",
-            "--epochs: 18446744073709551615 found; that is too many steps to count",
+            "--epochs: 18446744073709551615 are more steps than can be counted",
         ),
         ("train --data FACES --out run --batch-size 0", "--batch-size 0: must be at least 1"),
         (
@@ -285,8 +285,8 @@ fn folders_where_files_are_expected_and_files_where_folders_are() {
             "cannot read `missing`: No such file or directory (os error 2)",
         ),
         ("train --data d.png --out run", "`d.png`: holds no picture: it is empty"),
-        ("train --resume --out d.png", "`d.png`: no run with a checkpoint to go on from"),
-        ("train --resume --out missing", "`missing`: no run with a checkpoint to go on from"),
+        ("train --resume --out d.png", "`d.png`: no run with a checkpoint to resume from"),
+        ("train --resume --out missing", "`missing`: no run with a checkpoint to resume from"),
         ("info d.png/..", "`d.png/..`: a folder without a model or checkpoints"),
     ] {
         let ran = kao(path, &with_model(arguments).1);

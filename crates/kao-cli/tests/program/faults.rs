@@ -43,7 +43,7 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
         let ran = kao(folder, &format!("train --resume --out {run} --steps 12")).ok();
         let named = format!("warning: `{run}/checkpoints/step-00000008.safetensors`");
         assert!(ran.err.contains(&named), "{ran:?}");
-        let used = format!("going on from `{run}/checkpoints/step-00000004.safetensors`");
+        let used = format!("resuming from `{run}/checkpoints/step-00000004.safetensors`");
         assert!(ran.err.contains(&used), "{ran:?}");
         assert!(run_path.join("checkpoints/step-00000008.damaged").exists());
         assert_same(folder, "whole", run, 12);

@@ -1,9 +1,12 @@
 //! Weights files from hostile hands: whatever is in them, the program ends within ten seconds and a
 //! gibibyte, with an exit code of its own and few words.
 
-use crate::fixture::{CONFIG, kao, names};
-use crate::support::checkpoints::{settings, small, weights};
+use crate::fixture::{kao, names};
+use crate::support::checkpoints::{CONFIG, settings, small, weights};
+use crate::support::mutate::{self, Random};
 use crate::support::torch::{Py, archive, dict, pickled, saved, tensor};
+use kao::formats::{StoreAs, TensorView, write_safetensors};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -17,7 +20,7 @@ const MAX_KIB: u64 = 1 << 20;
 /// The most bytes of messages.
 const MAX_MESSAGE_BYTES: usize = 1200;
 
-/// Files with changes that are tried of each kind.
+/// Files with changes that are tried of each kind, unless `KAO_MUTATIONS` says otherwise.
 const N_MUTATIONS: u64 = 40;
 
 /// Runs the program on a file, within bounds, and checks how it ends.
@@ -228,40 +231,6 @@ fn numbered_text(n: u32, entry: impl Fn(u32) -> String) -> String {
     (0..n).map(entry).collect()
 }
 
-/// Numbers that are the same in every run (Steele et al. 2014, splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
-    }
-}
-
-/// `bytes` with a few changes: bytes replaced, parts left out, repeated or moved.
-fn mutated(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
-    for _ in 0..=random.below(4) {
-        let at = random.below(bytes.len());
-        let len = random.below(64).min(bytes.len() - at);
-        match random.below(5) {
-            0 | 1 => bytes[at] = random.below(256) as u8,
-            2 => drop(bytes.drain(at..at + len)),
-            3 => {
-                let part = bytes[at..at + len].to_vec();
-                let times = 1 << random.below(8);
-                let place = random.below(bytes.len());
-                bytes.splice(place..place, part.repeat(times));
-            }
-            // Numbers at their ends.
-            _ => bytes[at..at + len.min(8)].fill([0, 0x7f, 0x80, 0xff][random.below(4)]),
-        }
-    }
-    bytes
-}
-
 #[test]
 fn files_with_changes_are_survived() {
     let folder = tempfile::tempdir().unwrap();
@@ -288,35 +257,72 @@ fn files_with_changes_are_survived() {
     fs::write(folder.join("small.toml"), CONFIG).unwrap();
     let safetensors = fs::read(folder.join("whole.safetensors")).unwrap();
 
+    let noise = noise();
+    let config = fs::read(folder.join("small.toml")).unwrap();
     let storages = vec![vec![0.01f32]; 2 * small().tensors().len() + 1];
-    let mut random = Random(1);
-    let mut tried = 0;
-    for index in 0..N_MUTATIONS {
-        // The archive, what is in it, and a header, which are read by three different readers.
+    // Without changes, all of it is read.
+    fs::write(folder.join("noise.safetensors"), &noise).unwrap();
+    let sample = "sample --model whole.safetensors --steps 2 --eta 1 --noise noise.safetensors";
+    kao(folder, sample).ok();
+    kao(folder, "convert whole.ckpt out.safetensors --config small.toml").ok();
+    let n_mutations = std::env::var("KAO_MUTATIONS").map_or(N_MUTATIONS, |n| n.parse().unwrap());
+    for index in 0..n_mutations {
+        let mut random = Random::new(1, index);
+        let random = &mut random;
+        let [root, module] = [&root, &module].map(|value| vec![pickled(value)]);
+        let convert = "convert FILE out.safetensors";
+        let info = "info FILE";
+        let sample = "sample --model whole.safetensors --steps 2 --noise FILE";
+        let configured = "convert whole.ckpt out.safetensors --config FILE";
+        // The archive, what is in it, and a header, which are read by three different readers; noise
+        // and configurations.
         let kinds = [
-            ("archive.pth", mutated(saved(&root), &mut random)),
-            ("pickle.ckpt", archive(&mutated(pickled(&root), &mut random), &storages)),
-            ("module.pt", archive(&mutated(pickled(&module), &mut random), &storages)),
-            ("header.safetensors", {
-                let mut bytes = safetensors.clone();
-                let header = mutated(bytes.drain(8..4096).collect(), &mut random);
-                let n = u64::from_le_bytes(bytes[..8].try_into().unwrap());
-                // Mostly with a length that fits.
-                if random.below(4) > 0 {
-                    let n = n + header.len() as u64 - 4088;
-                    bytes[..8].copy_from_slice(&n.to_le_bytes());
-                }
-                bytes.splice(8..8, header);
-                bytes
-            }),
+            (
+                "archive.pth",
+                mutate::bytes(&[archive(&root[0], &storages)], random),
+                [convert, info],
+            ),
+            ("pickle.ckpt", archive(&mutate::bytes(&root, random), &storages), [convert, info]),
+            ("module.pt", archive(&mutate::bytes(&module, random), &storages), [convert, info]),
+            ("header.safetensors", changed_header(&safetensors, random), [convert, info]),
+            ("noise.safetensors", changed_header(&noise, random), [sample, info]),
+            (
+                "changed.toml",
+                mutate::text(std::slice::from_ref(&config), random),
+                [configured, info],
+            ),
         ];
-        for (name, bytes) in kinds {
+        for (name, bytes, arguments) in kinds {
             fs::write(folder.join(name), bytes).unwrap();
             let what = format!("{name}, change {index}");
-            survives(folder, &format!("convert {name} out.safetensors"), &what);
-            survives(folder, &format!("info {name}"), &what);
-            tried += 1;
+            for arguments in arguments {
+                survives(folder, &arguments.replace("FILE", name), &what);
+            }
         }
     }
-    assert_eq!(tried, 4 * N_MUTATIONS);
+}
+
+/// A safetensors file with changes in its header, mostly with a length that fits.
+fn changed_header(whole: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    let n = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = mutate::text(&[bytes[8..8 + n].to_vec()], random);
+    if random.below(4) > 0 {
+        bytes[..8].copy_from_slice(&(header.len() as u64).to_le_bytes());
+    }
+    bytes.splice(8..8 + n, header);
+    bytes
+}
+
+/// A file of noise for two images and two steps of the network in `support::checkpoints`.
+fn noise() -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("noise.safetensors");
+    let values = [0.25; 2 * 2 * 3 * 64];
+    let tensors = [("x_T", &[2, 3, 8, 8][..]), ("z", &[2, 2, 3, 8, 8])].map(|(name, shape)| {
+        let data = &values[..shape.iter().product()];
+        (name, TensorView { shape, data })
+    });
+    write_safetensors(&path, tensors, &BTreeMap::new(), StoreAs::F32).unwrap();
+    fs::read(path).unwrap()
 }

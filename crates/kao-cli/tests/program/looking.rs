@@ -116,8 +116,8 @@ fn the_losses_are_told_and_drawn() {
     assert_eq!(row(&told, "lowest so far"), "0.25000 at step 6");
     assert_eq!(row(&told, "t 0 to 499"), "0.62500");
     assert_eq!(row(&told, "t 500 to 999"), "0.12500");
-    assert_eq!(row(&told, "without averaging"), "0.50000");
-    assert_eq!(row(&told, "trend"), "falling: -33.3 % over the last 3 looks");
+    assert_eq!(row(&told, "raw weights"), "0.50000");
+    assert_eq!(row(&told, "trend"), "falling: -33.3 % over the last 3 validations");
     assert_eq!(size("b.png"), (1000, 1200));
     let told: serde_json::Value =
         serde_json::from_str(&kao(folder.path(), "info run --json").ok().out).unwrap();

@@ -51,7 +51,7 @@ fn edits_of_the_configuration_count_when_a_run_is_resumed() {
     edit("learning_rate = 0.001\n", "# slower\nlearning_rate = 0.0001\n");
     edit("steps = 2\n", "steps = 3\n");
     let ran = kao(folder, "train --resume --out run").ok();
-    let said = "config.toml: learning_rate is 0.0001 now, before it was 0.001";
+    let said = "config.toml: learning_rate is now 0.0001, before it was 0.001";
     assert!(ran.err.lines().any(|line| line == said), "{ran:?}");
     let log = std::fs::read_to_string(folder.join("run/logs/log.jsonl")).unwrap();
     let step = log.lines().rfind(|line| line.contains("\"gradient_norm\"")).expect("steps");

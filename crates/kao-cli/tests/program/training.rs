@@ -1,4 +1,4 @@
-//! `train`: what a run leaves behind, and that going on is the same as never having stopped.
+//! `train`: the files that a run leaves, and that a resumed run equals an uninterrupted one.
 
 use crate::fixture::{command, kao, names, workplace};
 use kao::formats::read;
@@ -46,11 +46,11 @@ fn a_run_leaves_what_it_should_and_no_more() {
     let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap();
     assert_eq!(log.lines().filter(|line| line.contains("\"gradient_norm\"")).count(), 12);
 
-    // There is a run now.
+    // The directory holds a run now.
     let ran = kao(folder.path(), &format!("{TRAIN} run"));
     assert_eq!(ran.error(), "error: `run`: this run directory holds a run already");
     let ran = kao(folder.path(), "train --resume --out run --steps 5");
-    assert_eq!(ran.error(), "error: --steps: 5 found; the run has done 12 already");
+    assert_eq!(ran.error(), "error: --steps 5: must be at least 12, the number of steps done");
     assert_eq!(ran.code, Some(2));
     let ran = kao(folder.path(), "train --resume --out run --seed 5");
     assert_eq!(ran.error(), "error: --seed: 5 given; the run to resume has 999");
@@ -61,7 +61,7 @@ fn a_run_leaves_what_it_should_and_no_more() {
     kao(folder.path(), "train --config run/config.toml --out again").ok();
     assert_same(folder.path(), "run", "again", 12);
 
-    // Other pictures are not gone on with.
+    // A run is not resumed with other pictures.
     kao(folder.path(), "draw --count 25 --size 16 --out faces").ok();
     let ran = kao(folder.path(), "train --resume --out run --steps 14");
     assert!(ran.error().contains("not the pictures that the run was trained on"), "{ran:?}");
@@ -71,7 +71,7 @@ fn a_run_leaves_what_it_should_and_no_more() {
 }
 
 #[test]
-fn few_and_broken_pictures_are_told_of() {
+fn few_and_broken_pictures_are_warned_of() {
     let folder = workplace();
     let few = folder.path().join("few");
     std::fs::create_dir(&few).unwrap();
@@ -93,16 +93,19 @@ fn a_diverging_run_says_so() {
     let ran = kao(folder.path(), &format!("{TRAIN} run --learning-rate 1e30"));
     assert_eq!(ran.code, Some(1));
     assert!(ran.error().starts_with("error: training diverged: step "), "{ran:?}");
-    assert!(ran.err.contains("--max-gradient-norm"), "{ran:?}");
-    // What is set already is not proposed.
+    assert!(ran.err.contains("1 for `max_gradient_norm`"), "{ran:?}");
+    // A setting that the run has already is not proposed.
     let ran =
         kao(folder.path(), &format!("{TRAIN} held --learning-rate 1e30 --max-gradient-norm 1"));
     assert!(ran.error().starts_with("error: training diverged: step "), "{ran:?}");
-    assert!(ran.err.contains("a learning rate below ") && !ran.err.contains("norm 1`"), "{ran:?}");
+    assert!(
+        ran.err.contains("a learning rate below ") && !ran.err.contains("max_gradient_norm"),
+        "{ran:?}"
+    );
 }
 
 #[test]
-fn a_run_can_be_looked_at_from_outside() {
+fn a_run_logs_its_validations() {
     let folder = workplace();
     let folder = folder.path();
     // Enough for a validation set.
@@ -112,21 +115,21 @@ fn a_run_can_be_looked_at_from_outside() {
     assert_eq!(logs.len(), 2, "{logs:?}");
     assert!(logs.iter().any(|name| name.starts_with("events.out.tfevents.")), "{logs:?}");
     let log = std::fs::read_to_string(folder.join("run/logs/log.jsonl")).unwrap();
-    let looks: Vec<serde_json::Value> = log
+    let validations: Vec<serde_json::Value> = log
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .filter(|line: &serde_json::Value| line.get("validation_loss").is_some())
         .collect();
-    assert_eq!(looks.len(), 3);
-    for look in looks {
-        assert!(look["raw_validation_loss"].is_f64(), "{look}");
-        let ranges = look["validation_by_t"].as_array().unwrap();
-        assert!(!ranges.is_empty() && ranges.iter().all(|range| range["loss"].is_f64()), "{look}");
+    assert_eq!(validations.len(), 3);
+    for line in validations {
+        assert!(line["raw_validation_loss"].is_f64(), "{line}");
+        let ranges = line["validation_by_t"].as_array().unwrap();
+        assert!(!ranges.is_empty() && ranges.iter().all(|range| range["loss"].is_f64()), "{line}");
     }
 }
 
 #[test]
-fn a_dry_run_tells_the_plan_and_writes_nothing() {
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let folder = workplace();
     let folder = folder.path();
     let ran = kao(folder, &format!("{TRAIN} run --epochs 3 --memory 1GiB --dry-run")).ok();
@@ -137,8 +140,8 @@ fn a_dry_run_tells_the_plan_and_writes_nothing() {
     assert!(ran.out.contains("4 pictures, 4 at a time"), "{ran:?}");
     assert!(!folder.join("run").exists());
     let ran = kao(folder, &format!("{TRAIN} run --memory 20MiB"));
-    assert!(ran.error().starts_with("error: --memory: 0.02 GiB found; this run takes some 0."));
-    assert!(ran.err.contains("hint: --gradient-checkpointing takes less"), "{ran:?}");
+    assert!(ran.error().starts_with("error: --memory 0.02 GiB: must be at least 0."));
+    assert!(ran.err.contains("hint: with `gradient_checkpointing` it needs less"), "{ran:?}");
     assert_eq!(ran.code, Some(2));
     let ran = kao(folder, &format!("{TRAIN} run --memory much"));
     assert!(ran.error().contains("expected a size such as 4GiB"), "{ran:?}");
@@ -159,7 +162,7 @@ fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
                      --min-snr-gamma 5 --timestep-sampling stratified --sample-count 0 \
                      --validation-images 4 --learning-rate 1e-9 --warmup-steps 0";
     let ran = kao(folder, arguments).ok();
-    assert!(!ran.err.contains("another schedule"), "{ran:?}");
+    assert!(!ran.err.contains("another noise schedule"), "{ran:?}");
     let config = std::fs::read_to_string(folder.join("second/config.toml")).unwrap();
     for entry in ["initial_model = \"first\"", "optimizer = \"adamw\"", "min_snr_gamma = 5.0"] {
         assert!(config.contains(entry), "{entry}: {config}");
@@ -184,7 +187,7 @@ fn a_run_can_begin_with_a_model_and_a_checkpoint_can_be_sampled() {
     std::fs::write(folder.join("karras.toml"), karras).unwrap();
     let arguments = "train --config karras.toml --from first --out";
     let ran = kao(folder, &format!("{arguments} other")).ok();
-    let said = ran.err.lines().filter(|line| line.contains("has another schedule (")).count();
+    let said = ran.err.lines().filter(|line| line.contains("has another noise schedule (")).count();
     assert!(said == 1 && ran.err.contains("than the run (karras, "), "{ran:?}");
     let ran = kao(folder, &format!("{arguments} third --prediction x0"));
     assert!(ran.error().contains("its prediction is"), "{ran:?}");
@@ -242,7 +245,7 @@ mod unix {
     }
 
     #[test]
-    fn stopped_runs_go_on_as_if_nothing_had_happened() {
+    fn stopped_runs_resume_as_if_they_had_not_been_stopped() {
         let folder = workplace();
         let folder = folder.path();
         kao(folder, &format!("{TRAIN} whole --steps 40 --save-every 10")).ok();
@@ -269,7 +272,7 @@ mod unix {
     }
 
     #[test]
-    fn a_run_that_is_stopped_while_it_samples_makes_up_for_it() {
+    fn a_run_that_is_stopped_while_it_samples_samples_when_resumed() {
         let folder = workplace();
         let folder = folder.path();
         // The grid of step 2 takes longer than anybody waits.

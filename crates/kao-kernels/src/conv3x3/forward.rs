@@ -6,14 +6,13 @@
 //! - *shared*: all tasks transform a group of tiles; then each takes some tiles and output channels
 //!   through products and inverse transform. Large weights are read once for many tiles.
 
+use super::phase::Phase;
 use super::tiles::prefetch_tile;
 use super::tiles::{
     Group, Tiling, TransformInput, TransformOutput, product_plane_stride, strip_len,
 };
-use super::weights::{
-    Direction, Layout, PLANES, Phase, Phases, Taps, transform_part, transform_weights,
-};
-use crate::gemm::{BLOCK, PANEL, multiply};
+use super::weights::{Direction, Layout, PLANES, Phases, Taps, transform_part, transform_weights};
+use crate::gemm::{BLOCK, Blocked, PANEL, Product, RowMajor, multiply};
 use crate::output::Output;
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
@@ -378,7 +377,7 @@ impl Kernel for Multiply<'_> {
         for plane in 0..PLANES {
             // SAFETY: plane, rows, panels and tiles exist in inputs, weights and products.
             unsafe {
-                // Meanwhile the places of the results come into the cache, some with every plane.
+                // Prefetch the output tiles while the products are computed, some with every plane.
                 if is_last {
                     for i in tiles.1 * plane / PLANES..tiles.1 * (plane + 1) / PLANES {
                         for panel in 0..self.panels.1 {
@@ -401,17 +400,16 @@ impl Kernel for Multiply<'_> {
                         }
                         continue;
                     }
-                    multiply::<S>(
-                        tiles.1,
-                        self.rows.1,
-                        place(panel).2,
-                        inputs,
-                        group.block_stride(),
-                        self.weights.add(panel * self.panel_stride + plane * self.plane_stride),
-                        to,
-                        PANEL,
-                        !is_first,
-                    );
+                    let weights = panel * self.panel_stride + plane * self.plane_stride;
+                    multiply::<S>(Product {
+                        rows: tiles.1,
+                        depth: self.rows.1,
+                        columns: place(panel).2,
+                        a: Blocked { at: inputs, block_stride: group.block_stride() },
+                        b: self.weights.add(weights),
+                        c: RowMajor { at: to, stride: PANEL },
+                        accumulate: !is_first,
+                    });
                 }
             }
         }

@@ -2,6 +2,7 @@
 //! of the multiplications, at the price of some rounding error (see [`transform`]).
 
 mod forward;
+mod phase;
 mod tiles;
 mod transform;
 mod weight_grad;

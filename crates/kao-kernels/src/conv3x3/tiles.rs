@@ -3,10 +3,11 @@
 //! Tiles are counted over the whole batch, row of tiles by row of tiles. In the Winograd domain the
 //! tiles of a group lie in 36 planes, each in the blocked layout of [`crate::gemm`].
 
+use super::phase::Phase;
 use super::transform;
-use super::weights::{PLANES, Phase};
+use super::weights::PLANES;
 use crate::activation::{Pointwise, for_activation};
-use crate::gemm::pack::{Rows, copy_source};
+use crate::gemm::pack::{PixelRun, Rows, copy_source};
 use crate::gemm::{BLOCK, PANEL};
 use crate::output::Output;
 use crate::simd::{Kernel, Simd};
@@ -185,7 +186,8 @@ impl TransformInput<'_> {
                 None => ((image * h + y) * w, 1),
             };
             let channels = (self.first_channel, self.channels);
-            copy_source::<S, P>(source, channels, image, pixel, step, w, to);
+            let pixels = PixelRun { image, first: pixel, step, number: w };
+            copy_source::<S, P>(source, channels, pixels, to);
         }
     }
 

@@ -6,7 +6,7 @@
 //! y = Aᵀ [(G w Gᵀ) ⊙ (Bᵀ x B)] A. Each function here is one dimension; two dimensions are one pass
 //! along the rows and one along the columns.
 
-use super::weights::Phase;
+use super::phase::Phase;
 use crate::simd::Simd;
 
 /// √½

@@ -17,10 +17,11 @@
 //! Within a stretch or a group tiles come in their order in the batch, so every sum is a chain of
 //! additions that is the same whatever the number of threads.
 
+use super::phase::Phase;
 use super::tiles::{Group, Tiling, TransformInput, TransformOutputGradient, strip_len};
 use super::transform;
-use super::weights::{PLANES, Phase};
-use crate::gemm::{BLOCK, multiply_transposed};
+use super::weights::PLANES;
+use crate::gemm::{BLOCK, Blocked, RowMajor, TransposedProduct, multiply_transposed};
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
@@ -381,18 +382,24 @@ impl Kernel for MultiplyPlanes {
             }
             // SAFETY: the plane exists in both groups and in the sums.
             unsafe {
-                multiply_transposed::<S>(
-                    inputs.group.tiles,
-                    sums.rows(),
-                    sums.columns(),
-                    inputs.at.add(plane * inputs.group.plane_stride()),
-                    inputs.group.block_stride(),
-                    gradients.at.add(plane * gradients.group.plane_stride()),
-                    gradients.group.block_stride(),
-                    self.to.add(plane * sums.plane_stride()),
-                    sums.columns(),
-                    self.accumulate,
-                );
+                multiply_transposed::<S>(TransposedProduct {
+                    depth: inputs.group.tiles,
+                    rows: sums.rows(),
+                    columns: sums.columns(),
+                    a: Blocked {
+                        at: inputs.at.add(plane * inputs.group.plane_stride()),
+                        block_stride: inputs.group.block_stride(),
+                    },
+                    b: Blocked {
+                        at: gradients.at.add(plane * gradients.group.plane_stride()),
+                        block_stride: gradients.group.block_stride(),
+                    },
+                    c: RowMajor {
+                        at: self.to.add(plane * sums.plane_stride()),
+                        stride: sums.columns(),
+                    },
+                    accumulate: self.accumulate,
+                });
             }
         }
     }

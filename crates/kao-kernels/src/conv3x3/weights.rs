@@ -3,9 +3,10 @@
 //! Layout: `[panel of 32 output channels][plane][C_in][32]`, planes a little apart so that they do
 //! not meet in the same cache sets.
 
+use super::phase::Phase;
 use super::transform;
 use crate::gemm::PANEL;
-use crate::gemm::pack::pack_panel_transposed;
+use crate::gemm::pack::{Unpacked, pack_panel_transposed};
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Aligned;
 use crate::simd::{Kernel, Simd, SimdLevel, dispatch};
@@ -23,40 +24,6 @@ pub(super) enum Direction {
     Forward,
     /// Turned by 180° and transposed: from C_out to C_in channels, the data gradient.
     Backward,
-}
-
-/// The pixels (2y + row, 2x + column) of an image of twice the sides.
-///
-/// Behind a nearest ×2 upsampling they depend on the pixels before it by a 3×3 convolution of their
-/// own, of which one row and one column are zero: along one side, taps (w0, w1, w2) become
-/// (w0, w1 + w2, 0) in phase 0 and (0, w0 + w1, w2) in phase 1. In the Winograd domain a sixth of
-/// the planes is zero along either side, so 25 of 36 are left, and as many products as before make
-/// four times the pixels with 11 of 36 saved.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Phase {
-    pub(super) row: usize,
-    pub(super) column: usize,
-}
-
-impl Phase {
-    /// Number of phases.
-    pub(super) const COUNT: usize = 4;
-
-    pub(super) fn new(i: usize) -> Self {
-        Phase { row: i / 2, column: i % 2 }
-    }
-
-    /// The phase whose taps, turned by 180°, are those of this one with the weights turned.
-    fn turned(self) -> Self {
-        Phase { row: 1 - self.row, column: 1 - self.column }
-    }
-
-    /// Whether the weights of a plane are zero.
-    pub(super) fn is_zero(self, plane: usize) -> bool {
-        // The plane of the point 0 sees the first tap alone, that of ∞ the last.
-        let zero = |phase| if phase == 0 { 5 } else { 0 };
-        plane / 6 == zero(self.row) || plane % 6 == zero(self.column)
-    }
 }
 
 /// On which side of the weights there are images of twice the sides, taken as four times the
@@ -244,14 +211,15 @@ impl Kernel for TransformWeights<'_> {
                 }
                 Direction::Backward => {
                     for tap in 0..9 {
-                        pack_panel_transposed::<S>(
-                            turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL),
-                            weights.add(tap * c_from * c_to + self.rows.0),
-                            c_from,
-                            self.rows.1,
-                            first_channel,
-                            c_to,
-                        );
+                        let matrix = Unpacked {
+                            at: weights.add(tap * c_from * c_to + self.rows.0),
+                            stride: c_from,
+                            depth: self.rows.1,
+                            columns: c_to,
+                            first: first_channel,
+                        };
+                        let to = turned.as_mut_ptr().add((8 - tap) * ROWS * PANEL);
+                        pack_panel_transposed::<S>(to, matrix);
                     }
                     (turned.as_ptr(), PANEL, ROWS * PANEL)
                 }

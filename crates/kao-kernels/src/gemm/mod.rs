@@ -27,25 +27,47 @@ const AHEAD: usize = 24;
 /// Columns of a block.
 pub(crate) const BLOCK: usize = 16;
 
-/// `C (+)= A · B` for one panel.
+/// An operand in blocked layout.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocked {
+    pub(crate) at: *const f32,
+    /// From one block of columns to the next.
+    pub(crate) block_stride: usize,
+}
+
+/// A result, row by row.
+#[derive(Clone, Copy)]
+pub(crate) struct RowMajor {
+    pub(crate) at: *mut f32,
+    /// From one row to the next.
+    pub(crate) stride: usize,
+}
+
+/// `C (+)= A · B` for one panel B.
+#[derive(Clone, Copy)]
+pub(crate) struct Product {
+    /// Rows of A and C.
+    pub(crate) rows: usize,
+    /// Columns of A, and rows of B.
+    pub(crate) depth: usize,
+    /// Columns of B that are wanted.
+    pub(crate) columns: usize,
+    pub(crate) a: Blocked,
+    /// A panel.
+    pub(crate) b: *const f32,
+    pub(crate) c: RowMajor,
+    /// Whether the product is added to C.
+    pub(crate) accumulate: bool,
+}
+
+/// Computes a product.
 ///
 /// # Safety
-/// S is available; A, in blocked layout, has `rows` rows and `k` columns; B is a panel of `k` rows,
-/// whose first `columns` columns are wanted; C has `rows` rows at the stride `c_stride`, each with
-/// room for [`PANEL`] columns.
+/// S is available; A and B have the rows and columns; C has the rows, each with room for [`PANEL`]
+/// columns.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn multiply<S: Simd>(
-    rows: usize,
-    k: usize,
-    columns: usize,
-    a: *const f32,
-    a_block_stride: usize,
-    b: *const f32,
-    c: *mut f32,
-    c_stride: usize,
-    accumulate: bool,
-) {
+pub(crate) unsafe fn multiply<S: Simd>(product: Product) {
+    let Product { rows, columns, a, b, c, .. } = product;
     // Rows are dealt evenly: 16 rows are better as 8 + 8 than as 14 + 2.
     let n_tiles = rows.div_ceil(S::TILE_ROWS);
     let wide = S::TILE_VECTORS * S::LANES;
@@ -57,21 +79,20 @@ pub(crate) unsafe fn multiply<S: Simd>(
             let height = (rows - row).div_ceil(n_tiles - tile);
             // SAFETY: the tile lies within what the caller promised.
             unsafe {
-                let a = a.add(row * BLOCK);
-                let b = b.add(column);
-                let c = c.add(row * c_stride + column);
+                let tile = Product {
+                    a: Blocked { at: a.at.add(row * BLOCK), ..a },
+                    b: b.add(column),
+                    c: RowMajor { at: c.at.add(row * c.stride + column), ..c },
+                    ..product
+                };
                 macro_rules! heights {
                     ($($height:literal)*) => {
                         match height {
                             $($height if $height <= S::TILE_ROWS => {
                                 if narrow && S::TILE_VECTORS > 1 {
-                                    tile_nn::<S, $height, true>(
-                                        k, a, a_block_stride, b, c, c_stride, accumulate,
-                                    )
+                                    tile_nn::<S, $height, true>(tile)
                                 } else {
-                                    tile_nn::<S, $height, false>(
-                                        k, a, a_block_stride, b, c, c_stride, accumulate,
-                                    )
+                                    tile_nn::<S, $height, false>(tile)
                                 }
                             })*
                             _ => unreachable!(),
@@ -86,18 +107,12 @@ pub(crate) unsafe fn multiply<S: Simd>(
     }
 }
 
-/// A register tile of [`multiply`].
+/// A register tile of [`multiply`], from the operands' first row and column on.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(
-    k: usize,
-    a: *const f32,
-    a_block_stride: usize,
-    b: *const f32,
-    c: *mut f32,
-    c_stride: usize,
-    accumulate: bool,
-) {
+unsafe fn tile_nn<S: Simd, const ROWS: usize, const NARROW: bool>(tile: Product) {
+    let Product { depth: k, b, accumulate, .. } = tile;
+    let (a, a_block_stride) = (tile.a.at, tile.a.block_stride);
+    let (c, c_stride) = (tile.c.at, tile.c.stride);
     let vectors = if NARROW { 1 } else { S::TILE_VECTORS };
     // SAFETY: the caller promises that the tile lies within A, B and C.
     unsafe {
@@ -159,25 +174,29 @@ unsafe fn step<S: Simd, const ROWS: usize>(
     }
 }
 
-/// `C (+)= Aᵀ · B`, both operands in blocked layout with `depth` rows: sums over rows.
+/// `C (+)= Aᵀ · B`: sums over rows.
+#[derive(Clone, Copy)]
+pub(crate) struct TransposedProduct {
+    /// Rows of A and B.
+    pub(crate) depth: usize,
+    /// Columns of A, and rows of C: a multiple of [`BLOCK`].
+    pub(crate) rows: usize,
+    /// Columns of B and C: a multiple of [`BLOCK`].
+    pub(crate) columns: usize,
+    pub(crate) a: Blocked,
+    pub(crate) b: Blocked,
+    pub(crate) c: RowMajor,
+    /// Whether the product is added to C.
+    pub(crate) accumulate: bool,
+}
+
+/// Computes a product.
 ///
 /// # Safety
-/// S is available; A has `rows` columns and B `columns` columns, both multiples of [`BLOCK`]; C has
-/// `rows` rows of `columns` at the stride `c_stride`.
+/// S is available; the operands and C have the rows and columns.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(crate) unsafe fn multiply_transposed<S: Simd>(
-    depth: usize,
-    rows: usize,
-    columns: usize,
-    a: *const f32,
-    a_block_stride: usize,
-    b: *const f32,
-    b_block_stride: usize,
-    c: *mut f32,
-    c_stride: usize,
-    accumulate: bool,
-) {
+pub(crate) unsafe fn multiply_transposed<S: Simd>(product: TransposedProduct) {
+    let TransposedProduct { depth, rows, columns, a, b, c, accumulate } = product;
     debug_assert!(rows.is_multiple_of(BLOCK) && columns.is_multiple_of(BLOCK));
     let height = if S::LANES == 16 { 8 } else { 4 };
     let width = if S::LANES == 16 { 2 * BLOCK } else { BLOCK };
@@ -192,18 +211,24 @@ pub(crate) unsafe fn multiply_transposed<S: Simd>(
             while row < rows {
                 // SAFETY: the tile lies within what the caller promised.
                 unsafe {
-                    let a = a.add(row / BLOCK * a_block_stride + row % BLOCK + done * BLOCK);
-                    let b = b.add(column / BLOCK * b_block_stride + done * BLOCK);
-                    let c = c.add(row * c_stride + column);
-                    let stride = b_block_stride;
+                    let of_a = row / BLOCK * a.block_stride + row % BLOCK + done * BLOCK;
+                    let of_b = column / BLOCK * b.block_stride + done * BLOCK;
+                    let tile = TransposedProduct {
+                        depth,
+                        a: Blocked { at: a.at.add(of_a), ..a },
+                        b: Blocked { at: b.at.add(of_b), ..b },
+                        c: RowMajor { at: c.at.add(row * c.stride + column), ..c },
+                        accumulate,
+                        ..product
+                    };
                     if S::LANES == 16 {
                         if columns - column == BLOCK {
-                            tile_tn::<S, 8, 1>(depth, a, b, stride, c, c_stride, accumulate);
+                            tile_tn::<S, 8, 1>(tile);
                         } else {
-                            tile_tn::<S, 8, 2>(depth, a, b, stride, c, c_stride, accumulate);
+                            tile_tn::<S, 8, 2>(tile);
                         }
                     } else {
-                        tile_tn::<S, 4, 1>(depth, a, b, stride, c, c_stride, accumulate);
+                        tile_tn::<S, 4, 1>(tile);
                     }
                 }
                 row += height;
@@ -214,17 +239,13 @@ pub(crate) unsafe fn multiply_transposed<S: Simd>(
     }
 }
 
-/// A register tile of [`multiply_transposed`], `BLOCKS` blocks of columns wide.
+/// A register tile of [`multiply_transposed`], from the operands' first column on, `BLOCKS` blocks of
+/// columns wide.
 #[inline(always)]
-unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(
-    depth: usize,
-    a: *const f32,
-    b: *const f32,
-    b_block_stride: usize,
-    c: *mut f32,
-    c_stride: usize,
-    accumulate: bool,
-) {
+unsafe fn tile_tn<S: Simd, const ROWS: usize, const BLOCKS: usize>(tile: TransposedProduct) {
+    let TransposedProduct { depth, accumulate, .. } = tile;
+    let (a, b, b_block_stride) = (tile.a.at, tile.b.at, tile.b.block_stride);
+    let (c, c_stride) = (tile.c.at, tile.c.stride);
     let vectors = BLOCK / S::LANES;
     // SAFETY: the caller promises that the tile lies within A, B and C.
     unsafe {

@@ -28,23 +28,32 @@ impl Rows {
     }
 }
 
+/// Stored pixels of one image.
+#[derive(Clone, Copy)]
+pub(crate) struct PixelRun {
+    pub(crate) image: usize,
+    /// The first, counted in the batch.
+    pub(crate) first: usize,
+    /// From one to the next.
+    pub(crate) step: usize,
+    /// How many.
+    pub(crate) number: usize,
+}
+
 /// Copies some channels (first, number) of stored pixels of a source through its prologue (whose
 /// activation is P), and clears the rest of the last block.
 ///
 /// # Safety
-/// S is available; the source holds `rows` pixels of `image` from `pixel` on, `step` apart, and the
-/// channels; `to` has room for `rows` rows of so many channels.
+/// S is available; the source holds the pixels and the channels; `to` has room for as many rows of as
+/// many channels.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
     source: &Source<'_>,
     channels: (usize, usize),
-    image: usize,
-    pixel: usize,
-    step: usize,
-    rows: usize,
+    pixels: PixelRun,
     to: Rows,
 ) {
+    let PixelRun { image, first: pixel, step, number: rows } = pixels;
     let parts =
         [(source.first, source.c_first, 0), (source.second, source.c_second, source.c_first)];
     let end = channels.0 + channels.1;
@@ -65,70 +74,82 @@ pub(crate) unsafe fn copy_source<S: Simd, P: Pointwise>(
                 None => (std::ptr::null(), std::ptr::null()),
             };
             let from = part.as_ptr().add(pixel * c_part + first - first_of_part);
-            let to_channel = first - channels.0;
-            let stride = step * c_part;
-            copy_rows::<S, P>(to, to_channel, from, stride, rows, n, scale, shift);
+            let copied = CopiedRows {
+                from,
+                stride: step * c_part,
+                rows,
+                channels: n,
+                scale,
+                shift,
+                first_channel: first - channels.0,
+            };
+            copied.copy::<S, P>(to);
         }
         clear_padding(to, rows, channels.1);
     }
 }
 
-/// Copies `rows` rows of `channels` values to the channels from `first_channel` on, through
-/// `act(x · scale + shift)` where there is a scale.
-///
-/// # Safety
-/// S is available; `from` holds the rows at the stride `from_stride`; scale and shift, if not null, have
-/// `channels` values; `to` has room for the rows.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-unsafe fn copy_rows<S: Simd, P: Pointwise>(
-    to: Rows,
-    first_channel: usize,
+/// Rows of values on their way to the channels from `first_channel` on.
+struct CopiedRows {
     from: *const f32,
-    from_stride: usize,
+    /// From one row to the next.
+    stride: usize,
     rows: usize,
+    /// Values of a row.
     channels: usize,
+    /// One value for each channel, or null where there is no prologue.
     scale: *const f32,
     shift: *const f32,
-) {
-    // SAFETY: the caller's promise; an aligned vector stays within one block of 16.
-    unsafe {
-        let aligned = first_channel.is_multiple_of(BLOCK);
-        let ahead = PREFETCH.div_ceil(channels) * from_stride;
-        for row in 0..rows {
-            let from = from.add(row * from_stride);
-            let mut channel = 0;
-            while channel < channels {
-                let lanes = (channels - channel).min(S::LANES);
-                S::prefetch(from.wrapping_add(ahead + channel));
-                let mut x = if lanes == S::LANES {
-                    S::load(from.add(channel))
-                } else {
-                    S::load_part(from.add(channel), lanes)
-                };
-                if !scale.is_null() {
-                    let (scale, shift) = if lanes == S::LANES {
-                        (S::load(scale.add(channel)), S::load(shift.add(channel)))
+    first_channel: usize,
+}
+
+impl CopiedRows {
+    /// Copies them through `act(x · scale + shift)`, where there is a scale.
+    ///
+    /// # Safety
+    /// S is available; the rows, the scale and the shift hold their values; `to` has room for the rows.
+    #[inline(always)]
+    unsafe fn copy<S: Simd, P: Pointwise>(&self, to: Rows) {
+        let Self { from, stride, rows, channels, scale, shift, first_channel } = *self;
+        // SAFETY: the caller's promise; an aligned vector stays within one block of 16.
+        unsafe {
+            let aligned = first_channel.is_multiple_of(BLOCK);
+            let ahead = PREFETCH.div_ceil(channels) * stride;
+            for row in 0..rows {
+                let from = from.add(row * stride);
+                let mut channel = 0;
+                while channel < channels {
+                    let lanes = (channels - channel).min(S::LANES);
+                    S::prefetch(from.wrapping_add(ahead + channel));
+                    let mut x = if lanes == S::LANES {
+                        S::load(from.add(channel))
                     } else {
-                        (
-                            S::load_part(scale.add(channel), lanes),
-                            S::load_part(shift.add(channel), lanes),
-                        )
+                        S::load_part(from.add(channel), lanes)
                     };
-                    x = P::apply::<S>(S::fma(x, scale, shift));
-                }
-                if aligned && lanes == S::LANES {
-                    S::store(to.place(row, first_channel + channel), x);
-                } else if aligned {
-                    S::store_part(to.place(row, first_channel + channel), lanes, x);
-                } else {
-                    let mut values = [0.0f32; 16];
-                    S::store(values.as_mut_ptr(), x);
-                    for (i, &value) in values.iter().enumerate().take(lanes) {
-                        *to.place(row, first_channel + channel + i) = value;
+                    if !scale.is_null() {
+                        let (scale, shift) = if lanes == S::LANES {
+                            (S::load(scale.add(channel)), S::load(shift.add(channel)))
+                        } else {
+                            (
+                                S::load_part(scale.add(channel), lanes),
+                                S::load_part(shift.add(channel), lanes),
+                            )
+                        };
+                        x = P::apply::<S>(S::fma(x, scale, shift));
                     }
+                    if aligned && lanes == S::LANES {
+                        S::store(to.place(row, first_channel + channel), x);
+                    } else if aligned {
+                        S::store_part(to.place(row, first_channel + channel), lanes, x);
+                    } else {
+                        let mut values = [0.0f32; 16];
+                        S::store(values.as_mut_ptr(), x);
+                        for (i, &value) in values.iter().enumerate().take(lanes) {
+                            *to.place(row, first_channel + channel + i) = value;
+                        }
+                    }
+                    channel += lanes;
                 }
-                channel += lanes;
             }
         }
     }
@@ -148,21 +169,29 @@ unsafe fn clear_padding(to: Rows, rows: usize, channels: usize) {
     }
 }
 
-/// Packs the columns from `first` on of `b` `[k, columns]` as a panel `[k, PANEL]`, zeros beyond the
-/// last column.
+/// A matrix of which a panel is packed.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpacked {
+    pub(crate) at: *const f32,
+    /// From one row to the next, as it lies in memory.
+    pub(crate) stride: usize,
+    /// Rows of the panel.
+    pub(crate) depth: usize,
+    /// Columns of all panels together.
+    pub(crate) columns: usize,
+    /// The first column of the panel.
+    pub(crate) first: usize,
+}
+
+/// Packs the columns from `first` on of a matrix `[depth, columns]` as a panel `[depth, PANEL]`, zeros
+/// beyond the last column.
 ///
 /// # Safety
-/// S is available; `b` has `k` rows at the stride `b_stride`, of which `columns` are readable, and
-/// `to` has room for the panel.
+/// S is available; the matrix has its rows, of which all columns are readable, and `to` has room for
+/// the panel.
 #[inline(always)]
-pub(crate) unsafe fn pack_panel<S: Simd>(
-    to: *mut f32,
-    b: *const f32,
-    b_stride: usize,
-    k: usize,
-    first: usize,
-    columns: usize,
-) {
+pub(crate) unsafe fn pack_panel<S: Simd>(to: *mut f32, matrix: Unpacked) {
+    let Unpacked { at: b, stride: b_stride, depth: k, columns, first } = matrix;
     // SAFETY: the caller's promise.
     unsafe {
         let width = (columns - first).min(PANEL);
@@ -186,21 +215,15 @@ pub(crate) unsafe fn pack_panel<S: Simd>(
     }
 }
 
-/// Packs the columns from `first` on of the transpose of `b` `[columns, k]` as a panel
-/// `[k, PANEL]`, zeros beyond the last column.
+/// Packs the columns from `first` on of the transpose of a matrix, which lies as `[columns, depth]`, as
+/// a panel `[depth, PANEL]`, zeros beyond the last column.
 ///
 /// # Safety
-/// S is available; `b` has `columns` rows of `k` at the stride `b_stride`; `to` has room for the
-/// panel.
+/// S is available; the matrix has as many rows as `columns` says, each of `depth` values; `to` has room
+/// for the panel.
 #[inline(always)]
-pub(crate) unsafe fn pack_panel_transposed<S: Simd>(
-    to: *mut f32,
-    b: *const f32,
-    b_stride: usize,
-    k: usize,
-    first: usize,
-    columns: usize,
-) {
+pub(crate) unsafe fn pack_panel_transposed<S: Simd>(to: *mut f32, matrix: Unpacked) {
+    let Unpacked { at: b, stride: b_stride, depth: k, columns, first } = matrix;
     // SAFETY: the caller's promise.
     unsafe {
         let mut block = 0;

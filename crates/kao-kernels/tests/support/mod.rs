@@ -1,4 +1,4 @@
-//! What the tests of all kernels share: random operands, and the comparison with the twins.
+//! What the tests of all kernels share: random operands, and the comparison with the reference implementations.
 
 #![allow(dead_code, reason = "each file of tests uses some of it")]
 

@@ -15,6 +15,7 @@ use super::output::preparation;
 use super::report::{Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::split::{SplitConfig, SplitIndices};
+use super::tags::Tags;
 use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -29,6 +30,7 @@ pub struct Folder {
     pictures: Vec<FolderPicture>,
     skipped: Vec<Skipped>,
     n_enlarged: usize,
+    tags: Tags,
 }
 
 /// What a [`Folder`] knows of a picture besides its pixels.
@@ -105,7 +107,7 @@ impl Folder {
         }
         // Pictures that were prepared show their original size no longer.
         n_enlarged = n_enlarged.max(preparation.map_or(0, |preparation| preparation.n_enlarged));
-        Ok(Folder { shape, bytes, pictures, skipped, n_enlarged })
+        Ok(Folder { shape, bytes, pictures, skipped, n_enlarged, tags: Tags::default() })
     }
 
     /// Loads the picture files at `paths`, in the order given, as [`load`](Self::load) does.
@@ -135,7 +137,7 @@ impl Folder {
         }
         let n_enlarged = read.iter().filter(|(_, is_enlarged)| *is_enlarged).count();
         let pictures = read.into_iter().map(|(picture, _)| picture).collect();
-        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged })
+        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged, tags: Tags::default() })
     }
 
     /// Wraps pictures that are in memory already: names, and bytes `[N, H, W, C]` for `shape` =
@@ -162,7 +164,19 @@ impl Folder {
             .zip(bytes.chunks_exact(picture_len))
             .map(|(name, bytes)| FolderPicture { name, content_hash: Sha256::digest(bytes).into() })
             .collect();
-        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged: 0 })
+        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged: 0, tags: Tags::default() })
+    }
+
+    /// Wraps images that are in memory already, `[N, C, H, W]` in [-1, 1], as pictures of 8 bits per
+    /// value: values are clamped and rounded as if they had been written to PNG files and read back.
+    /// Their names are their numbers.
+    ///
+    /// # Errors
+    /// When there is no image, or their shape is impossible.
+    pub fn from_images(images: &Images) -> Result<Self> {
+        let names = (0..images.len()).map(|index| index.to_string()).collect();
+        let bytes = (0..images.len()).flat_map(|index| images.to_bytes_hwc(index)).collect();
+        Self::from_bytes(images.image_shape(), names, bytes)
     }
 
     /// How many pictures there are; at least one.
@@ -184,6 +198,25 @@ impl Folder {
     /// Files that yielded no picture, in the order of their names.
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
+    }
+
+    /// The same pictures with `tags`, which name them as [`pictures`](Self::pictures) does.
+    #[must_use]
+    pub fn with_tags(self, tags: Tags) -> Self {
+        Folder { tags, ..self }
+    }
+
+    /// The tags of the pictures; none where [`with_tags`](Self::with_tags) gave none.
+    pub fn tags(&self) -> &Tags {
+        &self.tags
+    }
+
+    /// The tags of picture `index`.
+    ///
+    /// # Panics
+    /// When there is no such picture.
+    pub fn tags_of(&self, index: usize) -> &[String] {
+        self.tags.of(&self.pictures[index].name)
     }
 
     /// How many pictures were smaller than the model's images on a side, and so were enlarged:

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::folder::Folder;
 use crate::error::{Error, Result};
 use crate::images::Images;
+use crate::vocabulary::Vocabulary;
 
 /// How a [`Loader`] deals out pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct Loader {
     /// In the order of their contents, so that names play no part.
     indices: Vec<usize>,
     config: LoaderConfig,
+    vocabulary: Vocabulary,
     /// The epoch that was asked for last, because the next batch mostly needs it again.
     last_epoch: Mutex<Option<(u64, Arc<[Place]>)>>,
 }
@@ -41,6 +43,22 @@ pub struct Batch {
     pub images: Images,
     /// Position in the folder of each picture.
     pub indices: Vec<usize>,
+    /// The tags of each picture, by their number in the vocabulary of the loader.
+    pub tags: Vec<Vec<usize>>,
+}
+
+impl Batch {
+    /// The pictures in `range`.
+    ///
+    /// # Panics
+    /// When the range does not lie within the batch.
+    pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        Batch {
+            images: self.images.slice(range.clone()),
+            indices: self.indices[range.clone()].to_vec(),
+            tags: self.tags[range].to_vec(),
+        }
+    }
 }
 
 /// One place in the order of an epoch.
@@ -68,7 +86,22 @@ impl Loader {
             folder.picture_bytes(index)?;
         }
         indices.sort_by_key(|&index| (folder.pictures()[index].content_hash, index));
-        Ok(Loader { folder, indices, config, last_epoch: Mutex::new(None) })
+        let vocabulary = Vocabulary::default();
+        Ok(Loader { folder, indices, config, vocabulary, last_epoch: Mutex::new(None) })
+    }
+
+    /// The same, with the tags of `vocabulary` beside the pictures that have them.
+    #[must_use]
+    pub fn with_vocabulary(self, vocabulary: Vocabulary) -> Self {
+        Loader { vocabulary, ..self }
+    }
+
+    /// The numbers of the tags of picture `index` of the folder, ascending.
+    pub fn tags_of(&self, index: usize) -> Vec<usize> {
+        let tags = self.folder.tags_of(index).iter();
+        let mut numbers: Vec<usize> = tags.filter_map(|tag| self.vocabulary.number(tag)).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// How many pictures an epoch has; at least one.
@@ -118,7 +151,8 @@ impl Loader {
             position += (stop - start) as u64;
         }
         let images = Images::from_bytes_nhwc([indices.len(), c, h, w], &bytes)?;
-        Ok(Batch { images, indices })
+        let tags = indices.iter().map(|&index| self.tags_of(index)).collect();
+        Ok(Batch { images, indices, tags })
     }
 
     fn order(&self, epoch: u64) -> Arc<[Place]> {

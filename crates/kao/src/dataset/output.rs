@@ -14,6 +14,7 @@ use walkdir::WalkDir;
 use super::decode::Picture;
 use super::report::{PrepareReport, REPORT_FILE, counted};
 use super::scan::scan;
+use super::tags::METADATA_FILE;
 use crate::error::{Error, Result};
 use crate::files::read_regular;
 
@@ -38,6 +39,13 @@ impl Before {
             return Ok(Before::default());
         }
         let owned = owned_files(out_dir)?;
+        if owned.is_empty() && out_dir.join(METADATA_FILE).exists() {
+            let problem =
+                format!("the output folder holds a {METADATA_FILE} that was not prepared");
+            return Err(
+                Error::malformed(out_dir, problem).with_hint("choose a new or empty folder")
+            );
+        }
         let found = scan(out_dir)?.pictures;
         let mut foreign = found.iter().filter(|found| !owned.contains(&found.relative));
         if let Some(first) = foreign.next() {
@@ -115,6 +123,22 @@ pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> 
     let content = serde_json::to_vec_pretty(report)
         .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
     write_file(&path, &content, true)
+}
+
+/// Writes the tags of all pictures beside them.
+pub(super) fn write_tags(out_dir: &Path, lines: &str) -> Result<()> {
+    write_file(&out_dir.join(METADATA_FILE), lines.as_bytes(), true)
+}
+
+/// Removes the tags that an earlier run wrote, where there are any.
+pub(super) fn remove_tags(out_dir: &Path) -> Result<()> {
+    let path = out_dir.join(METADATA_FILE);
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, source))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes a picture of three channels.

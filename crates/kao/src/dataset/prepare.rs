@@ -14,9 +14,12 @@ use sha2::{Digest, Sha256};
 use super::decode::Picture;
 use super::fit::Fit;
 use super::names::output_names;
-use super::output::{Before, create_dir, remove_temporary, save_report, write_png};
+use super::output::{
+    Before, create_dir, remove_tags, remove_temporary, save_report, write_png, write_tags,
+};
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
+use super::tags::Tags;
 use crate::control::{Control, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::FolderLock;
@@ -45,6 +48,10 @@ pub struct PrepareConfig {
     pub strict: bool,
     /// Skip pictures with a side below this many pixels.
     pub min_side: u32,
+    /// Take the names of sub-folders as tags too.
+    pub folders_are_classes: bool,
+    /// Tags of fewer pictures are called rare in the report. They are carried over all the same.
+    pub min_tag_count: u64,
 }
 
 impl PrepareConfig {
@@ -58,6 +65,8 @@ impl PrepareConfig {
             keep_duplicates: false,
             strict: false,
             min_side: 16,
+            folders_are_classes: false,
+            min_tag_count: 10,
         }
     }
 }
@@ -97,6 +106,8 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
     }
     let outputs = output_names(scan.pictures.iter().map(|found| found.relative.as_str()));
     Before::look(&config.out_dir)?;
+    let names = scan.pictures.iter().map(|found| found.relative.as_str());
+    let tags = Tags::read(&config.raw_dir, names, config.folders_are_classes)?;
 
     let passes = if config.strict { 2 } else { 1 };
     let n_total = (passes * scan.pictures.len()) as u64;
@@ -120,6 +131,10 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
         n_ignored: scan.n_ignored,
         n_written: 0,
         n_enlarged: 0,
+        n_tagged: 0,
+        min_tag_count: config.min_tag_count,
+        tags: BTreeMap::new(),
+        warnings: tags.warnings().to_vec(),
         duplicates: vec![],
         skipped: vec![],
         // Until the run is complete: whatever may lie there and is Kao's own.
@@ -156,9 +171,31 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
             ),
         ));
     }
+    save_tags(&config.out_dir, &tags, &mut report)?;
     report.complete = true;
     save_report(&config.out_dir, &report)?;
     Ok(report)
+}
+
+/// Writes the tags of the pictures that were written beside them, and counts them. A duplicate that
+/// was dropped leaves its tags to the picture that is there.
+fn save_tags(out_dir: &Path, tags: &Tags, report: &mut PrepareReport) -> Result<()> {
+    let mut outputs: HashMap<&str, &str> =
+        report.files.iter().map(|(output, source)| (source.as_str(), output.as_str())).collect();
+    for Duplicate { path, of } in &report.duplicates {
+        if let Some(&output) = outputs.get(of.as_str()) {
+            outputs.entry(path).or_insert(output);
+        }
+    }
+    let written = tags.renamed(|source| outputs.get(source).copied());
+    for tag in report.files.keys().flat_map(|output| written.of(output)) {
+        *report.tags.entry(tag.clone()).or_default() += 1;
+    }
+    report.n_tagged = written.n_tagged();
+    match report.n_tagged {
+        0 => remove_tags(out_dir),
+        _ => write_tags(out_dir, &written.to_jsonl()),
+    }
 }
 
 /// What all steps of one run share.

@@ -59,6 +59,18 @@ pub struct PrepareReport {
     /// How many of these were smaller than [`size`](Self::size) on a side, and so were enlarged.
     #[serde(default)]
     pub n_enlarged: usize,
+    /// How many of the written pictures have tags.
+    #[serde(default)]
+    pub n_tagged: usize,
+    /// Tags of fewer pictures are called rare.
+    #[serde(default)]
+    pub min_tag_count: u64,
+    /// Each tag with the number of written pictures that have it.
+    #[serde(default)]
+    pub tags: BTreeMap<String, u64>,
+    /// Tags that were passed over, in words.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Pictures whose pixels are those of another, in the order of paths.
     pub duplicates: Vec<Duplicate>,
     /// Pictures that could not be used, in the order of paths.
@@ -83,6 +95,36 @@ impl fmt::Display for PrepareReport {
         }
         if self.n_ignored > 0 {
             write!(f, " ({} ignored)", counted(self.n_ignored, "other file"))?;
+        }
+        if self.n_tagged > 0 {
+            write!(
+                f,
+                "\n{} with tags, {}",
+                counted(self.n_tagged, "picture"),
+                counted(self.tags.len(), "tag")
+            )?;
+            let mut by_count: Vec<(&String, &u64)> = self.tags.iter().collect();
+            by_count.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+            let first: Vec<String> =
+                by_count.iter().take(5).map(|(tag, count)| format!("{tag} {count}")).collect();
+            write!(f, ": {}", first.join(", "))?;
+            if by_count.len() > first.len() {
+                write!(f, ", …")?;
+            }
+            let rare: Vec<&str> = by_count
+                .iter()
+                .rev()
+                .filter(|(_, count)| **count < self.min_tag_count)
+                .map(|(tag, _)| tag.as_str())
+                .collect();
+            if let [first, ..] = rare[..] {
+                let least = self.min_tag_count;
+                let tags = counted(rare.len(), "tag");
+                write!(f, "\nrare: {tags} of fewer than {least} pictures, such as `{first}`")?;
+            }
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         for Skipped { path, reason } in self.skipped.iter().take(N_NAMED) {
             write!(f, "\nskipped `{path}`: {reason}")?;
@@ -129,6 +171,10 @@ mod tests {
             n_ignored: 0,
             n_written: 5000,
             n_enlarged: 0,
+            n_tagged: 0,
+            min_tag_count: 10,
+            tags: BTreeMap::new(),
+            warnings: vec![],
             duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }; 600],
             skipped: vec![],
             files: BTreeMap::new(),
@@ -168,6 +214,18 @@ mod tests {
             text,
             "5,600 read, 600 duplicates dropped, 5,000 written, 1,200 of them enlarged \
              (1 other file ignored)"
+        );
+    }
+
+    #[test]
+    fn tags_are_counted_and_rare_ones_named() {
+        let tags = [("smile", 3100), ("hat", 40), ("monocle", 2)];
+        let tags = tags.map(|(tag, count)| (tag.to_owned(), count)).into();
+        let text = PrepareReport { n_tagged: 4321, tags, duplicates: vec![], ..report() };
+        assert_eq!(
+            text.to_string(),
+            "5,600 read, 5,000 written\n4,321 pictures with tags, 3 tags: smile 3100, hat 40, \
+             monocle 2\nrare: 1 tag of fewer than 10 pictures, such as `monocle`"
         );
     }
 

@@ -9,6 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::decode;
 use super::report::Skipped;
+use super::tags::METADATA_FILE;
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 
@@ -63,7 +64,7 @@ pub(super) fn scan(dir: &Path) -> Result<Scan> {
                 let relative = relative_name(dir, entry.path());
                 scan.pictures.push(Found { path: entry.into_path(), relative });
             }
-            Ok(_) => scan.n_ignored += 1,
+            Ok(entry) => scan.n_ignored += usize::from(!is_tag_list(&entry)),
             Err(error) if error.depth() == 0 => {
                 return Err(Error::io("read", dir, error.into()));
             }
@@ -94,6 +95,11 @@ pub(super) fn is_named_as_picture(name: &Path) -> bool {
     name.extension()
         .and_then(|extension| extension.to_str())
         .is_some_and(|extension| PICTURE_EXTENSIONS.contains(&extension.to_lowercase().as_str()))
+}
+
+/// A list of tags, which is read beside the pictures and not ignored.
+fn is_tag_list(entry: &DirEntry) -> bool {
+    entry.file_name() == METADATA_FILE
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -4,6 +4,7 @@ use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::unet::UNetConfig;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ pub struct ModelConfig {
     pub schedule: ScheduleConfig,
     /// What the network predicts.
     pub prediction: Prediction,
+    /// The tags that it can be asked for.
+    #[serde(default, skip_serializing_if = "Vocabulary::is_empty")]
+    pub tags: Vocabulary,
     /// How it was trained, for people to read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub training: BTreeMap<String, serde_json::Value>,
@@ -30,8 +34,8 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// A configuration with no word on training.
     pub fn new(unet: UNetConfig, schedule: ScheduleConfig, prediction: Prediction) -> Self {
-        let training = BTreeMap::new();
-        ModelConfig { format_version: FORMAT_VERSION, unet, schedule, prediction, training }
+        let (tags, training) = (Vocabulary::default(), BTreeMap::new());
+        ModelConfig { format_version: FORMAT_VERSION, unet, schedule, prediction, tags, training }
     }
 
     /// Checks that such a model can be built.
@@ -55,6 +59,11 @@ impl ModelConfig {
                     self.schedule.n_timesteps, self.unet.num_steps
                 ),
             ));
+        }
+        if self.tags.len() != self.unet.n_tags {
+            let (named, n_tags) = (self.tags.len(), self.unet.n_tags);
+            let problem = format!("{named} tags are named, the network has {n_tags}");
+            return Err(Error::invalid("model: n_tags", problem));
         }
         NoiseSchedule::new(self.schedule).map(|_| ())
     }

@@ -17,21 +17,21 @@ pub const CHECKPOINT_CHECKSUM: &str = "kao.sha256";
 /// The key of a checkpoint's format version; without it, the version is 1.
 const CHECKPOINT_FORMAT_KEY: &str = "kao.checkpoint_format";
 
-/// The version of checkpoints that this program writes. It rises with every change after which an
-/// older Kao would misunderstand a checkpoint; new entries of the configuration are told by their
-/// names.
+/// The version of checkpoints that this program writes. It increases with every change that an older
+/// Kao would misread without noticing. Entries added to the configuration need no new version: an
+/// older Kao refuses names that it does not know.
 const CHECKPOINT_FORMAT: u64 = 2;
 
-/// What stands before the names of a checkpoint's weights.
+/// The prefix of the names of a checkpoint's weights.
 pub const WEIGHTS_PREFIX: &str = "weights.";
 
-/// What stands before the names of their moving average.
+/// The prefix of the names of their moving average.
 pub const AVERAGE_PREFIX: &str = "ema.";
 
-/// What stands before the names of Adam's first moments.
+/// The prefix of the names of Adam's first moments.
 pub const FIRST_MOMENT_PREFIX: &str = "adam.first.";
 
-/// What stands before the names of Adam's second moments.
+/// The prefix of the names of Adam's second moments.
 pub const SECOND_MOMENT_PREFIX: &str = "adam.second.";
 
 /// The entry of the metadata that says of which version a new checkpoint is.
@@ -52,14 +52,15 @@ pub fn check_checkpoint_format(path: &Path, metadata: &Metadata) -> Result<()> {
         Ok(format) if format <= CHECKPOINT_FORMAT => Ok(()),
         Ok(format) => {
             let known = CHECKPOINT_FORMAT;
-            let problem = format!("its format is {format}; this Kao knows those up to {known}");
+            let problem =
+                format!("its format version is {format}; this Kao reads versions up to {known}");
             Err(newer_checkpoint(path, problem))
         }
-        Err(_) => Err(Error::malformed(path, "the version of its format is no number")),
+        Err(_) => Err(Error::malformed(path, "its format version is not a number")),
     }
 }
 
 /// The checkpoint at `path` is sound, but of a newer version of Kao.
 pub fn newer_checkpoint(path: &Path, problem: String) -> Error {
-    Error::newer(path, problem).with_hint("a newer Kao wrote it: go on with that one")
+    Error::newer(path, problem).with_hint("a newer Kao wrote it: resume the run with that version")
 }

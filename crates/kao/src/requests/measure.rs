@@ -1,22 +1,21 @@
 //! How long a forward pass and a training step take on this machine.
 
 use crate::control::{Control, Report};
+use crate::dataset::Batch;
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::images::Images;
 use crate::model::ModelConfig;
 use crate::noise::SeededNoise;
 use crate::schedule::NoiseSchedule;
-use crate::train::TrainConfig;
-use crate::train::adam::OptimizerState;
-use crate::train::objective::{NoisyBatch, StepPart, loss_gradients};
-use crate::unet::{GradientConfig, Network, UNet};
-use kao_kernels::{AdamStep, KernelTime};
+use crate::train::objective::{ObjectiveConfig, TimestepSampling};
+use crate::train::step::{StepConfig, TrainState, TrainStep, UpdateConfig};
+use crate::unet::{Network, UNet};
+use kao_kernels::KernelTime;
 use serde::Serialize;
 use std::time::Instant;
 
-/// Passes that a profile is the mean of.
+/// A profile is the mean of so many passes.
 const PROFILED_PASSES: usize = 3;
 
 /// What to measure.
@@ -30,8 +29,15 @@ pub struct MeasureConfig {
     pub n_warmup: usize,
     /// Whether training steps are measured too.
     pub training: bool,
-    /// Whether to tell the time by kernel and resolution; on the CPU alone.
+    /// Whether to profile the time by kernel and resolution; only on the CPU.
     pub by_kernel: bool,
+}
+
+impl MeasureConfig {
+    /// How many passes are made one after the other, each of which is reported.
+    fn n_passes(&self) -> usize {
+        self.n_warmup.saturating_add(self.n_rounds)
+    }
 }
 
 /// Times of one kind of pass, in milliseconds per image.
@@ -43,13 +49,13 @@ pub struct Timing {
     pub min_ms_per_image: f64,
     /// Images per second, by the median.
     pub images_per_second: f64,
-    /// Arithmetic per second, by the median, in 10⁹ operations: multiplications and additions as a
-    /// direct computation has them.
+    /// Operations per second, by the median, in 10⁹: the multiplications and additions of a direct
+    /// computation.
     pub gflops: f64,
-    /// The operations really made per second, by the median, in 10⁹: fewer, since Winograd's
-    /// convolution needs a quarter of a direct one's multiplications.
+    /// Operations that the kernels perform per second, by the median, in 10⁹: fewer, since
+    /// Winograd's convolution needs a quarter of a direct one's multiplications.
     pub computed_gflops: f64,
-    /// Those as a share of the measured peak.
+    /// The same as a share of the measured peak.
     pub share_of_peak: f64,
     /// Each pass.
     pub samples: Vec<f64>,
@@ -64,9 +70,9 @@ pub struct Measurement {
     pub threads: usize,
     /// Parameters, as PyTorch counts them.
     pub parameters: usize,
-    /// Operations of one forward pass for one image, in 10⁹, as a direct computation has them.
+    /// Operations of one forward pass for one image, in 10⁹, of a direct computation.
     pub forward_gflop_per_image: f64,
-    /// Those that the CPU engine really makes.
+    /// The same, as the CPU engine performs them.
     pub computed_gflop_per_image: f64,
     /// The machine's peak with the instructions and threads in use, in 10⁹ operations per second:
     /// fused multiply-adds on registers.
@@ -77,18 +83,18 @@ pub struct Measurement {
     pub forward: Timing,
     /// A whole training step: noise, forward, backward, optimizer, average.
     pub training: Option<Timing>,
-    /// The time of one forward pass by kernel and resolution, where it was asked for.
+    /// The time of one forward pass by kernel and resolution; empty unless it was asked for.
     pub forward_kernels: Vec<KernelShare>,
-    /// The same of one training step.
+    /// The same for one training step.
     pub training_kernels: Vec<KernelShare>,
 }
 
-/// The part of a pass that one kernel takes at one resolution.
+/// The time that one kernel takes at one resolution.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KernelShare {
     /// The kernel.
     pub kernel: &'static str,
-    /// Height and width of what it works on; zeros where there are no pixels.
+    /// Height and width of its feature maps; zeros where it works on none.
     pub resolution: [usize; 2],
     /// Calls in a pass.
     pub calls: usize,
@@ -96,8 +102,8 @@ pub struct KernelShare {
     pub ms_per_image: f64,
 }
 
-/// Measures a network of `model`'s configuration with random weights on `device`. `control` gets a
-/// report before each pass.
+/// Measures a network of `model`'s configuration with random weights on `device`. Progress is
+/// reported before each pass.
 ///
 /// # Errors
 /// When the configuration is impossible, nothing is to be measured, or `control` stops the work.
@@ -108,12 +114,14 @@ pub fn measure(
     control: &dyn Control,
 ) -> Result<Measurement> {
     model.validate()?;
-    let MeasureConfig { batch_size, n_rounds, n_warmup, training, by_kernel } = config;
-    for (what, n) in [("batch size", batch_size), ("rounds", n_rounds)] {
+    let MeasureConfig { batch_size, n_rounds, training, by_kernel, .. } = config;
+    for (what, n) in [("batch_size", batch_size), ("rounds", n_rounds)] {
         if n == 0 {
             return Err(Error::out_of_range(what, 0, "at least 1"));
         }
     }
+    let n_kinds = if training { 2 } else { 1 };
+    let passes = Passes { config, total: config.n_passes().saturating_mul(n_kinds), control };
     let schedule = NoiseSchedule::new(model.schedule)?;
     let images = SeededNoise { seed: 0, first_image: 0 }.x_t(batch_size, model.unet.image_size);
     let timesteps: Vec<usize> =
@@ -125,45 +133,43 @@ pub fn measure(
 
     let unet = UNet::init(&model.unet, 0)?;
     let network = Network::new(unet, Prediction::Epsilon, device)?;
-    let mut samples = Vec::new();
-    for round in 0..n_warmup.saturating_add(n_rounds) {
-        control.check(&Report::progress("measuring", round as u64, None, "passes"))?;
-        let started = Instant::now();
-        network.predict(&images, &timesteps, &Conditions::none())?;
-        let ms = started.elapsed().as_secs_f64() * 1e3 / batch_size as f64;
-        if round >= n_warmup {
-            samples.push(ms);
-        }
-    }
+    let forward_pass = || network.predict(&images, &timesteps, &Conditions::none()).map(|_| ());
+    let samples = passes.time(0, |_| forward_pass())?;
     let peak_gflops = kao_kernels::peak_gflops();
     let forward = timing(samples, work, peak_gflops);
     let mut forward_kernels = Vec::new();
     if by_kernel {
-        let (passed, times) = profiled(|| {
-            let mut passes = (0..PROFILED_PASSES)
-                .map(|_| network.predict(&images, &timesteps, &Conditions::none()));
-            passes.try_for_each(|pass| pass.map(|_| ()))
-        });
+        let (passed, times) = profiled(|| (0..PROFILED_PASSES).try_for_each(|_| forward_pass()));
         passed?;
         forward_kernels = shares(&times, batch_size);
     }
     drop(network);
-    // What sampling used is not there in the pieces that training needs.
+    // Training needs blocks of memory of other sizes than sampling.
     kao_kernels::release_freed_memory();
 
     let mut training_kernels = Vec::new();
     let training = match training {
         false => None,
         true => {
-            let samples = training_steps(model, &schedule, &images, config, device, control)?;
+            let mut state = TrainState::new(UNet::init(&model.unet, 0)?);
+            let batch = Batch {
+                images,
+                indices: (0..batch_size).collect(),
+                tags: vec![vec![]; batch_size],
+            };
+            let step = training_step(model, batch_size, &schedule, device);
+            let mut make_step = |round: usize| {
+                let first_image = round.wrapping_mul(batch_size) as u64;
+                step.run(&mut state, &batch, first_image).map(|_| ())
+            };
+            let samples = passes.time(config.n_passes(), &mut make_step)?;
             if by_kernel {
-                let config = MeasureConfig { n_warmup: 0, n_rounds: PROFILED_PASSES, ..config };
                 let (stepped, times) =
-                    profiled(|| training_steps(model, &schedule, &images, config, device, control));
+                    profiled(|| (0..PROFILED_PASSES).try_for_each(&mut make_step));
                 stepped?;
                 training_kernels = shares(&times, batch_size);
             }
-            // Backward takes about twice the operations of forward.
+            // The backward pass takes about twice the operations of the forward pass.
             Some(timing(samples, work.tripled(), peak_gflops))
         }
     };
@@ -182,38 +188,60 @@ pub fn measure(
     })
 }
 
-fn training_steps(
+/// A training step of a new run.
+fn training_step<'a>(
     model: &ModelConfig,
-    schedule: &NoiseSchedule,
-    images: &Images,
-    config: MeasureConfig,
-    device: &Device,
-    control: &dyn Control,
-) -> Result<Vec<f64>> {
-    let mut unet = UNet::init(&model.unet, 0)?;
-    let mut optimizer = OptimizerState::new(&unet);
-    let recipe = TrainConfig {
+    batch_size: usize,
+    schedule: &'a NoiseSchedule,
+    device: &'a Device,
+) -> TrainStep<'a> {
+    let objective = ObjectiveConfig {
         prediction: model.prediction,
-        batch_size: config.batch_size,
-        ..TrainConfig::default()
+        timestep_sampling: TimestepSampling::Uniform,
+        min_snr_gamma: 0.0,
+        tag_dropout: 0.0,
+        seed: 0,
     };
-    let mut samples = Vec::new();
-    for round in 0..config.n_warmup.saturating_add(config.n_rounds) {
-        control.check(&Report::progress("measuring", round as u64, None, "passes"))?;
-        let started = Instant::now();
-        let position =
-            StepPart { first_image: round.wrapping_mul(config.batch_size) as u64, offset: 0 };
-        let batch = NoisyBatch::drawn(schedule, &recipe, images, position)?;
-        let dropout_seed = Some(position.first_image);
-        let passes = GradientConfig { dropout_seed, checkpointing: false };
-        let found = loss_gradients(&unet, &batch, 1.0, passes, device)?;
-        optimizer.step(&mut unet, &found.gradients, AdamStep::default(), 0.999);
-        let ms = started.elapsed().as_secs_f64() * 1e3 / config.batch_size as f64;
-        if round >= config.n_warmup {
-            samples.push(ms);
+    let update = UpdateConfig {
+        learning_rate: 1e-4,
+        weight_decay: 0.0,
+        max_gradient_norm: 0.0,
+        ema_decay: 0.999,
+    };
+    let config = StepConfig {
+        objective,
+        micro_batch_size: batch_size,
+        gradient_checkpointing: false,
+        update,
+    };
+    TrainStep { schedule, device, config }
+}
+
+/// Passes that are made one after the other.
+struct Passes<'a> {
+    config: MeasureConfig,
+    /// Passes of all kinds.
+    total: usize,
+    control: &'a dyn Control,
+}
+
+impl Passes<'_> {
+    /// The times of `pass`, which gets its number, in milliseconds per image and without the
+    /// warm-up. `n_before` passes of other kinds were made before.
+    fn time(&self, n_before: usize, mut pass: impl FnMut(usize) -> Result<()>) -> Result<Vec<f64>> {
+        let mut samples = Vec::new();
+        for number in 0..self.config.n_passes() {
+            let (done, total) = ((n_before + number) as u64, Some(self.total as u64));
+            self.control.check(&Report::progress("measuring", done, total, "passes"))?;
+            let started = Instant::now();
+            pass(number)?;
+            let ms = started.elapsed().as_secs_f64() * 1e3 / self.config.batch_size as f64;
+            if number >= self.config.n_warmup {
+                samples.push(ms);
+            }
         }
+        Ok(samples)
     }
-    Ok(samples)
 }
 
 /// A profile of `body`, which runs on a thread of the pool as the kernels do.
@@ -235,9 +263,9 @@ fn shares(times: &[KernelTime], batch_size: usize) -> Vec<KernelShare> {
 /// Operations for one image, in 10⁹.
 #[derive(Clone, Copy)]
 struct Work {
-    /// As a direct computation has them.
+    /// Of a direct computation.
     direct: f64,
-    /// As they are made.
+    /// As the engine performs them.
     computed: f64,
 }
 

@@ -33,8 +33,9 @@ pub struct Prepare {
 
 impl Default for Prepare {
     fn default() -> Self {
-        let PrepareConfig { raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side } =
-            PrepareConfig::new("", "");
+        let PrepareConfig {
+            raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side, ..
+        } = PrepareConfig::new("", "");
         Prepare { raw_dir, out_dir, size, fit, keep_duplicates, min_side, strict, threads: None }
     }
 }
@@ -62,10 +63,14 @@ impl Request for Prepare {
     fn run(&self, control: &dyn Control) -> Result<PrepareReport> {
         self.validate()?;
         check_folder(&self.out_dir)?;
-        let Prepare { raw_dir, out_dir, size, fit, keep_duplicates, min_side, strict, threads } =
-            self.clone();
-        let config =
-            PrepareConfig { raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side };
-        with_threads(threads, || prepare(&config, control))
+        let config = PrepareConfig {
+            size: self.size,
+            fit: self.fit,
+            keep_duplicates: self.keep_duplicates,
+            min_side: self.min_side,
+            strict: self.strict,
+            ..PrepareConfig::new(&self.raw_dir, &self.out_dir)
+        };
+        with_threads(self.threads, || prepare(&config, control))
     }
 }

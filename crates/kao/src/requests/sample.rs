@@ -1,7 +1,7 @@
 //! Images from a model.
 
 use super::destinations::check_distinct;
-use super::{Compute, Estimate, ModelSource, Provenance, Request, SampleFrom, check_at_least_one};
+use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
@@ -156,12 +156,6 @@ impl Request for Sample {
 }
 
 impl Sample {
-    /// The fluent way to ask for images of a model that is loaded already:
-    /// `Sample::from(&model).seed(7).count(16).run()`.
-    pub fn from(model: &Model) -> SampleFrom<'_> {
-        SampleFrom::new(model)
-    }
-
     /// As [`run`](Request::run), on a model that is loaded already and called `name` in texts.
     ///
     /// # Errors

@@ -19,12 +19,16 @@ pub struct SampleFrom<'m> {
     snapshots: Option<SnapshotsConfig>,
 }
 
-impl<'m> SampleFrom<'m> {
-    pub(super) fn new(model: &'m Model) -> Self {
+impl Sample {
+    /// The fluent way to ask for images of a model that is loaded already:
+    /// `Sample::from(&model).seed(7).count(16).run()`.
+    pub fn from(model: &Model) -> SampleFrom<'_> {
         let (conditions, snapshots) = (Conditions::none(), None);
         SampleFrom { model, request: Sample::default(), conditions, snapshots }
     }
+}
 
+impl SampleFrom<'_> {
     /// Seed of the noise.
     pub fn seed(mut self, seed: u64) -> Self {
         self.request.seed = seed;

@@ -1,7 +1,7 @@
 //! Adam (Kingma & Ba 2015) and the moving average of the weights, on the host.
 //!
-//! Moments and averages are plain vectors, one per parameter, in memory order, as the parameters of
-//! the network are: a checkpoint is those vectors, and the update is one pass over memory.
+//! Moments and averages are plain vectors, one per parameter, in memory order like the parameters of
+//! the network: a checkpoint stores these vectors, and the update is one pass over memory.
 
 use crate::unet::UNet;
 use kao_kernels::{AdamStep, adam_ema_step, adam_step};
@@ -40,14 +40,15 @@ impl OptimizerState {
     ) {
         self.n_steps += 1;
         let settings = AdamStep { step: self.n_steps, ..settings };
-        // From outside the pool, every parameter would put this thread to sleep and wake another.
+        // Called from outside the pool, every parameter would put this thread to sleep and wake
+        // another.
         rayon::scope(|_| {
             for (index, values) in unet.values_mut().iter_mut().enumerate() {
                 let gradients = &gradients[index];
                 let (m, v) = (&mut self.first[index], &mut self.second[index]);
                 let average = &mut self.ema[index];
                 match ema_decay {
-                    // The update moves the average by a rounded difference.
+                    // Exactly the weights, where a blend would add a rounded difference.
                     0.0 => {
                         adam_step(&settings, values, gradients, m, v);
                         average.copy_from_slice(values);

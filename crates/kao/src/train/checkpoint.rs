@@ -1,8 +1,9 @@
-//! Checkpoints: everything needed to go on as if nothing had happened.
+//! Checkpoints: everything that is needed to resume a run as if it had not been interrupted.
 //!
-//! One `.safetensors` file: the weights, their average, both moments, and as metadata the
-//! configuration, the position, what the data was, and a checksum of all of it. Noise, order and
-//! dropout are functions of (seed, position), so nothing else has a state.
+//! A checkpoint is one `.safetensors` file with the weights, their average and both moments. Its
+//! metadata hold the configuration, the position, a fingerprint of the pictures, and a checksum of
+//! all of it. Noise, order of pictures and dropout are functions of (seed, position), so there is no
+//! other state.
 
 use super::adam::OptimizerState;
 use super::config::TrainConfig;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// The metadata key of checkpoints.
 pub const METADATA_KEY: &str = metadata::CHECKPOINT;
 
-/// Where a run stands.
+/// The position of a run: how far it is, and what it is a run of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
@@ -31,26 +32,26 @@ pub struct Position {
     /// Pictures seen.
     pub n_images: u64,
     /// Whether the validation and the sample grid that are due at this step are done. They are not
-    /// when the run was stopped in the middle of them; a resumed run begins with them then.
-    #[serde(default = "looked_by_default")]
-    pub looked: bool,
+    /// when the run was stopped during them; then a resumed run begins with them.
+    #[serde(rename = "looked", default = "validated_by_default")]
+    pub validated: bool,
     /// The lowest validation loss so far.
     pub best_validation_loss: Option<f64>,
     /// The step that had it.
     #[serde(default)]
     pub best_step: Option<u64>,
-    /// What the pictures are: see [`Folder::fingerprint`](crate::dataset::Folder::fingerprint).
+    /// Identifies the pictures: see [`Folder::fingerprint`](crate::dataset::Folder::fingerprint).
     pub data_fingerprint: String,
 }
 
-fn looked_by_default() -> bool {
+fn validated_by_default() -> bool {
     true
 }
 
-/// A run at rest.
+/// The content of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Where it stands.
+    /// The position of the run.
     pub position: Position,
     /// The weights, in memory order.
     pub weights: Vec<Vec<f32>>,
@@ -58,8 +59,8 @@ pub struct Checkpoint {
     pub optimizer: OptimizerState,
 }
 
-/// Writes a checkpoint of `unet` and `optimizer`, whole or not at all. Takes little memory besides
-/// that of one more set of weights.
+/// Writes a checkpoint of `unet` and `optimizer` atomically. It needs little more memory than the
+/// largest parameter has.
 ///
 /// # Errors
 /// When a value is not finite, or the file cannot be written.
@@ -129,17 +130,18 @@ impl Checksum {
     }
 }
 
-/// Where the checkpoint at `path` stands, from its metadata alone.
+/// The position of the checkpoint at `path`, from its metadata alone.
 ///
 /// # Errors
-/// When it is no checkpoint of Kao, one of a newer version, or its configuration is impossible.
+/// When the file is not a checkpoint of Kao, its version is newer, or its configuration is
+/// impossible.
 pub fn position(path: &Path, file_metadata: &Metadata) -> Result<Position> {
     let Some(serde_json::Value::String(json)) = file_metadata.get(METADATA_KEY) else {
         return Err(Error::malformed(path, "not a checkpoint of `kao train`"));
     };
     metadata::check_checkpoint_format(path, file_metadata)?;
     let position: Position = serde_json::from_str(json).map_err(|error| {
-        // Without the list of all that is known, which is long.
+        // Without the long list of the names that would be known.
         let words = error.to_string();
         let problem = words.split(", expected one of").next().unwrap_or_default();
         Error::malformed(path, format!("its metadata: {problem}"))
@@ -156,8 +158,8 @@ pub fn position(path: &Path, file_metadata: &Metadata) -> Result<Position> {
 pub fn read(path: &Path) -> Result<Checkpoint> {
     let file = formats::read(path)?;
     metadata::check_checkpoint_format(path, &file.metadata)?;
-    // The checksum first: it tells what is damaged from what is sound and not understood.
-    // Checkpoints of Kao before 0.2 have none.
+    // The checksum comes first: a file that passes it is not damaged, so what is not understood then
+    // was written by a newer version. Checkpoints of Kao before 0.2 have no checksum.
     let Some(expected) = file.metadata.get(metadata::CHECKPOINT_CHECKSUM) else {
         return understood(path, &file);
     };
@@ -167,18 +169,18 @@ pub fn read(path: &Path) -> Result<Checkpoint> {
         checksum.add(name, tensor.shape(), tensor.data());
     }
     if expected.as_str() != Some(checksum.finish().as_str()) {
-        return Err(Error::malformed(path, "its checksum does not match: it is damaged"));
+        return Err(Error::malformed(path, "damaged: its checksum does not match"));
     }
     understood(path, &file).map_err(|error| match error.kind() {
         ErrorKind::Malformed { problem, .. } => metadata::newer_checkpoint(
             path,
-            format!("whole, but this Kao does not understand {problem}"),
+            format!("undamaged, but this Kao does not understand {problem}"),
         ),
         _ => error,
     })
 }
 
-/// What is in a checkpoint's file.
+/// The content of a checkpoint's file.
 fn understood(path: &Path, file: &WeightsFile) -> Result<Checkpoint> {
     let position = position(path, &file.metadata)?;
     let group = |prefix: &str| {
@@ -195,23 +197,23 @@ fn understood(path: &Path, file: &WeightsFile) -> Result<Checkpoint> {
     Ok(Checkpoint { position, weights, optimizer })
 }
 
-/// The newest checkpoint in a folder that is whole.
+/// The newest undamaged checkpoint in a folder.
 #[derive(Debug)]
 pub struct Newest {
     /// Its file.
     pub path: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub checkpoint: Checkpoint,
     /// Newer ones that are damaged, with what is wrong with each.
     pub damaged: Vec<(PathBuf, Error)>,
 }
 
-/// Reads the newest checkpoint in `folder` that is whole.
+/// Reads the newest undamaged checkpoint in `folder`.
 ///
 /// # Errors
-/// When there is none, with what is wrong with the newest one; when one is of a newer version of
-/// Kao, since it would be lost by going on from an older one; or when a file cannot be read.
-pub fn newest_whole(folder: &Path) -> Result<Newest> {
+/// When there is none, with what is wrong with the newest one; when one was written by a newer version
+/// of Kao, since resuming from an older one would lose it; or when a file cannot be read.
+pub fn newest_undamaged(folder: &Path) -> Result<Newest> {
     let mut damaged = Vec::new();
     for path in list(folder)?.into_iter().rev() {
         match read(&path) {
@@ -227,8 +229,8 @@ pub fn newest_whole(folder: &Path) -> Result<Newest> {
         Some((_, error)) if n > 1 => {
             Err(error.with_hint(format!("the {} before it are damaged too", n - 1)))
         }
-        Some((_, error)) => Err(error.with_hint("there is no other checkpoint to go on from")),
-        None => Err(Error::malformed(folder, "no checkpoint to go on from")),
+        Some((_, error)) => Err(error.with_hint("there is no other checkpoint to resume from")),
+        None => Err(Error::malformed(folder, "no checkpoint to resume from")),
     }
 }
 
@@ -237,10 +239,15 @@ pub fn path(folder: &Path, n_steps: u64) -> PathBuf {
     folder.join(format!("step-{n_steps:08}.safetensors"))
 }
 
+/// The name that a damaged checkpoint at `path` gets, so that it is no longer taken for one.
+pub fn set_aside_path(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
 /// The checkpoints in `folder`, oldest first.
 ///
 /// # Errors
-/// When the folder cannot be read; one that does not exist holds none.
+/// When the folder cannot be read. One that does not exist holds no checkpoints.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -281,7 +288,7 @@ mod tests {
             config: TrainConfig { model, ..Preset::Tiny.config() },
             n_steps,
             n_images: 32 * n_steps,
-            looked: true,
+            validated: true,
             best_validation_loss: None,
             best_step: None,
             data_fingerprint: String::new(),
@@ -289,7 +296,7 @@ mod tests {
         write(path, &position, &unet, &OptimizerState::new(&unet)).unwrap();
     }
 
-    /// Writes the checkpoint again with other metadata, as a program would that knows them.
+    /// Writes the checkpoint again with other metadata, as a newer program would.
     fn rewrite(path: &Path, change: impl FnOnce(&mut BTreeMap<String, String>)) {
         let file = formats::read(path).unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -323,7 +330,7 @@ mod tests {
                 let json = metadata.get_mut(METADATA_KEY).unwrap();
                 *json = json.replacen("\"adam\"", "\"lion\"", 1);
             }),
-            ("its format is 3; this Kao knows those up to 2", |metadata| {
+            ("its format version is 3; this Kao reads versions up to 2", |metadata| {
                 metadata.insert("kao.checkpoint_format".to_owned(), "3".to_owned());
             }),
         ];

@@ -1,9 +1,9 @@
-//! TensorBoard's event files: what is logged, for those who watch a run there.
+//! TensorBoard event files.
 //!
-//! A file is records of TFRecord: length, CRC of the length, data, CRC of the data. The data of a
-//! record is a protocol buffer, an `Event`, of which Kao needs ten fields; they are written by hand
-//! here, since a compiler of protocol buffers would be more to build than there is to write.
-//! Nothing is read: what a run knows of its past is in its own log and its checkpoints.
+//! A file is a sequence of TFRecords: length, CRC of the length, data, CRC of the data. The data of a
+//! record is a protocol buffer, an `Event`. Kao needs ten of its fields and encodes them by hand,
+//! since a protocol buffer compiler would take longer to build than these lines to write. Nothing is
+//! read here: a run's own log and its checkpoints hold its past.
 
 use crate::error::{Error, Result};
 use std::fs::{File, OpenOptions};
@@ -11,13 +11,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How the names of event files begin. TensorBoard takes any name that holds `tfevents`.
+/// How the names of event files begin. TensorBoard reads any file whose name contains `tfevents`.
 const NAME_START: &str = "events.out.tfevents.";
 
-/// Events of one training, appended to a file of their own.
+/// The event file of one training process.
 ///
-/// The file is made with the first event. A record is one write, so a crash leaves at most the last
-/// one cut, which TensorBoard does not mind.
+/// The file is created with the first event. A record is one write, so a crash can truncate only the
+/// last record, which TensorBoard ignores.
 #[derive(Debug)]
 pub struct EventFile {
     folder: PathBuf,
@@ -35,19 +35,19 @@ struct Open {
 
 impl EventFile {
     /// Events from `first_step` on, in a new file of `folder`, which must exist by the time of the
-    /// first event. A run that begins gives 0; one that goes on gives the first step that is still
-    /// to come. TensorBoard then forgets what other files in the folder say of that step and of all
-    /// after it: they belong to a past that a crash or an older checkpoint has undone.
+    /// first event. A new run gives 0, a resumed run the first step that is still to come. TensorBoard
+    /// then drops what other files in the folder hold for that step and all later ones: those steps
+    /// were undone by a crash or by resuming from an older checkpoint.
     pub fn new(folder: impl Into<PathBuf>, first_step: u64) -> Self {
         EventFile { folder: folder.into(), first_step, open: None }
     }
 
-    /// The file, once there is one.
+    /// The file, once it has been created.
     pub fn path(&self) -> Option<&Path> {
         self.open.as_ref().map(|open| open.path.as_path())
     }
 
-    /// The value of one curve at `step`. TensorBoard keeps single precision.
+    /// Logs the value of one curve at `step`. TensorBoard keeps single precision.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -55,7 +55,7 @@ impl EventFile {
         self.scalars(step, &[(tag, value)])
     }
 
-    /// The values of several curves (tag and value) at `step`, in one record.
+    /// Logs the values of several curves (tag and value) at `step`, in one record.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -70,10 +70,10 @@ impl EventFile {
         self.append(step, |event| event.message(event::SUMMARY, &summary))
     }
 
-    /// A picture at `step`: `png` is the content of a PNG file.
+    /// Logs a picture at `step`: `png` is the content of a PNG file.
     ///
     /// # Errors
-    /// When `png` does not begin as PNG does, or the file cannot be written.
+    /// When `png` does not begin with a PNG header, or the file cannot be written.
     pub fn image(&mut self, step: u64, tag: &str, png: &[u8]) -> Result<()> {
         let [width, height] = png_size(png).ok_or_else(|| {
             Error::invalid(format!("image `{tag}`"), "not the content of a PNG file")
@@ -104,7 +104,7 @@ impl EventFile {
         }
     }
 
-    /// Appends an event of now at `step`, with what `fill` puts into it.
+    /// Appends an event with the current time at `step`; `fill` adds its content.
     fn append(&mut self, step: u64, fill: impl FnOnce(&mut Message)) -> Result<()> {
         let open = match &mut self.open {
             Some(open) => open,
@@ -113,8 +113,8 @@ impl EventFile {
                 let mut version = event_now(0);
                 version.bytes(event::FILE_VERSION, b"brain.Event:2");
                 open.append(&version)?;
-                // Also in the first file of a run: one of TensorBoard's readers takes no notice of
-                // the first start it meets.
+                // In the first file of a run too: one of TensorBoard's readers ignores the first
+                // start that it finds.
                 let mut log = Message::default();
                 log.number(session_log::STATUS, session_log::START);
                 let mut start = event_now(self.first_step);
@@ -130,8 +130,9 @@ impl EventFile {
 }
 
 impl Open {
-    /// A new file in `folder`, whose name comes after those of all others there: in this order
-    /// TensorBoard reads them, also when two trainings begin in one second or the clock is set back.
+    /// Creates a file in `folder` whose name sorts after those of all others there. TensorBoard reads
+    /// them in this order, and it holds when two processes start in the same second or the clock is
+    /// set back.
     fn create(folder: &Path) -> Result<Self> {
         let refused = |error| Error::io("read", folder, error);
         let mut seconds = seconds_now() as u64;
@@ -139,7 +140,7 @@ impl Open {
             let name = entry.map_err(refused)?.file_name();
             let name = name.to_string_lossy();
             let begun = name.strip_prefix(NAME_START).and_then(|rest| rest.split('.').next());
-            // Beyond ten digits, names do not sort by number any more; such a file is not ours.
+            // Names with more than ten digits would not sort by number; Kao writes none.
             if let Some(begun) = begun.and_then(|digits| digits.parse::<u32>().ok()) {
                 seconds = seconds.max(u64::from(begun) + 1);
             }
@@ -153,8 +154,8 @@ impl Open {
     fn append(&mut self, event: &Message) -> Result<()> {
         let record = record(&event.0);
         if let Err(error) = self.file.write_all(&record) {
-            // A part of it may be there, after which nothing could be read. Where the rest cannot
-            // be cut off either, the file ends here for every reader.
+            // Part of the record may have been written, and readers would stop there. It is cut off
+            // where the file system allows it.
             let _ = self.file.set_len(self.n_bytes);
             return Err(Error::io("write", &self.path, error));
         }
@@ -516,7 +517,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_full_disk_is_told_with_the_file() {
+    fn the_error_of_a_full_disk_names_the_file() {
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let open = Open { path: "/dev/full".into(), file, n_bytes: 0 };
         let mut file = EventFile { folder: "/dev".into(), first_step: 0, open: Some(open) };

@@ -1,9 +1,9 @@
-//! What a run has been through, from its log.
+//! The history of a run, read from its log.
 //!
-//! `logs/log.jsonl` holds two kinds of lines, training steps and looks (validations). A run that
-//! was resumed at an earlier step has told of some steps twice, and the later telling counts; a
-//! crash may have cut a line. All of that is put right here, so that readers see steps that only
-//! grow. A log may have millions of lines: what is kept of it does not grow with them.
+//! `logs/log.jsonl` holds two kinds of lines: training steps and validations. A run that was resumed
+//! at an earlier step has logged some steps twice, and the later lines count; a crash may have
+//! truncated a line. This module sorts that out, so that its readers see steps that only increase.
+//! A log may have millions of lines; the memory for a history is bounded.
 
 use crate::error::{Error, Result};
 use crate::files::{is_missing, open_regular};
@@ -13,18 +13,18 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// Points of the training curve kept, at most; a longer one is thinned to means.
+/// The most points of the training curve; in a longer one, pairs are replaced by their means.
 const MAX_POINTS: usize = 4096;
-/// Looks kept, at most: beyond, every other one goes. The best is kept apart.
-const MAX_LOOKS: usize = 8192;
-/// Lines that stand for how fast training is now.
+/// The most validations; of more, every other one is dropped. The best is kept separately.
+const MAX_VALIDATIONS: usize = 8192;
+/// The newest lines, from which the current speed is taken.
 const N_RECENT: usize = 100;
-/// Looks that a trend is drawn from.
+/// The newest validations, from which the trend is taken.
 const N_TREND: usize = 5;
-/// What is longer is no line of a log.
+/// Anything longer is not a line of a log.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// A step of the optimizer; as a line of the log the mean of those since the line before.
+/// A training step; a line of the log holds the means over the steps since the line before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct StepReport {
     /// Steps done, this one included.
@@ -33,7 +33,7 @@ pub struct StepReport {
     pub images: u64,
     /// The training loss.
     pub loss: f64,
-    /// Norm of the gradient before it was scaled.
+    /// Norm of the gradients before they were scaled.
     pub gradient_norm: f64,
     /// Learning rate.
     pub learning_rate: f64,
@@ -41,17 +41,17 @@ pub struct StepReport {
     pub images_per_second: f64,
 }
 
-/// A look at the averaged weights.
+/// A validation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Look {
+pub struct ValidationReport {
     /// Steps done.
     pub step: u64,
-    /// The validation loss.
+    /// The validation loss of the averaged weights.
     pub validation_loss: f64,
-    /// The same by ranges of timesteps; empty in logs that do not tell.
+    /// The same by ranges of timesteps; empty where the log does not hold it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub validation_by_t: Vec<RangeLoss>,
-    /// The validation loss of the weights themselves, not averaged.
+    /// The validation loss of the raw weights, which are not averaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_validation_loss: Option<f64>,
 }
@@ -61,7 +61,7 @@ pub struct Look {
 pub struct RangeLoss {
     /// The first timestep.
     pub from: usize,
-    /// The first timestep that is not in the range any more.
+    /// The first timestep after the range.
     pub to: usize,
     /// The mean loss there.
     pub loss: f64,
@@ -71,42 +71,44 @@ pub struct RangeLoss {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
-    /// By more than half a percent over the last looks.
+    /// Down by more than half a percent over the newest validations.
     Falling,
-    /// Neither.
+    /// Neither falling nor rising.
     Flat,
-    /// By more than half a percent over the last looks.
+    /// Up by more than half a percent over the newest validations.
     Rising,
 }
 
-/// The line of least squares through the last looks.
+/// The line of least squares through the newest validation losses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Trend {
     /// Where it goes.
     pub direction: Direction,
-    /// How much it goes up from the first of these looks to the last, as a share of its middle.
+    /// How much the line rises from the first of these validations to the last, as a share of its
+    /// mean.
     pub change: f64,
-    /// How many looks these are.
-    pub n_looks: usize,
+    /// How many validations these are.
+    #[serde(rename = "n_looks")]
+    pub n_validations: usize,
 }
 
-/// What a run has been through. Steps grow from each point to the next, and from each look.
+/// The history of a run. Steps increase from point to point and from validation to validation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    /// The training curve; in a long run each point is the mean of several lines.
+    /// The training curve; in a long run, each point is the mean of several lines.
     pub training: Vec<StepReport>,
     /// The newest training line.
     pub last: Option<StepReport>,
-    /// The looks; of a great many only some.
-    pub looks: Vec<Look>,
-    /// The look with the lowest loss, the first of these.
-    pub best: Option<Look>,
-    /// Seconds spent on the steps that count.
+    /// The validations; of a great many, only some.
+    pub validations: Vec<ValidationReport>,
+    /// The validation with the lowest loss; of several, the first.
+    pub best: Option<ValidationReport>,
+    /// Seconds spent on the training steps that count.
     pub training_seconds: f64,
     /// Pictures per second: the median of the newest lines.
     pub images_per_second: Option<f64>,
-    /// Lines that tell nothing: broken, or of another kind. The last line of the log does not count
-    /// when it is cut: it may be under way.
+    /// Lines that were skipped: broken, or of another kind. A truncated last line is not counted,
+    /// since it may be just being written.
     pub skipped: u64,
 }
 
@@ -114,7 +116,7 @@ impl History {
     /// Reads a log.
     ///
     /// # Errors
-    /// When the file cannot be read. One that does not exist is a history without a line.
+    /// When the file cannot be read. A file that does not exist yields an empty history.
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let refused = |error| Error::io("read", path, error);
@@ -131,42 +133,42 @@ impl History {
         }
     }
 
-    /// The newest step that the log tells of.
+    /// The newest step in the log.
     pub fn last_step(&self) -> Option<u64> {
-        let looked = self.looks.last().map(|look| look.step);
-        self.last.map(|point| point.step).max(looked)
+        let validated = self.validations.last().map(|validation| validation.step);
+        self.last.map(|point| point.step).max(validated)
     }
 
-    /// Where the validation loss is going; `None` with fewer than three looks.
+    /// Where the validation loss is going; `None` with fewer than three validations.
     pub fn trend(&self) -> Option<Trend> {
-        let looks = &self.looks[self.looks.len().saturating_sub(N_TREND)..];
-        if looks.len() < 3 {
+        let newest = &self.validations[self.validations.len().saturating_sub(N_TREND)..];
+        if newest.len() < 3 {
             return None;
         }
-        let n = looks.len() as f64;
-        let mean_step = looks.iter().map(|look| look.step as f64).sum::<f64>() / n;
-        let mean_loss = looks.iter().map(|look| look.validation_loss).sum::<f64>() / n;
+        let n = newest.len() as f64;
+        let mean_step = newest.iter().map(|at| at.step as f64).sum::<f64>() / n;
+        let mean_loss = newest.iter().map(|at| at.validation_loss).sum::<f64>() / n;
         let (mut covariance, mut variance) = (0.0, 0.0);
-        for look in looks {
-            let off = look.step as f64 - mean_step;
-            covariance += off * (look.validation_loss - mean_loss);
-            variance += off * off;
+        for at in newest {
+            let deviation = at.step as f64 - mean_step;
+            covariance += deviation * (at.validation_loss - mean_loss);
+            variance += deviation * deviation;
         }
-        let span = looks[looks.len() - 1].step - looks[0].step;
+        let span = newest[newest.len() - 1].step - newest[0].step;
         let change = covariance / variance * span as f64 / mean_loss;
         let direction = match change {
             change if change < -0.005 => Direction::Falling,
             change if change > 0.005 => Direction::Rising,
             _ => Direction::Flat,
         };
-        change.is_finite().then_some(Trend { direction, change, n_looks: looks.len() })
+        change.is_finite().then_some(Trend { direction, change, n_validations: newest.len() })
     }
 }
 
 /// A line of the log.
 enum Line {
     Training(StepReport),
-    Look(Look),
+    Validation(ValidationReport),
     Broken,
 }
 
@@ -178,11 +180,11 @@ impl Line {
         }
     }
 
-    /// When it happened: a look comes after the training line of its step.
+    /// When it happened: a validation comes after the training line of its step.
     fn moment(&self) -> Option<Moment> {
         match self {
             Line::Training(point) => Some((point.step, false)),
-            Line::Look(look) => Some((look.step, true)),
+            Line::Validation(validation) => Some((validation.step, true)),
             Line::Broken => None,
         }
     }
@@ -208,8 +210,12 @@ impl Fields {
         let step = self.step;
         if let Some(validation_loss) = self.validation_loss {
             let Fields { validation_by_t, raw_validation_loss, .. } = self;
-            let look = Look { step, validation_loss, validation_by_t, raw_validation_loss };
-            return Some(Line::Look(look));
+            return Some(Line::Validation(ValidationReport {
+                step,
+                validation_loss,
+                validation_by_t,
+                raw_validation_loss,
+            }));
         }
         Some(Line::Training(StepReport {
             step,
@@ -222,20 +228,19 @@ impl Fields {
     }
 }
 
-/// A step, and whether it is the look after it.
+/// A step, and whether it is the validation after it.
 type Moment = (u64, bool);
 
-/// What the first reading finds.
+/// What the first pass over the log finds.
 struct Scan {
-    /// Where the log went back: the number of the line, and the moment it went back to. What was
-    /// told before that line of that moment or a later one does not count.
+    /// Where the log goes back: the number of the line, and the moment it goes back to. Earlier
+    /// lines of that moment or of later ones do not count.
     returns: Vec<(u64, Moment)>,
-    /// Whole lines. More may be added while they are read for the second time.
+    /// Complete lines. More may be written before the second pass.
     n_lines: u64,
 }
 
-/// Finds where the run was resumed at an earlier step: lines before that can only be judged once
-/// this is known.
+/// Finds where the run was resumed at an earlier step, which decides what earlier lines count.
 fn scan(file: &mut File) -> io::Result<Scan> {
     let mut scan = Scan { returns: Vec::new(), n_lines: 0 };
     let mut newest: Option<Moment> = None;
@@ -243,7 +248,7 @@ fn scan(file: &mut File) -> io::Result<Scan> {
         scan.n_lines = number + 1;
         let Some(moment) = line.moment() else { return };
         if newest.is_some_and(|newest| moment <= newest) {
-            // An earlier return to a later moment is covered by this one.
+            // This return includes earlier ones to later moments.
             while scan.returns.last().is_some_and(|(_, back_to)| *back_to >= moment) {
                 scan.returns.pop();
             }
@@ -258,7 +263,7 @@ fn gather(file: &mut File, scan: &Scan) -> io::Result<History> {
     let mut history = History::default();
     let mut curve = Curve::default();
     let mut recent = VecDeque::new();
-    // Their moments grow, so the next one that is still to come goes back the furthest.
+    // Their moments increase, so the next one to come goes back the furthest.
     let mut returns = scan.returns.iter().peekable();
     for_each_line(file, scan.n_lines, |number, line| {
         while returns.next_if(|(line, _)| *line <= number).is_some() {}
@@ -282,15 +287,16 @@ fn gather(file: &mut File, scan: &Scan) -> io::Result<History> {
                 }
                 recent.push_back(point.images_per_second);
             }
-            Line::Look(look) => {
-                let is_best = |best: &Look| look.validation_loss < best.validation_loss;
+            Line::Validation(validation) => {
+                let is_best =
+                    |best: &ValidationReport| validation.validation_loss < best.validation_loss;
                 if history.best.as_ref().is_none_or(is_best) {
-                    history.best = Some(look.clone());
+                    history.best = Some(validation.clone());
                 }
-                history.looks.push(look);
-                if history.looks.len() > MAX_LOOKS {
+                history.validations.push(validation);
+                if history.validations.len() > MAX_VALIDATIONS {
                     let mut number = 0;
-                    history.looks.retain(|_| {
+                    history.validations.retain(|_| {
                         number += 1;
                         number % 2 == 1
                     });
@@ -303,8 +309,8 @@ fn gather(file: &mut File, scan: &Scan) -> io::Result<History> {
     Ok(history)
 }
 
-/// Calls `take` with the lines that end, at most `n_lines` of them, and their numbers from 0.
-/// Empty lines are none.
+/// Calls `take` with the complete lines, at most `n_lines` of them, and their numbers from 0. Empty
+/// lines are not counted.
 fn for_each_line(file: &mut File, n_lines: u64, mut take: impl FnMut(u64, Line)) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut bytes = Vec::new();
@@ -322,7 +328,7 @@ fn for_each_line(file: &mut File, n_lines: u64, mut take: impl FnMut(u64, Line))
             }
             line = Line::parse(&bytes);
         } else if !skip_rest(&mut reader)? {
-            // The last line, without its end.
+            // The last line is truncated.
             break;
         }
         take(number, line);
@@ -331,7 +337,7 @@ fn for_each_line(file: &mut File, n_lines: u64, mut take: impl FnMut(u64, Line))
     Ok(())
 }
 
-/// Reads on to the end of the line; `false` when the file ends first.
+/// Skips to the end of the line; `false` when the file ends first.
 fn skip_rest(reader: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let buffer = reader.fill_buf()?;
@@ -351,10 +357,11 @@ fn skip_rest(reader: &mut impl BufRead) -> io::Result<bool> {
     }
 }
 
-/// A training curve of at most [`MAX_POINTS`]: when it is full, pairs become their means.
+/// A training curve of at most [`MAX_POINTS`]: when it is full, pairs are replaced by their means.
 #[derive(Default)]
 struct Curve {
     full: Vec<Mean>,
+    /// The next point, while lines are added to it.
     growing: Mean,
     lines_per_point: u32,
 }
@@ -453,7 +460,7 @@ mod tests {
         )
     }
 
-    fn look(step: u64, loss: f64) -> String {
+    fn validation(step: u64, loss: f64) -> String {
         format!("{}\n", json!({"step": step, "validation_loss": loss}))
     }
 
@@ -465,7 +472,7 @@ mod tests {
 
     fn steps(history: &History) -> (Vec<u64>, Vec<u64>) {
         let training = history.training.iter().map(|point| point.step).collect();
-        (training, history.looks.iter().map(|look| look.step).collect())
+        (training, history.validations.iter().map(|at| at.step).collect())
     }
 
     #[test]
@@ -474,8 +481,14 @@ mod tests {
             "step": 20, "validation_loss": 0.5, "raw_validation_loss": 0.6, "new": [1],
             "validation_by_t": [{"from": 0, "to": 500, "loss": 0.8}, {"from": 500, "to": 1000, "loss": 0.2}],
         });
-        let log =
-            [&training(10, 3.0), &look(10, 0.7), &training(20, 2.0), "", &by_t.to_string(), "\n"];
+        let log = [
+            &training(10, 3.0),
+            &validation(10, 0.7),
+            &training(20, 2.0),
+            "",
+            &by_t.to_string(),
+            "\n",
+        ];
         let history = read(&log.concat());
         assert_eq!(steps(&history), (vec![10, 20], vec![10, 20]));
         let last = history.last.unwrap();
@@ -499,45 +512,45 @@ mod tests {
     }
 
     #[test]
-    fn broken_lines_are_counted_but_for_a_cut_last_one() {
+    fn broken_lines_are_counted_except_for_a_truncated_last_one() {
         let (a, b) = (training(10, 1.0), training(20, 1.0));
         let long = "x".repeat(2 * MAX_LINE_BYTES as usize);
         let broken = ["{\"step\":\n", "[]\n", "{\"step\":5}\n", "\u{0}\n", &long, "\n"].concat();
         let history = read(&format!("{a}\n \n{broken}{b}{}", &training(30, 1.0)[..20]));
         assert_eq!((steps(&history).0, history.skipped), (vec![10, 20], 5));
-        // Of a line that may still be under way nothing is said, however long it is.
+        // A line that may be just being written is not counted, however long it is.
         let history = read(&format!("{a}{long}"));
         assert_eq!((steps(&history).0, history.skipped), (vec![10], 0));
-        // A killed run that went on leaves its cut line in front of the next one.
+        // A killed and resumed run leaves a truncated line in front of the next one.
         let history = read(&format!("{a}{}{}{b}", &training(11, 1.0)[..30], training(12, 1.0)));
         assert_eq!((steps(&history).0, history.skipped), (vec![10, 20], 1));
     }
 
     #[test]
-    fn what_was_told_twice_counts_as_told_last() {
+    fn of_steps_that_were_logged_twice_the_later_lines_count() {
         let log = [
             training(10, 1.0),
-            look(10, 1.0),
+            validation(10, 1.0),
             training(20, 1.0),
-            look(20, 0.1),
+            validation(20, 0.1),
             training(30, 1.0),
             // Resumed at 10, and once more at 15.
             training(20, 2.0),
-            look(20, 2.0),
+            validation(20, 2.0),
             training(20, 3.0),
-            look(25, 3.0),
+            validation(25, 3.0),
             training(30, 3.0),
         ];
         let history = read(&log.concat());
         assert_eq!(steps(&history), (vec![10, 20, 30], vec![10, 25]));
         let losses: Vec<f64> = history.training.iter().map(|point| point.loss).collect();
         assert_eq!(losses, [1.0, 3.0, 3.0]);
-        // The best one was undone.
+        // The best one no longer counts.
         assert_eq!(history.best.unwrap().step, 10);
-        // A look that was made again.
-        let history = read(&[training(10, 1.0), look(10, 1.0), look(10, 2.0)].concat());
+        // A validation that was repeated.
+        let history = read(&[training(10, 1.0), validation(10, 1.0), validation(10, 2.0)].concat());
         assert_eq!(
-            (steps(&history), history.looks[0].validation_loss),
+            (steps(&history), history.validations[0].validation_loss),
             ((vec![10], vec![10]), 2.0)
         );
     }
@@ -546,12 +559,12 @@ mod tests {
     fn a_long_log_is_thinned() {
         let n = 3 * MAX_POINTS as u64 + 7;
         let log: String =
-            (1..=n).map(|step| training(step, step as f64) + &look(step, 1.0)).collect();
+            (1..=n).map(|step| training(step, step as f64) + &validation(step, 1.0)).collect();
         let history = read(&log);
         assert!((MAX_POINTS / 2..=MAX_POINTS).contains(&history.training.len()));
-        assert!((MAX_LOOKS / 2..=MAX_LOOKS).contains(&history.looks.len()));
+        assert!((MAX_VALIDATIONS / 2..=MAX_VALIDATIONS).contains(&history.validations.len()));
         assert_eq!((history.training.last().unwrap().step, history.last_step()), (n, Some(n)));
-        assert_eq!(history.looks.last().unwrap().step, n);
+        assert_eq!(history.validations.last().unwrap().step, n);
         // Means of 4: of steps 1 to 4, for one.
         assert_eq!((history.training[0].step, history.training[0].loss), (4, 2.5));
         assert_eq!(history.training_seconds, 2.0 * n as f64);
@@ -560,47 +573,49 @@ mod tests {
     #[test]
     fn trends() {
         let direction = |losses: &[f64]| {
-            let looks = losses.iter().zip(1..).map(|(&loss, step)| look(10 * step, loss));
-            read(&looks.collect::<String>()).trend().map(|trend| trend.direction)
+            let log = losses.iter().zip(1..).map(|(&loss, step)| validation(10 * step, loss));
+            read(&log.collect::<String>()).trend().map(|trend| trend.direction)
         };
         assert_eq!(direction(&[0.3, 0.2]), None);
         assert_eq!(direction(&[0.3, 0.2, 0.1]), Some(Direction::Falling));
         assert_eq!(direction(&[0.9, 0.1, 0.2, 0.3, 0.3, 0.4]), Some(Direction::Rising));
         assert_eq!(direction(&[0.9, 0.1, 0.1001, 0.1, 0.0999, 0.1]), Some(Direction::Flat));
-        let trend = read(&[look(1, 4.0), look(3, 3.0), look(5, 2.0)].concat()).trend().unwrap();
-        assert_eq!((trend.change, trend.n_looks), (-2.0 / 3.0, 3));
+        let trend = read(&[validation(1, 4.0), validation(3, 3.0), validation(5, 2.0)].concat())
+            .trend()
+            .unwrap();
+        assert_eq!((trend.change, trend.n_validations), (-2.0 / 3.0, 3));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
-        /// Against the plain way: remember everything, and forget what a line undoes.
+        /// Compared with a plain implementation that keeps everything and drops what a line undoes.
         #[test]
-        fn any_order_of_steps_ends_in_one_that_grows(
+        fn any_order_of_steps_becomes_one_that_increases(
             lines in prop::collection::vec((1..30u64, any::<bool>()), 0..60),
             cut in 0..40usize,
         ) {
             let mut log = String::new();
             let mut expected = BTreeMap::new();
-            for (n, &(step, is_look)) in lines.iter().enumerate() {
-                log += &if is_look { look(step, n as f64) } else { training(step, n as f64) };
-                expected.retain(|moment, _| *moment < (step, is_look));
-                expected.insert((step, is_look), n as f64);
+            for (n, &(step, is_validation)) in lines.iter().enumerate() {
+                log += &if is_validation { validation(step, n as f64) } else { training(step, n as f64) };
+                expected.retain(|moment, _| *moment < (step, is_validation));
+                expected.insert((step, is_validation), n as f64);
             }
             log += &training(99, 1.0)[..cut];
             let history = read(&log);
             let of = |kind: bool| -> Vec<(u64, f64)> {
-                expected.iter().filter(|((_, is_look), _)| *is_look == kind)
+                expected.iter().filter(|((_, is_validation), _)| *is_validation == kind)
                     .map(|((step, _), loss)| (*step, *loss)).collect()
             };
             let found: Vec<_> = history.training.iter().map(|p| (p.step, p.loss)).collect();
             prop_assert_eq!(found, of(false));
-            let found: Vec<_> = history.looks.iter().map(|l| (l.step, l.validation_loss)).collect();
+            let found: Vec<_> = history.validations.iter().map(|at| (at.step, at.validation_loss)).collect();
             prop_assert_eq!(found, of(true));
         }
 
         #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_can_be_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();
             History::read(file.path()).unwrap();

@@ -1,7 +1,7 @@
 //! What a training step minimizes: the mean squared error of the prediction, weighted by timestep
 //! where that is asked for.
 
-use super::config::{TimestepSampling, TrainConfig};
+use crate::dataset::Batch;
 use crate::denoiser::{Conditions, Prediction};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -10,22 +10,55 @@ use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
 use crate::unet::{GradientConfig, NoisyImages, UNet};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
-/// Noisy images with what the network shall say of them.
+/// What a training step minimizes, and where its random numbers come from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObjectiveConfig {
+    /// What the network predicts.
+    pub prediction: Prediction,
+    /// How timesteps are drawn.
+    pub timestep_sampling: TimestepSampling,
+    /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
+    pub min_snr_gamma: f64,
+    /// The probability that a picture is seen without its tags, 0 to 1.
+    pub tag_dropout: f64,
+    /// Random seed of timesteps, noise, dropout and tags.
+    pub seed: u64,
+}
+
+/// How the timesteps of a step's pictures are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimestepSampling {
+    /// Each by itself, uniformly.
+    Uniform,
+    /// Each from its own equal share of the schedule: the gradient varies less.
+    Stratified,
+    /// Noise levels as often as the squared cosine schedule has them, whatever the schedule (a
+    /// logistic density of the log SNR; Kingma & Gao 2023), each from its own equal share of them.
+    /// A schedule made for sampling in few steps has many timesteps of high noise, where there is
+    /// little to learn.
+    Cosine,
+}
+
+/// Noisy images with what the network is to predict of them.
 #[derive(Clone, Debug)]
 pub struct NoisyBatch {
     /// x_t, `[N, C, H, W]`.
     pub x_t: Images,
     /// One timestep per image.
     pub timesteps: Vec<usize>,
+    /// What each image is asked to show.
+    pub conditions: Conditions,
     /// What is to be predicted: ε, x_0 or v, `[N, C, H, W]`.
     pub target: Images,
-    /// What the error of each image counts; `None` where all count 1.
+    /// The weight of each image's error; `None` where all weights are 1.
     pub weights: Option<Vec<f32>>,
 }
 
 impl NoisyBatch {
-    /// Noises `x_0` to `timesteps` with `epsilon` (all `[N, C, H, W]`).
+    /// Adds the noise `epsilon` to `x_0` (both `[N, C, H, W]`) at `timesteps`, without conditions.
     ///
     /// # Errors
     /// When the shapes do not agree, or a timestep is not below T.
@@ -76,21 +109,23 @@ impl NoisyBatch {
                     }
                 }
             });
-        Ok(NoisyBatch { x_t, timesteps, target, weights: None })
+        let conditions = Conditions::none();
+        Ok(NoisyBatch { x_t, timesteps, conditions, target, weights: None })
     }
 
-    /// What a step of `config` trains on: noises image k of `x_0` with the training stream of
-    /// number `position.first + k`: a timestep, then ε. Images keep their noise however they are
-    /// batched.
+    /// What a training step minimizes over the pictures of `batch`: picture k gets its timestep and
+    /// then its ε from the training stream of number `part.first_image + k`, so the noise of a
+    /// picture does not depend on how pictures are batched.
     ///
     /// # Errors
     /// None in practice: the shapes agree by construction.
     pub fn drawn(
         schedule: &NoiseSchedule,
-        config: &TrainConfig,
-        x_0: &Images,
-        position: StepPart,
+        config: &ObjectiveConfig,
+        batch: &Batch,
+        part: StepPart,
     ) -> Result<Self> {
+        let x_0 = &batch.images;
         let n_timesteps = schedule.n_timesteps();
         let mut epsilon = Images::zeros(x_0.shape());
         let size = x_0.image_len().max(1);
@@ -99,11 +134,11 @@ impl NoisyBatch {
             .par_chunks_exact_mut(size)
             .enumerate()
             .map(|(k, epsilon)| {
-                let number = position.first_image + k as u64;
+                let number = part.first_image + k as u64;
                 let mut stream = Stream::new(config.seed, Purpose::Training, number, 0);
                 let mut share = || {
-                    let share = (position.offset + k) as f64 + stream.uniform();
-                    share / config.batch_size as f64
+                    let share = (part.offset + k) as f64 + stream.uniform();
+                    share / part.batch_size as f64
                 };
                 let timestep = match config.timestep_sampling {
                     TimestepSampling::Uniform => stream.below(n_timesteps),
@@ -126,8 +161,19 @@ impl NoisyBatch {
             };
             timesteps.iter().map(weight).collect()
         });
+        let conditions = Conditions::new(
+            (0..x_0.len())
+                .map(|k| seen_tags(config, &batch.tags[k], part.first_image + k as u64))
+                .collect(),
+        );
         let batch = NoisyBatch::new(schedule, config.prediction, x_0, timesteps, &epsilon)?;
-        Ok(NoisyBatch { weights, ..batch })
+        Ok(NoisyBatch { weights, conditions, ..batch })
+    }
+
+    /// The same under `conditions`.
+    #[must_use]
+    pub fn under(self, conditions: Conditions) -> Self {
+        NoisyBatch { conditions, ..self }
     }
 
     /// The weighted mean squared error of `prediction` times `share`, summed image by image in f64,
@@ -157,13 +203,32 @@ impl NoisyBatch {
     }
 }
 
-/// Which pictures of a run a part of a step has.
-#[derive(Clone, Copy, Debug)]
+/// The tags with which the picture of number `number` is seen: none with the probability
+/// `tag_dropout`; otherwise each is kept with one probability, drawn anew for every picture. So the
+/// network learns from no tags, from all, and from any part of them, since people ask for one thing
+/// or for ten.
+fn seen_tags(config: &ObjectiveConfig, tags: &[usize], number: u64) -> Vec<usize> {
+    if tags.is_empty() {
+        return Vec::new();
+    }
+    // Draw 2 of the picture's stream: 0 is its timestep and noise, 1 the dropout of a batch.
+    let mut stream = Stream::new(config.seed, Purpose::Training, number, 2);
+    if stream.uniform() < config.tag_dropout {
+        return Vec::new();
+    }
+    let kept_share = stream.uniform();
+    tags.iter().copied().filter(|_| stream.uniform() < kept_share).collect()
+}
+
+/// Which pictures of a run, and of one of its steps, a micro-batch holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepPart {
-    /// Pictures that the run saw before.
+    /// The number of its first picture, counted from the beginning of the run.
     pub first_image: u64,
-    /// How many of those belong to this step.
+    /// The same, counted from the beginning of the step.
     pub offset: usize,
+    /// Pictures of the whole step.
+    pub batch_size: usize,
 }
 
 /// The weight of an error at the level ᾱ such that the error of x̂_0 counts min(SNR, γ), with
@@ -181,7 +246,7 @@ pub fn min_snr_weight(alpha_bar: f64, prediction: Prediction, gamma: f64) -> f64
     }
 }
 
-/// A loss and its gradient.
+/// A loss and its gradients.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossGradients {
     /// The loss.
@@ -190,8 +255,8 @@ pub struct LossGradients {
     pub gradients: Vec<Vec<f32>>,
 }
 
-/// The weighted mean squared error of `unet` on `batch`, and its gradient; both times `share`, the
-/// part that the batch has of a step.
+/// The weighted mean squared error of `unet` on `batch`, and its gradients; both times `share`, the
+/// micro-batch's share of the pictures of a step.
 ///
 /// # Errors
 /// When the device fails.
@@ -205,11 +270,7 @@ pub fn loss_gradients(
     let mut loss = 0.0;
     let mut gradients = vec![Vec::new(); unet.values().len()];
     unet.gradients(
-        NoisyImages {
-            x_t: &batch.x_t,
-            timesteps: &batch.timesteps,
-            conditions: &Conditions::none(),
-        },
+        NoisyImages { x_t: &batch.x_t, timesteps: &batch.timesteps, conditions: &batch.conditions },
         config,
         device,
         &mut |prediction| {
@@ -226,30 +287,43 @@ pub fn loss_gradients(
 mod tests {
     use super::*;
     use crate::schedule::{ScheduleConfig, ScheduleKind};
-    use crate::train::Preset;
     use proptest::prelude::*;
 
     const SHAPE: [usize; 4] = [64, 1, 2, 2];
 
-    fn drawn(config: &TrainConfig, images: &Images, first_image: u64, offset: usize) -> NoisyBatch {
-        let schedule = NoiseSchedule::new(config.schedule).unwrap();
-        NoisyBatch::drawn(&schedule, config, images, StepPart { first_image, offset }).unwrap()
+    const OBJECTIVE: ObjectiveConfig = ObjectiveConfig {
+        prediction: Prediction::V,
+        timestep_sampling: TimestepSampling::Stratified,
+        min_snr_gamma: 0.0,
+        tag_dropout: 0.15,
+        seed: 999,
+    };
+
+    fn drawn(
+        schedule: ScheduleConfig,
+        config: &ObjectiveConfig,
+        images: &Images,
+        first_image: u64,
+        offset: usize,
+    ) -> NoisyBatch {
+        let schedule = NoiseSchedule::new(schedule).unwrap();
+        let part = StepPart { first_image, offset, batch_size: 64 };
+        let n = images.len();
+        let batch =
+            Batch { images: images.clone(), indices: (0..n).collect(), tags: vec![vec![]; n] };
+        NoisyBatch::drawn(&schedule, config, &batch, part).unwrap()
     }
 
     #[test]
     fn a_stratified_step_takes_one_timestep_from_each_share() {
-        let config = TrainConfig {
-            batch_size: 64,
-            timestep_sampling: TimestepSampling::Stratified,
-            ..Preset::Tiny.config()
-        };
+        let schedule = ScheduleConfig::default();
         let images = Images::zeros(SHAPE);
-        let step = drawn(&config, &images, 128, 0);
+        let step = drawn(schedule, &OBJECTIVE, &images, 128, 0);
         for (k, &t) in step.timesteps.iter().enumerate() {
             assert!((k * 1000 / 64..=(k + 1) * 1000 / 64).contains(&t), "picture {k}: {t}");
         }
         // A step in parts draws the same.
-        let part = drawn(&config, &images.slice(40..64), 168, 40);
+        let part = drawn(schedule, &OBJECTIVE, &images.slice(40..64), 168, 40);
         assert_eq!(part.timesteps, step.timesteps[40..]);
         assert_eq!(part.x_t, step.x_t.slice(40..64));
     }
@@ -257,13 +331,8 @@ mod tests {
     #[test]
     fn noise_levels_of_the_cosine_come_on_any_schedule() {
         let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
-        let config = TrainConfig {
-            batch_size: 64,
-            timestep_sampling: TimestepSampling::Cosine,
-            schedule,
-            ..Preset::Tiny.config()
-        };
-        let step = drawn(&config, &Images::zeros(SHAPE), 128, 0);
+        let config = ObjectiveConfig { timestep_sampling: TimestepSampling::Cosine, ..OBJECTIVE };
+        let step = drawn(schedule, &config, &Images::zeros(SHAPE), 128, 0);
         let schedule = NoiseSchedule::new(schedule).unwrap();
         for (k, &t) in step.timesteps.iter().enumerate() {
             let level = |share: f64| (share * std::f64::consts::FRAC_PI_2).cos().powi(2);
@@ -275,12 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn any_part_of_the_tags_is_seen() {
+        let tags: Vec<usize> = (0..10).collect();
+        let seen: Vec<Vec<usize>> =
+            (0..4000).map(|number| seen_tags(&OBJECTIVE, &tags, number)).collect();
+        assert_eq!(seen[7], seen_tags(&OBJECTIVE, &tags, 7));
+        let share_of = |n: usize| {
+            seen.iter().filter(|seen| seen.len() == n).count() as f64 / seen.len() as f64
+        };
+        // Of those that are not seen without, each number of tags is as likely: 0.85 / 11.
+        for n in 1..=10 {
+            assert!((share_of(n) - 0.85 / 11.0).abs() < 0.015, "{n} tags: {}", share_of(n));
+        }
+        assert!((share_of(0) - 0.15 - 0.85 / 11.0).abs() < 0.02, "{}", share_of(0));
+        assert!(seen.iter().all(|seen| seen.is_sorted()));
+        let never = ObjectiveConfig { tag_dropout: 1.0, ..OBJECTIVE };
+        assert!((0..50).all(|number| seen_tags(&never, &tags, number).is_empty()));
+    }
+
+    #[test]
     fn weights_are_given_only_where_asked_for() {
         let images = Images::zeros(SHAPE);
-        let config = TrainConfig { batch_size: 64, ..Preset::Tiny.config() };
-        assert_eq!(drawn(&config, &images, 0, 0).weights, None);
-        let config = TrainConfig { min_snr_gamma: 5.0, ..config };
-        let batch = drawn(&config, &images, 0, 0);
+        let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
+        assert_eq!(drawn(schedule, &OBJECTIVE, &images, 0, 0).weights, None);
+        let config = ObjectiveConfig { min_snr_gamma: 5.0, ..OBJECTIVE };
+        let batch = drawn(schedule, &config, &images, 0, 0);
         let weights = batch.weights.unwrap();
         assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
         assert!(weights.iter().any(|&weight| weight < 0.5));

@@ -1,8 +1,8 @@
-//! Paths in configuration files and checkpoints, which hold Unicode and nothing else, while file
-//! systems allow any bytes: folders named in Shift-JIS, for one.
+//! Paths in configuration files and checkpoints. These hold Unicode only, while file systems allow
+//! other bytes too, such as folder names in Shift-JIS.
 //!
-//! A path that is Unicode is written as it is. Any other is written with a prefix and the bytes in
-//! question as in a URL: `percent-encoded:/data/%93%FA%96%7B`.
+//! A Unicode path is written as it is. Any other is written with a prefix, and the bytes that are not
+//! ASCII are encoded as in a URL: `percent-encoded:/data/%93%FA%96%7B`.
 
 use serde::{Deserialize, Deserializer, Serializer};
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ fn decode(text: &str) -> Result<PathBuf, String> {
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
         let (digits, rest) = part.split_at_checked(2).ok_or_else(wrong)?;
-        // A sign would be taken for a part of the number.
+        // `from_str_radix` would accept a sign.
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(wrong());
         }

@@ -1,49 +1,63 @@
-//! The run directory: what `kao train` writes, and where.
+//! The run directory: the files of a run, their names, and the lock.
 
-use super::checkpoint::{self, Newest};
+use super::checkpoint::{self, Newest, Position};
 use super::config::TrainConfig;
-use super::summary::is_locked;
 use crate::error::{Error, Result};
 use crate::files::check_regular_or_none;
 use crate::files::{atomic_write, remove_leftovers};
+use crate::locks::is_locked;
 use crate::model::RUN_MODEL;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The configuration that a run really used.
+/// The configuration of the run.
 pub const CONFIG_FILE: &str = "config.toml";
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINTS: &str = "checkpoints";
 /// The folder of sample grids in a run directory.
 pub(super) const SAMPLES: &str = "samples";
 const LOGS: &str = "logs";
-/// The log of a run directory, in JSON lines.
+/// The log of a run, in JSON lines.
 pub const LOG_FILE: &str = "logs/log.jsonl";
-/// Locked by the training that writes to a run directory.
+/// Locked by the process that writes to a run directory.
 pub(super) const LOCK_FILE: &str = ".lock";
 
-/// How often a lock that is taken is tried again, and how long after: whoever only looks whether a
-/// training is running has it for an instant.
+/// How often a lock that is held is tried again, and after what time: a process that only checks
+/// whether training is running holds it for an instant.
 const LOCK_RETRIES: usize = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// A run directory that this process alone writes to.
+/// What keeps a directory from becoming that of a new run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupied {
+    /// A run that can be resumed.
+    Run,
+    /// Files of a run without a checkpoint, such as this one.
+    Files(PathBuf),
+    /// A configuration that is not that of the new run, at this path.
+    Config(PathBuf),
+    /// The log of a run that ended before its first checkpoint, at this path.
+    Log(PathBuf),
+}
+
+/// A run directory, locked so that no other process writes to it.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    /// Held, not read: the lock goes with it.
+    /// Never read: closing it releases the lock.
     _lock: File,
-    /// Why there is no lock, where the file system offers none.
+    /// Why it is not locked, where the file system offers no locks.
     unlocked: Option<String>,
 }
 
 impl RunDir {
-    /// Creates the directory and its folders where they do not exist, and locks it.
+    /// Creates the directory and its folders where they do not exist, locks it, and removes temporary
+    /// files of processes that were killed.
     ///
     /// # Errors
-    /// When the file system refuses, or another training has the directory.
+    /// When the file system refuses, or another process holds the lock.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         for folder in [CHECKPOINTS, SAMPLES, LOGS] {
@@ -82,14 +96,14 @@ impl RunDir {
         Ok(RunDir { path, _lock: lock, unlocked })
     }
 
-    /// Why the directory is not locked, in the words of the system, where its file system offers no
-    /// locks. Then nothing keeps another training from writing to it too.
+    /// Why the directory is not locked, in the system's words, where its file system offers no locks.
+    /// Then nothing keeps another process from writing to it too.
     pub fn unlocked(&self) -> Option<&str> {
         self.unlocked.as_deref()
     }
 
-    /// A file at `path` that a run has left, if there is one. Logs and `config.toml` alone make no
-    /// run: they are all that is left of one that ended before its first checkpoint.
+    /// A file of a run in the directory `path`, if there is one. Logs and `config.toml` do not count:
+    /// a run that ended before its first checkpoint leaves nothing else.
     ///
     /// # Errors
     /// When a folder cannot be read.
@@ -113,10 +127,51 @@ impl RunDir {
         Ok(model.exists().then_some(model))
     }
 
-    /// Checks, without writing anything, that no training writes to the directory `path`.
+    /// What keeps the directory `path` from becoming that of a new run of `config`; `None` where
+    /// nothing does. Configuration and log of the same run do not, since it may begin again. Where
+    /// `config` is not known yet, only files of runs are looked for.
     ///
     /// # Errors
-    /// As [`open`](Self::open) when another training has it.
+    /// When a folder cannot be read.
+    pub fn occupied(path: &Path, config: Option<&TrainConfig>) -> Result<Option<Occupied>> {
+        if let Some(file) = Self::file_of_a_run(path)? {
+            return Ok(Some(match checkpoint::list(&path.join(CHECKPOINTS))?.is_empty() {
+                false => Occupied::Run,
+                true => Occupied::Files(file),
+            }));
+        }
+        let Some(config) = config else { return Ok(None) };
+        let (config_path, log) = (path.join(CONFIG_FILE), path.join(LOG_FILE));
+        if TrainConfig::read(&config_path).is_ok_and(|written| written == *config) {
+            return Ok(None);
+        }
+        if config_path.exists() {
+            return Ok(Some(Occupied::Config(config_path)));
+        }
+        Ok(log.exists().then_some(Occupied::Log(log)))
+    }
+
+    /// The configuration to resume the run in the directory `path` with, whose newest checkpoint is
+    /// at `position`: that of `config.toml`, which may have been edited since.
+    ///
+    /// # Errors
+    /// When the file is damaged, or holds a change that is impossible within a run.
+    pub fn config_to_resume(path: &Path, position: &Position) -> Result<TrainConfig> {
+        const HINT: &str = "correct it, or remove it to resume with the checkpoint's configuration";
+        let path = path.join(CONFIG_FILE);
+        if !path.exists() {
+            return Ok(position.config.clone());
+        }
+        let config = TrainConfig::read(&path).map_err(|error| error.with_hint(HINT))?;
+        let checked = config.check_continues(&position.config);
+        checked.map_err(|error| Error::malformed(&path, error).with_hint(HINT))?;
+        Ok(config)
+    }
+
+    /// Checks, without writing anything, that no process holds the lock of the directory `path`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) when one does.
     pub fn check_free(path: &Path) -> Result<()> {
         match is_locked(&path.join(LOCK_FILE)) {
             Some(true) => Err(taken(path)),
@@ -149,21 +204,21 @@ impl RunDir {
         self.path.join(LOGS)
     }
 
-    /// The newest checkpoint that is whole. Damaged ones that are newer get another name, so that
-    /// they are neither gone on from nor counted among those to be kept.
+    /// The newest undamaged checkpoint. Newer ones that are damaged are renamed, so that they are not
+    /// counted among the checkpoints that are kept.
     ///
     /// # Errors
     /// When there is none, or the file system refuses.
     pub fn newest_checkpoint(&self) -> Result<Newest> {
-        let newest = checkpoint::newest_whole(&self.checkpoints())?;
+        let newest = checkpoint::newest_undamaged(&self.checkpoints())?;
         for (path, _) in &newest.damaged {
-            let aside = path.with_extension("damaged");
+            let aside = checkpoint::set_aside_path(path);
             std::fs::rename(path, aside).map_err(|error| Error::io("rename", path, error))?;
         }
         Ok(newest)
     }
 
-    /// Writes the configuration, unless the file says the same already: it may hold comments.
+    /// Writes the configuration, unless the file holds the same already: it may have comments.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -188,7 +243,7 @@ impl RunDir {
         append().map_err(|error| Error::io("write", &path, error))
     }
 
-    /// Removes all checkpoints but the newest `n` and that of `best_step`.
+    /// Removes all checkpoints except the newest `n` and that of `best_step`.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -205,5 +260,5 @@ impl RunDir {
 
 fn taken(path: &Path) -> Error {
     Error::malformed(path, "another training is writing to this folder")
-        .with_hint("wait for it, stop it, or give another --out")
+        .with_hint("wait for it, stop it, or choose another run directory")
 }

@@ -1,51 +1,54 @@
-//! How a run stands, from its directory alone: for those who come back to it.
+//! A summary of a run, from its directory alone.
 //!
-//! Reads and never writes, and takes no damage amiss: what cannot be read is told beside the rest.
+//! This module only reads. Damaged files do not make it fail: what cannot be read is listed among
+//! the problems.
 
 use super::checkpoint::{self, Position};
 use super::config::TrainConfig;
-use super::history::{History, Look, Trend};
+use super::history::{History, Trend, ValidationReport};
 use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
-use crate::files::{is_missing, open_regular};
 use crate::formats;
+use crate::locks::is_locked;
 use crate::model::{ModelConfig, RUN_MODEL};
 use serde::Serialize;
-use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// How a run stands.
+/// The state of a run.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// The run directory.
     pub path: PathBuf,
-    /// Whether a training is writing to it now; `None` where the file system cannot tell.
+    /// Whether a training process is writing to it now; `None` where the file system offers no
+    /// locks.
     pub running: Option<bool>,
-    /// Steps done, as far as log and checkpoints tell.
+    /// Steps done, according to the log and the checkpoints.
     pub step: u64,
     /// Steps in all.
     pub total_steps: Option<u64>,
     /// Pictures seen.
     pub images: u64,
-    /// Passes over the training pictures; known once there is a model.
+    /// Passes over the training pictures; known once a model has been written.
     pub epochs: Option<f64>,
-    /// The newest look.
-    pub last_look: Option<Look>,
-    /// The look with the lowest validation loss.
-    pub best_look: Option<Look>,
+    /// The newest validation.
+    #[serde(rename = "last_look")]
+    pub last_validation: Option<ValidationReport>,
+    /// The validation with the lowest loss.
+    #[serde(rename = "best_look")]
+    pub best_validation: Option<ValidationReport>,
     /// Where the validation loss is going.
     pub trend: Option<Trend>,
-    /// Pictures per second of late.
+    /// Pictures per second in the newest steps.
     pub images_per_second: Option<f64>,
     /// Seconds spent on training steps.
     pub training_seconds: f64,
-    /// Seconds that the steps to come take at this speed.
+    /// Seconds that the remaining steps take at this speed.
     pub seconds_left: Option<f64>,
     /// How many checkpoints there are.
     pub n_checkpoints: usize,
-    /// The newest checkpoint that can be read, as far as its head tells.
+    /// The newest checkpoint whose header can be read.
     pub checkpoint: Option<NewestCheckpoint>,
     /// How many sample grids there are.
     pub n_samples: usize,
@@ -53,26 +56,26 @@ pub struct Summary {
     pub sample: Option<PathBuf>,
     /// The model to sample from.
     pub model: Option<PathBuf>,
-    /// What is damaged, a line each.
+    /// What is damaged, one line each.
     pub problems: Vec<String>,
-    /// What the log tells.
+    /// What the log holds.
     #[serde(skip)]
     pub history: History,
 }
 
-/// A checkpoint to go on from.
+/// A checkpoint to resume from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NewestCheckpoint {
     /// Its file.
     pub path: PathBuf,
-    /// The step that it goes on from.
+    /// The steps done when it was written.
     pub step: u64,
     /// Seconds since it was written.
     pub age_seconds: Option<f64>,
 }
 
 impl Summary {
-    /// Looks at the run in `path`.
+    /// Summarizes the run in `path`.
     ///
     /// # Errors
     /// When `path` is no run directory, or cannot be read.
@@ -84,19 +87,20 @@ impl Summary {
         let is_run = !checkpoints.is_empty()
             || [RUN_MODEL, CONFIG_FILE, LOG_FILE].iter().any(|name| path.join(name).is_file());
         if !is_run {
-            // Asked for its own reason where it is not there at all.
+            // Where the folder does not exist, this gives the reason.
             std::fs::read_dir(&path).map_err(|error| Error::io("read", &path, error))?;
             let problem = "a folder without a model or checkpoints";
             return Err(Error::malformed(&path, problem)
                 .with_hint("give a folder that `kao train` wrote, or a file"));
         }
 
-        let history = kept(History::read(path.join(LOG_FILE)), &mut problems).unwrap_or_default();
+        let history =
+            readable(History::read(path.join(LOG_FILE)), &mut problems).unwrap_or_default();
         if history.skipped > 0 {
             let log = path.join(LOG_FILE);
             let n = history.skipped;
             let words = if n == 1 { "1 line is".to_owned() } else { format!("{n} lines are") };
-            problems.push(format!("`{}`: {words} broken, and left out", log.display()));
+            problems.push(format!("`{}`: {words} broken and skipped", log.display()));
         }
         let newest = newest_checkpoint(&checkpoints, &mut problems);
         let config = match TrainConfig::read(&path.join(CONFIG_FILE)) {
@@ -108,7 +112,7 @@ impl Summary {
         };
         let has_model = model_path.is_file();
         let n_pictures = match has_model {
-            true => kept(n_training_pictures(&model_path), &mut problems).flatten(),
+            true => readable(n_training_pictures(&model_path), &mut problems).flatten(),
             false => None,
         };
         let mut samples = samples(&path.join(SAMPLES), &mut problems);
@@ -127,8 +131,8 @@ impl Summary {
             total_steps,
             images,
             epochs: n_pictures.map(|n| images as f64 / n as f64),
-            last_look: history.looks.last().cloned(),
-            best_look: history.best.clone(),
+            last_validation: history.validations.last().cloned(),
+            best_validation: history.best.clone(),
             trend: history.trend(),
             images_per_second: history.images_per_second,
             training_seconds: history.training_seconds,
@@ -150,8 +154,8 @@ impl Summary {
     }
 }
 
-/// What was read; what keeps it from being read goes to the problems.
-fn kept<T>(read: Result<T>, problems: &mut Vec<String>) -> Option<T> {
+/// The value that was read; an error becomes a problem.
+fn readable<T>(read: Result<T>, problems: &mut Vec<String>) -> Option<T> {
     read.map_err(|error| problems.push(error.to_string())).ok()
 }
 
@@ -162,7 +166,7 @@ fn newest_checkpoint(
     paths.iter().rev().find_map(|path| {
         let position =
             formats::peek(path).and_then(|found| checkpoint::position(path, &found.metadata));
-        let position = kept(position, problems)?;
+        let position = readable(position, problems)?;
         let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
         let newest = NewestCheckpoint {
@@ -174,7 +178,7 @@ fn newest_checkpoint(
     })
 }
 
-/// The pictures that the model at `path` was trained on, where it says how many there were.
+/// How many pictures the model at `path` was trained on, where its metadata says so.
 fn n_training_pictures(path: &Path) -> Result<Option<u64>> {
     let contents = formats::peek(path)?;
     let config = ModelConfig::from_metadata(path, contents.format, &contents.metadata)?;
@@ -186,7 +190,7 @@ fn n_training_pictures(path: &Path) -> Result<Option<u64>> {
 fn samples(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
     let entries = match std::fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-        entries => kept(entries.map_err(|error| Error::io("read", folder, error)), problems),
+        entries => readable(entries.map_err(|error| Error::io("read", folder, error)), problems),
     };
     let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut samples: Vec<PathBuf> = paths
@@ -197,20 +201,4 @@ fn samples(folder: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
         .collect();
     samples.sort();
     samples
-}
-
-/// Whether a training holds the lock. Taking it as one of many readers shows that, and keeps
-/// nobody else who looks from it.
-pub(super) fn is_locked(path: &Path) -> Option<bool> {
-    let file = match open_regular(path) {
-        Ok(file) => file,
-        Err(error) if is_missing(&error) => return Some(false),
-        Err(_) => return None,
-    };
-    match file.try_lock_shared() {
-        // Given back at once, with the file.
-        Ok(()) => Some(false),
-        Err(TryLockError::WouldBlock) => Some(true),
-        Err(TryLockError::Error(_)) => None,
-    }
 }

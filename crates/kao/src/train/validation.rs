@@ -1,22 +1,38 @@
-//! The validation loss: always the same pictures, timesteps and noise, by the averaged weights.
+//! The validation loss: always the same pictures, timesteps and noise, so that the losses of two
+//! steps differ by the weights alone.
 
 use super::history::RangeLoss;
 use super::objective::NoisyBatch;
+use super::reports::VALIDATION;
+use crate::control::{Control, Report};
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
 
-/// Fixed noisy images to compare weights by.
+/// The validation loss is also given for so many ranges of timesteps.
+const N_RANGES: usize = 4;
+
+/// A fixed batch of noisy pictures.
 #[derive(Debug)]
 pub struct Validation {
     batch: NoisyBatch,
     n_timesteps: usize,
 }
 
+/// The result of a validation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidationLoss {
+    /// The mean squared error over all values.
+    pub mean: f64,
+    /// The same by ranges of timesteps, low noise first.
+    pub by_t: Vec<RangeLoss>,
+}
+
 impl Validation {
-    /// Noises each of `images` once, at timesteps spread evenly over the schedule.
+    /// Adds noise to each of `images` (`[N, C, H, W]`), which have `tags`, once, at timesteps spread evenly over the
+    /// schedule.
     ///
     /// # Errors
     /// None in practice: the shapes agree by construction.
@@ -24,6 +40,7 @@ impl Validation {
         schedule: &NoiseSchedule,
         prediction: Prediction,
         images: &Images,
+        tags: &Conditions,
         seed: u64,
     ) -> Result<Self> {
         let mut epsilon = Images::zeros(images.shape());
@@ -34,29 +51,32 @@ impl Validation {
         let n = images.len();
         let timesteps = (0..n).map(|k| (2 * k + 1) * schedule.n_timesteps() / (2 * n)).collect();
         let batch = NoisyBatch::new(schedule, prediction, images, timesteps, &epsilon)?;
+        let batch = batch.under(tags.clone());
         Ok(Validation { batch, n_timesteps: schedule.n_timesteps() })
     }
 
-    /// The mean squared error of `denoiser`, `batch_size` images at a time. `watcher` is asked before
-    /// each batch whether to go on.
+    /// The mean squared error of `denoiser`, computed for `batch_size` images at a time. Progress is
+    /// reported before each batch.
     ///
     /// # Errors
-    /// When the denoiser fails, or the watcher ends it.
+    /// When the denoiser fails, or `control` stops the work.
     pub fn loss(
         &self,
         denoiser: &dyn Denoiser,
         batch_size: usize,
-        watcher: &mut dyn FnMut() -> Result<()>,
+        control: &dyn Control,
     ) -> Result<ValidationLoss> {
-        let NoisyBatch { x_t, timesteps, target, .. } = &self.batch;
+        let NoisyBatch { x_t, timesteps, conditions, target, .. } = &self.batch;
+        let batch_size = batch_size.max(1);
         let mut errors = Vec::with_capacity(x_t.len());
-        for first in (0..x_t.len()).step_by(batch_size.max(1)) {
-            watcher()?;
-            let range = first..(first + batch_size.max(1)).min(x_t.len());
+        for first in (0..x_t.len()).step_by(batch_size) {
+            let (done, total) = (first as u64, Some(x_t.len() as u64));
+            control.check(&Report::progress(VALIDATION, done, total, "images"))?;
+            let range = first..x_t.len().min(first.saturating_add(batch_size));
             let predicted = denoiser.predict(
                 &x_t.slice(range.clone()),
                 &timesteps[range.clone()],
-                &Conditions::none(),
+                &conditions.slice(range.clone()),
             )?;
             errors.extend(range.enumerate().map(|(k, image)| {
                 let pairs = predicted.image(k).iter().zip(target.image(image));
@@ -70,7 +90,7 @@ impl Validation {
         let bounds: Vec<usize> = bounds.collect();
         let by_t = bounds.windows(2).filter_map(|bounds| {
             let (from, to) = (bounds[0], bounds[1]);
-            // Timesteps grow from picture to picture.
+            // Timesteps increase from picture to picture.
             let first = timesteps.partition_point(|&t| t < from);
             let end = timesteps.partition_point(|&t| t < to);
             (first < end).then(|| RangeLoss { from, to, loss: mean(&errors[first..end]) })
@@ -79,21 +99,10 @@ impl Validation {
     }
 }
 
-/// Ranges of timesteps that the validation loss is told by.
-const N_RANGES: usize = 4;
-
-/// What a validation came to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ValidationLoss {
-    /// The mean squared error over all values.
-    pub mean: f64,
-    /// The same by ranges of timesteps: those of little noise first.
-    pub by_t: Vec<RangeLoss>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Unattended;
     use crate::noise::SeededNoise;
     use crate::schedule::ScheduleConfig;
 
@@ -114,9 +123,11 @@ mod tests {
     fn the_mean_is_that_of_its_ranges_whatever_the_batch() {
         let schedule = NoiseSchedule::new(ScheduleConfig::default()).unwrap();
         let images = SeededNoise { seed: 1, first_image: 0 }.x_t(10, [3, 8, 8]);
-        let validation = Validation::new(&schedule, Prediction::Epsilon, &images, 5).unwrap();
-        let loss = validation.loss(&Blind, 4, &mut || Ok(())).unwrap();
-        assert_eq!(loss, validation.loss(&Blind, 10, &mut || Ok(())).unwrap());
+        let validation =
+            Validation::new(&schedule, Prediction::Epsilon, &images, &Conditions::none(), 5)
+                .unwrap();
+        let loss = validation.loss(&Blind, 4, &Unattended).unwrap();
+        assert_eq!(loss, validation.loss(&Blind, 10, &Unattended).unwrap());
         let bounds: Vec<_> = loss.by_t.iter().map(|range| (range.from, range.to)).collect();
         assert_eq!(bounds, [(0, 250), (250, 500), (500, 750), (750, 1000)]);
         // Pictures of the ten at t = 50, 150, ... in each range.

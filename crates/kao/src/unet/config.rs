@@ -1,6 +1,5 @@
 //! What a UNet is made of, and which configurations are possible.
 
-use super::layers::Layers;
 use crate::error::{Error, Result};
 use crate::schedule::MAX_TIMESTEPS;
 use serde::{Deserialize, Serialize};
@@ -246,24 +245,6 @@ impl UNetConfig {
     pub fn parameter_count(&self) -> usize {
         let sizes = self.parameters().into_iter().map(|spec| spec.shape.iter().product());
         sizes.fold(self.num_steps.saturating_mul(self.ch), usize::saturating_add)
-    }
-
-    /// Multiplications and additions of one forward pass for one image, as a direct computation of
-    /// its convolutions, linear layers and attention has them.
-    pub fn forward_flop(&self) -> u64 {
-        Layers::new(self).forward_flop()
-    }
-
-    /// What of [`forward_flop`](Self::forward_flop) the CPU engine really computes; see
-    /// [`Layers::cpu_forward_flop`].
-    pub fn cpu_forward_flop(&self) -> u64 {
-        Layers::new(self).cpu_forward_flop()
-    }
-
-    /// Values that a training step holds in memory for one image, at its peak; see
-    /// [`Layers::training_values`].
-    pub fn training_values(&self, checkpointing: bool) -> usize {
-        Layers::new(self).training_values(checkpointing)
     }
 }
 

@@ -10,6 +10,9 @@
 use super::config::UNetConfig;
 use super::layout::Layout;
 
+/// The name of the layer that takes tags to the time embedding.
+pub const TAG_EMBEDDING: &str = "tag_embedding";
+
 /// Of the channels of the layers at full resolution, one in so many is a feature that the last
 /// patches give besides their prediction.
 const FEATURES_SHARE: usize = 4;
@@ -393,7 +396,7 @@ impl<'a> Builder<'a> {
         let c_out = channels + features * patch_area;
         let tail = self.conv3x3("tail.2", config.width(0), c_out, Resolution::SameSize);
         let tags = (config.n_tags > 0).then(|| {
-            let id = self.linear("tag_embedding", config.n_tags, time_width);
+            let id = self.linear(TAG_EMBEDDING, config.n_tags, time_width);
             self.list[id.0].initial = Initial::Zero;
             id
         });
@@ -466,5 +469,25 @@ impl<'a> Builder<'a> {
         };
         self.list.push(Layer { name: name.to_owned(), kind, c_in, c_out, pixels, initial });
         LayerId(self.list.len() - 1)
+    }
+}
+
+impl UNetConfig {
+    /// Multiplications and additions of one forward pass for one image, as a direct computation of
+    /// its convolutions, linear layers and attention has them.
+    pub fn forward_flop(&self) -> u64 {
+        Layers::new(self).forward_flop()
+    }
+
+    /// What of [`forward_flop`](Self::forward_flop) the CPU engine really computes; see
+    /// [`Layers::cpu_forward_flop`].
+    pub fn cpu_forward_flop(&self) -> u64 {
+        Layers::new(self).cpu_forward_flop()
+    }
+
+    /// Values that a training step holds in memory for one image, at its peak; see
+    /// [`Layers::training_values`].
+    pub fn training_values(&self, checkpointing: bool) -> usize {
+        Layers::new(self).training_values(checkpointing)
     }
 }

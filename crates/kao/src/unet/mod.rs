@@ -19,11 +19,14 @@ pub mod parameters;
 mod patches;
 #[cfg(test)]
 mod reference;
+#[cfg(feature = "gpu")]
+mod self_test;
 #[cfg(test)]
 mod tests;
 mod time_table;
 
 pub use config::{Activation, UNetConfig};
+pub(crate) use cpu::add_values;
 pub use layers::Layers;
 pub use layout::Layout;
 pub use network::Network;

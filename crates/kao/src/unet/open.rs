@@ -19,11 +19,11 @@ impl DeviceKind {
         match self {
             DeviceKind::Cpu => Ok(Device::Cpu),
             #[cfg(feature = "cuda")]
-            DeviceKind::Cuda => super::gpu::open(self).map(Device::Gpu),
+            DeviceKind::Cuda => super::self_test::open(self).map(Device::Gpu),
             #[cfg(feature = "metal")]
-            DeviceKind::Metal => super::gpu::open(self).map(Device::Gpu),
+            DeviceKind::Metal => super::self_test::open(self).map(Device::Gpu),
             #[cfg(feature = "vulkan")]
-            DeviceKind::Vulkan => super::gpu::open(self).map(Device::Gpu),
+            DeviceKind::Vulkan => super::self_test::open(self).map(Device::Gpu),
             #[cfg(not(all(feature = "cuda", feature = "metal", feature = "vulkan")))]
             other => Err(Error::invalid(
                 "device",

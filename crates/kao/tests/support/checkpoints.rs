@@ -17,6 +17,22 @@ pub fn small() -> UNetConfig {
     }
 }
 
+/// A file with its configuration.
+pub const CONFIG: &str = "\
+prediction = \"v\"
+
+[model]
+image_size = [3, 8, 8]
+num_steps = 20
+ch = 32
+ch_mult = [1]
+attn = []
+num_res_blocks = 1
+
+[schedule]
+n_timesteps = 20
+";
+
 /// Its state dictionary, `prefix` before the names; the values of its tensors begin at `value`.
 pub fn weights(prefix: &str, value: f32) -> Py {
     let tensors = small().tensors().into_iter().enumerate();

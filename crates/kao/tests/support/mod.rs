@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each file of tests uses some of it")]
 
 pub mod checkpoints;
+pub mod mutate;
 
 /// Makes files as `torch.save` does.
 pub mod torch;

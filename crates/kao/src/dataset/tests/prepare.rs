@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use image::{DynamicImage, ImageFormat, Rgba, RgbaImage};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
 use tempfile::{TempDir, tempdir};
 
 use super::{encoded, sample, write};
@@ -468,4 +468,52 @@ fn the_pictures_of_the_project_are_counted_rightly() {
     let report = prepare(&config, &Unattended).unwrap();
     let expected = "5,600 read, 600 duplicates dropped, 5,000 written, 504 of them enlarged";
     assert_eq!(report.to_string(), expected);
+}
+
+#[test]
+fn tags_go_with_the_pictures_and_those_of_duplicates_are_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, out) = (dir.path().join("raw"), dir.path().join("out"));
+    std::fs::create_dir_all(raw.join("cats")).unwrap();
+    let picture = |shade| RgbImage::from_pixel(20, 20, Rgb([shade, 0, 0]));
+    picture(10).save(raw.join("a.png")).unwrap();
+    picture(10).save(raw.join("b.bmp")).unwrap();
+    picture(90).save(raw.join("cats/c.png")).unwrap();
+    std::fs::write(raw.join("a.txt"), "red, dark").unwrap();
+    std::fs::write(raw.join("b.txt"), "square").unwrap();
+    let config = PrepareConfig { size: 16, ..PrepareConfig::new(&raw, &out) };
+    let report = prepare(&config, &Unattended).unwrap();
+    assert_eq!((report.n_written, report.n_tagged, report.tags.len()), (2, 1, 3));
+    let lines = || std::fs::read_to_string(out.join("metadata.jsonl")).unwrap();
+    let expected = r#"{"file_name":"a.png","tags":["dark","red","square"]}"#;
+    assert_eq!(lines(), format!("{expected}\n"));
+
+    let classes = PrepareConfig { folders_are_classes: true, ..config.clone() };
+    let report = prepare(&classes, &Unattended).unwrap();
+    assert_eq!(report.n_tagged, 2);
+    assert!(lines().ends_with("{\"file_name\":\"cats/c.png\",\"tags\":[\"cats\"]}\n"));
+    let text = report.to_string();
+    assert!(text.contains("2 pictures with tags, 4 tags: "), "{text}");
+    assert!(text.contains("rare: 4 tags of fewer than 10 pictures"), "{text}");
+
+    // Tags that are gone leave none behind; somebody else's list is not touched.
+    for name in ["a.txt", "b.txt"] {
+        std::fs::remove_file(raw.join(name)).unwrap();
+    }
+    prepare(&config, &Unattended).unwrap();
+    assert!(!out.join("metadata.jsonl").exists());
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("metadata.jsonl"), "mine").unwrap();
+    let config = PrepareConfig { size: 16, ..PrepareConfig::new(&raw, &other) };
+    let error = prepare(&config, &Unattended).unwrap_err().to_string();
+    assert!(error.contains("a metadata.jsonl that was not prepared"), "{error}");
+    assert_eq!(std::fs::read(other.join("metadata.jsonl")).unwrap(), b"mine");
+
+    // A list that cannot be read ends the work before anything is written.
+    std::fs::write(raw.join("metadata.jsonl"), "{").unwrap();
+    let fresh = PrepareConfig { size: 16, ..PrepareConfig::new(&raw, dir.path().join("fresh")) };
+    let error = prepare(&fresh, &Unattended).unwrap_err().to_string();
+    assert!(error.contains("line 1: not a JSON object"), "{error}");
+    assert!(!dir.path().join("fresh").exists());
 }

@@ -14,7 +14,8 @@ use super::gradients::{Gradients, add};
 use super::{CpuEngine, Value};
 use crate::unet::UNet;
 use crate::unet::layers::{Attention, LayerId};
-use kao_kernels::{self as kernels, Activation, AttentionShape, Epilogue, GroupNormStats};
+use kao_kernels::{self as kernels, Activation, AffineGradients, Epilogue, GroupNormStats};
+use kao_kernels::{AttentionGradients, AttentionInput, AttentionShape, LinearShape};
 use kao_kernels::{Pixels, PreparedConv1x1, Sink, Source, Unwritten, Weights};
 
 /// A projection and its bias.
@@ -55,9 +56,10 @@ impl Merged {
     fn new([q, k, v, proj]: [Projection<'_>; 4]) -> Self {
         let c = q.width();
         let mut query = Unwritten::new((c + 1) * c);
-        kernels::linear_data_grad(c + 1, &q.stacked(), c, k.weight, c, &mut query);
+        let shape = LinearShape { rows: c + 1, c_in: c, c_out: c };
+        kernels::linear_data_grad(shape, &q.stacked(), k.weight, &mut query);
         let mut output = Unwritten::new((c + 1) * c);
-        kernels::linear(c + 1, &v.stacked(), c, proj.weight, c, None, &mut output);
+        kernels::linear(shape, &v.stacked(), proj.weight, None, &mut output);
         let mut output = output.into_vec();
         for (sum, bias) in output[c * c..].iter_mut().zip(proj.bias) {
             *sum += bias;
@@ -148,7 +150,8 @@ pub(super) fn compute(
     let query = before.of(pixels, &normalized, None);
     let mut attended = Unwritten::new(pixels.total() * c);
     let shape = AttentionShape::new(pixels.n, pixels.per_image(), c);
-    kernels::attention(shape, &query, &normalized, &normalized, &mut attended);
+    let input = AttentionInput { q: &query, k: &normalized, v: &normalized };
+    kernels::attention(shape, &input, &mut attended);
     let attended = attended.into_vec();
     let y = after.of(pixels, &attended, Some(&x.values));
     let saved = merged.filter(|_| saves).map(|merged| Saved { stats, merged, query, attended });
@@ -204,13 +207,13 @@ impl RecordedAttention {
         let [mut dquery, mut dkeys, mut dvalues] = [len; 3].map(Unwritten::new);
         kernels::attention_backward(
             AttentionShape::new(pixels.n, pixels.per_image(), c),
-            &query,
-            &normalized,
-            &normalized,
+            &AttentionInput { q: &query, k: &normalized, v: &normalized },
             &dattended,
-            &mut dquery,
-            &mut dkeys,
-            &mut dvalues,
+            AttentionGradients {
+                q: (&mut dquery).into(),
+                k: (&mut dkeys).into(),
+                v: (&mut dvalues).into(),
+            },
         );
         drop((query, dattended));
 
@@ -232,8 +235,7 @@ impl RecordedAttention {
             &engine.norm(layers.norm, &stats, Activation::Identity, None),
             &dnormalized,
             Sink::new(&mut dx, c).accumulating(),
-            &mut dgamma,
-            &mut dbeta,
+            AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() },
         );
         gradients.add(&x, dx);
         gradients.layer(layers.norm, dgamma.into_vec(), dbeta.into_vec());
@@ -242,10 +244,11 @@ impl RecordedAttention {
         let rows = c + 1;
         let [mut dq, mut dv] = [rows * c; 2].map(Unwritten::new);
         let [mut dweight_k, mut dweight_proj] = [c * c; 2].map(Unwritten::new);
-        kernels::linear(rows, &dprojection, c, k.weight, c, None, &mut dq);
-        kernels::linear_weight_grad(rows, &dprojection, c, &q.stacked(), c, &mut dweight_k);
-        kernels::linear_data_grad(rows, &doutput, c, proj.weight, c, &mut dv);
-        kernels::linear_weight_grad(rows, &v.stacked(), c, &doutput, c, &mut dweight_proj);
+        let shape = LinearShape { rows, c_in: c, c_out: c };
+        kernels::linear(shape, &dprojection, k.weight, None, &mut dq);
+        kernels::linear_weight_grad(shape, &dprojection, &q.stacked(), &mut dweight_k);
+        kernels::linear_data_grad(shape, &doutput, proj.weight, &mut dv);
+        kernels::linear_weight_grad(shape, &v.stacked(), &doutput, &mut dweight_proj);
         let unstacked = |mut values: Vec<f32>| {
             let bias = values.split_off(c * c);
             (values, bias)

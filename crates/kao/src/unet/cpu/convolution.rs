@@ -3,7 +3,8 @@
 use super::gradients::Gradients;
 use super::{CpuEngine, Value};
 use crate::unet::layers::{LayerId, LayerKind, Resolution};
-use kao_kernels::{self as kernels, Epilogue, GroupNormStats, Pixels, Sink, Source, Unwritten};
+use kao_kernels::{self as kernels, AffineGradients, Epilogue, GroupNormStats};
+use kao_kernels::{Pixels, Sink, Source, Unwritten};
 
 /// The resolution of a convolution, and the pixels on either side of it.
 struct Geometry {
@@ -139,8 +140,7 @@ impl RecordedConvolution {
                     &norm,
                     &dnormalized,
                     room.sink(c_in),
-                    &mut dgamma,
-                    &mut dbeta,
+                    AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() },
                 );
                 room.put_back(gradients, &x);
                 gradients.layer(id, dgamma.into_vec(), dbeta.into_vec());

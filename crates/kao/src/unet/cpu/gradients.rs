@@ -85,8 +85,12 @@ impl Room {
     }
 }
 
-/// Adds `values` to `sum`.
-pub(super) fn add(sum: &mut [f32], values: &[f32]) {
+/// Adds `values` to `sum`, element by element.
+///
+/// # Panics
+/// When the lengths differ.
+pub(crate) fn add(sum: &mut [f32], values: &[f32]) {
+    assert_eq!(sum.len(), values.len(), "lengths of sum and values");
     let pairs = sum.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK));
     pairs.for_each(|(sum, values)| {
         sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);

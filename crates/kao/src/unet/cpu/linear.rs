@@ -3,7 +3,7 @@
 use super::gradients::Gradients;
 use super::{CpuEngine, Value};
 use crate::unet::layers::LayerId;
-use kao_kernels::{self as kernels, Epilogue, Pixels, Unwritten};
+use kao_kernels::{self as kernels, Epilogue, LinearShape, Pixels, Unwritten};
 
 pub(super) fn linear(engine: &mut CpuEngine<'_>, x: &Value, layer: LayerId) -> Value {
     let c_out = engine.layer(layer).c_out;
@@ -33,7 +33,8 @@ impl RecordedLinear {
             room.put_back(gradients, &x);
         }
         let (mut dweight, mut dbias) = (Unwritten::new(c_in * c_out), Unwritten::new(c_out));
-        kernels::linear_weight_grad(rows, &x.values, c_in, &dy, c_out, &mut dweight);
+        let shape = LinearShape { rows, c_in, c_out };
+        kernels::linear_weight_grad(shape, &x.values, &dy, &mut dweight);
         kernels::sum_pixels(Pixels::new(1, rows, 1), &dy, c_out, &mut dbias);
         gradients.layer(layer, dweight.into_vec(), dbias.into_vec());
     }

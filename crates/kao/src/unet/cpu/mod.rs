@@ -17,6 +17,7 @@ mod linear;
 mod prepared;
 mod residual_block;
 
+pub(crate) use gradients::add as add_values;
 pub(super) use prepared::Prepared;
 
 use super::layers::{Attention, Layer, LayerId, ResidualBlock};

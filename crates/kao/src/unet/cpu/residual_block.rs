@@ -5,7 +5,7 @@ use super::gradients::{Gradients, add};
 use super::{CpuEngine, Value};
 use crate::unet::layers::ResidualBlock;
 use crate::unet::operations::BlockInput;
-use kao_kernels::{self as kernels, Dropout, Epilogue, GroupNorm, GroupNormStats};
+use kao_kernels::{self as kernels, AffineGradients, Dropout, Epilogue, GroupNorm, GroupNormStats};
 use kao_kernels::{Pixels, Sink, Source, Unwritten};
 
 /// The values of the output, and what was saved for the backward pass.
@@ -160,8 +160,7 @@ impl RecordedBlock {
             &norm2,
             &dnormalized,
             Sink::new(&mut dh, c_out),
-            &mut dgamma2,
-            &mut dbeta2,
+            AffineGradients { gamma: (&mut dgamma2).into(), beta: (&mut dbeta2).into() },
         );
         let dh = dh.into_vec();
         drop((dnormalized, h));
@@ -211,8 +210,7 @@ impl RecordedBlock {
             &norm1,
             &dnormalized,
             Sink::pair(&mut dx, input.x.channels, &mut dskip, c_skip).accumulating(),
-            &mut dgamma1,
-            &mut dbeta1,
+            AffineGradients { gamma: (&mut dgamma1).into(), beta: (&mut dbeta1).into() },
         );
         gradients.add(&input.x, dx);
         if let Some(skip) = &input.skip {

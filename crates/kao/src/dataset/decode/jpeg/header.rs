@@ -3,7 +3,6 @@
 use super::super::DecodeError;
 use super::super::exif;
 use super::huffman::{HuffmanTable, standard_tables};
-use super::scan::ScanHeader;
 use super::{broken, next_marker, unsupported};
 
 /// Blocks of an MCU, at most (T.81, B.2.3).
@@ -64,6 +63,19 @@ impl Component {
     pub fn n_samples(&self) -> u64 {
         self.stored_blocks.iter().map(|&n| n as u64 * 8).product()
     }
+}
+
+/// The header of a scan.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ScanHeader {
+    /// The component, and its Huffman tables for DC and AC coefficients.
+    pub parts: Vec<(usize, usize, usize)>,
+    /// The coefficients that the scan brings, in the order of the file.
+    pub first: usize,
+    pub last: usize,
+    /// Low bits that these lacked before, 0 when they come for the first time; and lack now.
+    pub bits_before: u8,
+    pub bits_after: u8,
 }
 
 /// What comes next in a file.

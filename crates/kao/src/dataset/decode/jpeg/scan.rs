@@ -3,7 +3,7 @@
 
 use super::super::DecodeError;
 use super::broken;
-use super::header::{Component, Header, ZIGZAG};
+use super::header::{Component, Header, ScanHeader, ZIGZAG};
 use super::huffman::{BitReader, HuffmanTable};
 use super::idct::block_to_samples;
 use super::upsample::Plane;
@@ -14,19 +14,6 @@ const MAX_SCANS: u32 = 64;
 
 /// The precision of a coefficient that no scan has brought yet.
 const ABSENT: u8 = u8::MAX;
-
-/// The header of a scan.
-#[derive(Clone, Debug, Default)]
-pub(super) struct ScanHeader {
-    /// The component, and its Huffman tables for DC and AC coefficients.
-    pub parts: Vec<(usize, usize, usize)>,
-    /// The coefficients that the scan brings, in the order of the file.
-    pub first: usize,
-    pub last: usize,
-    /// Low bits that these lacked before, 0 when they come for the first time; and lack now.
-    pub bits_before: u8,
-    pub bits_after: u8,
-}
 
 /// What the scans read so far have brought.
 #[derive(Debug)]

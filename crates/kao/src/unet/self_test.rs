@@ -28,7 +28,7 @@ const NEGLIGIBLE: f32 = 1e-2;
 static OPENED: Mutex<Vec<(GpuDevice, Option<String>)>> = Mutex::new(Vec::new());
 
 /// The device of this kind, if there is one and it passes the test, which it takes once.
-pub(in crate::unet) fn open(kind: DeviceKind) -> Result<GpuDevice> {
+pub(super) fn open(kind: DeviceKind) -> Result<GpuDevice> {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     let known = opened.iter().find(|(device, _)| device.kind() == kind).cloned();
     let (device, problem) = match known {
