@@ -9,6 +9,7 @@ use crate::model::config::FORMAT_VERSION;
 use crate::model::metadata;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::path::Path;
 
@@ -63,12 +64,14 @@ struct CheckpointConfig {
     model: UNetConfig,
     schedule: ScheduleConfig,
     prediction: Prediction,
+    #[serde(default)]
+    tags: Vocabulary,
 }
 
 impl CheckpointPosition {
     fn into_config(self) -> ModelConfig {
-        let CheckpointConfig { model, schedule, prediction } = self.config;
-        let mut config = ModelConfig::new(model, schedule, prediction);
+        let CheckpointConfig { model, schedule, prediction, tags } = self.config;
+        let mut config = ModelConfig { tags, ..ModelConfig::new(model, schedule, prediction) };
         config.training.insert("steps".to_owned(), self.n_steps.into());
         config
     }
