@@ -1,6 +1,7 @@
 //! Requests and command lines say the same: what a request prints is parsed to an equal request.
 
 use super::*;
+use kao::dataset::Classes;
 use kao::device::DeviceKind;
 use kao::requests::{
     Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
@@ -157,6 +158,8 @@ fn so_do_those_of_all_other_requests() {
         _ => None,
     });
     let prepare = Prepare {
+        classes: Some(Classes::Folders),
+        min_tag_count: 3,
         raw_dir: "raw pictures".into(),
         out_dir: "faces".into(),
         size: 32,

@@ -4,7 +4,7 @@ use super::compute::{check_threads, with_threads};
 use super::destinations::check_folder;
 use super::{Estimate, Request};
 use crate::control::Control;
-use crate::dataset::{Fit, PrepareConfig, PrepareReport, prepare};
+use crate::dataset::{Classes, Fit, PrepareConfig, PrepareReport, prepare};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -25,6 +25,10 @@ pub struct Prepare {
     pub keep_duplicates: bool,
     /// Skip pictures with a side below so many pixels.
     pub min_side: u32,
+    /// What besides files of tags says of pictures what they show.
+    pub classes: Option<Classes>,
+    /// Warn of tags that fewer pictures have.
+    pub min_tag_count: u64,
     /// Fail when any file is broken or too small, instead of skipping it.
     pub strict: bool,
     /// Threads; by default those of the program's pool, one per core.
@@ -34,9 +38,28 @@ pub struct Prepare {
 impl Default for Prepare {
     fn default() -> Self {
         let PrepareConfig {
-            raw_dir, out_dir, size, fit, keep_duplicates, strict, min_side, ..
+            raw_dir,
+            out_dir,
+            size,
+            fit,
+            keep_duplicates,
+            strict,
+            min_side,
+            classes,
+            min_tag_count,
         } = PrepareConfig::new("", "");
-        Prepare { raw_dir, out_dir, size, fit, keep_duplicates, min_side, strict, threads: None }
+        Prepare {
+            raw_dir,
+            out_dir,
+            size,
+            fit,
+            keep_duplicates,
+            min_side,
+            classes,
+            min_tag_count,
+            strict,
+            threads: None,
+        }
     }
 }
 
@@ -68,6 +91,8 @@ impl Request for Prepare {
             fit: self.fit,
             keep_duplicates: self.keep_duplicates,
             min_side: self.min_side,
+            classes: self.classes,
+            min_tag_count: self.min_tag_count,
             strict: self.strict,
             ..PrepareConfig::new(&self.raw_dir, &self.out_dir)
         };

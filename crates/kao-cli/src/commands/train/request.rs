@@ -98,7 +98,7 @@ impl Arguments {
         set(&mut config.learning_rate_decay, &self.learning_rate_decay);
         set(&mut config.final_learning_rate, &self.final_learning_rate);
         set(&mut config.tag_dropout, &self.tag_dropout);
-        config.folders_are_classes |= self.classes.is_some();
+        config.classes = self.classes.or(config.classes);
         set(&mut config.keep_checkpoints, &self.keep_checkpoints);
         set(&mut config.log_every, &self.log_every);
         set(&mut config.validation_images, &self.validation_images);
