@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod sampling;
 mod usage;
+mod wishes;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kao::ErrorKind;

@@ -4,7 +4,7 @@ use super::*;
 use kao::device::DeviceKind;
 use kao::requests::{
     Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
-    Sweep,
+    Sweep, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, Variance};
 use kao::timesteps::{End, Spacing};
@@ -66,6 +66,17 @@ fn the_command_line_of_a_request_repeats_it() {
     repeats_sample(&Sample {
         model: model(),
         sampling: sampling(),
+        wishes: Wishes {
+            tags: Some("blue hair, smile".into()),
+            avoid: Some("-hat".into()),
+            rows: Some("sad,shy".into()),
+            columns_of: Some("boy".into()),
+            guidance: Some(-1.5),
+            guidance_rescale: 0.5,
+            guidance_interval: Some([0.25, 3.0]),
+            guide: Some("weak.safetensors".into()),
+            tags_from: None,
+        },
         count: Some(3),
         seed: u64::MAX,
         noise: Some("-noise.safetensors".into()),

@@ -4,6 +4,7 @@ use crate::compute::{Compute, ModelArgument, set_threads};
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
+use crate::wishes::WishArguments;
 use clap::Args;
 use kao::Result;
 use kao::requests::{Request, Sample};
@@ -17,6 +18,8 @@ Examples:
   kao sample --model run --steps 100 --eta 1                           DDIM with noise
   kao sample --model last.ckpt --spacing linear --strip strip.png      DDIM as the original
   kao sample --model run --sampler ddpm --variance posterior           1000 steps: slow
+  kao sample --model run --tags girl,smile --guidance 3                a model that learned tags
+  kao sample --model run --rows girl,boy --columns-of smile,happy      a grid of wishes
 
 Image k of a seed is the same whatever --count, --batch-size and --threads are.")]
 pub struct Arguments {
@@ -24,7 +27,10 @@ pub struct Arguments {
     model: ModelArgument,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// How many images; with --noise the first so many [default: 64, or all of --noise]
+    #[command(flatten)]
+    wishes: WishArguments,
+    /// How many images; with --noise the first so many [default: 64, all of --noise, or as many as
+    /// tags are given for]
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
     /// Seed of the noise
@@ -70,6 +76,7 @@ impl Arguments {
         Ok(Sample {
             model: self.model.request(),
             sampling: self.sampling.request()?,
+            wishes: self.wishes.request(),
             count: self.count,
             seed: self.seed,
             noise: self.noise.clone(),

@@ -27,6 +27,7 @@ mod recover;
 mod sample;
 mod sample_from;
 mod sweep;
+mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
@@ -46,6 +47,7 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
+pub use wishes::Wishes;
 
 use crate::control::Control;
 use crate::error::{Error, Result};

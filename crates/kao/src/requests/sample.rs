@@ -1,7 +1,7 @@
 //! Images from a model.
 
 use super::destinations::check_distinct;
-use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
+use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
@@ -30,7 +30,11 @@ pub struct Sample {
     /// How to go from noise to images.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
-    /// How many images; with `noise` the first so many. By default 64, or all of `noise`.
+    /// What the images are asked to show.
+    #[serde(flatten)]
+    pub wishes: Wishes,
+    /// How many images; with `noise` the first so many. By default 64, all of `noise`, or as many as
+    /// tags are given for.
     pub count: Option<usize>,
     /// Seed of the noise.
     pub seed: u64,
@@ -62,6 +66,7 @@ impl Default for Sample {
         Sample {
             model: ModelSource::default(),
             sampling: SamplingConfig::default(),
+            wishes: Wishes::default(),
             count: None,
             seed: 999,
             noise: None,
@@ -115,8 +120,11 @@ impl Request for Sample {
         for path in [&self.out, &self.strip].into_iter().flatten() {
             render::check_png_path(path)?;
         }
+        self.wishes.validate()?;
+        let [tags_from, guide] = self.wishes.inputs();
+        let model = ("model.path", self.model.path.as_deref());
         check_distinct(
-            &[("model.path", self.model.path.as_deref()), ("noise", self.noise.as_deref())],
+            &[model, ("noise", self.noise.as_deref()), tags_from, guide],
             &[
                 ("out", self.out.as_deref()),
                 ("strip", self.strip.as_deref()),
@@ -138,9 +146,11 @@ impl Request for Sample {
         let schedule = crate::schedule::NoiseSchedule::new(model.schedule)?;
         let count = match (&self.noise, self.count) {
             (Some(path), None) => given_x_t(path, &formats::read(path)?.tensors)?.len(),
-            (_, count) => count.unwrap_or(COUNT),
+            (None, count) => count.or(self.wishes.n_images()?).unwrap_or(COUNT),
+            (Some(_), Some(count)) => count,
         };
-        let n_evaluations = self.sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
+        let evaluations = self.sampling.plan(&schedule)?.n_evaluations();
+        let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, count, device))
     }
@@ -176,7 +186,13 @@ impl Sample {
         self.validate()?;
         let plan = self.sampling.plan(&model.schedule)?;
         let start = self.start(model, &plan)?;
+        let conditions = match conditions.is_none() {
+            true => &self.wishes.conditions(&model.config.tags, start.count())?,
+            false => conditions,
+        };
         self.check(model, start.count())?;
+        let guide = self.wishes.load_guide(&model.config, &model.network.device())?;
+        let denoiser = self.wishes.guided(model, guide.as_ref())?;
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
@@ -184,7 +200,7 @@ impl Sample {
         let mut snapshots =
             snapshots.map(|config| Snapshots::new(config, plan.steps().len(), &start));
         let generation = Generation {
-            denoiser: &model.network,
+            denoiser: &*denoiser,
             plan: &plan,
             start: &start,
             conditions,
@@ -200,19 +216,21 @@ impl Sample {
         )?;
         let n_timesteps = model.schedule.n_timesteps();
         let what = if self.model.path.is_none() { "face" } else { "image" };
+        let asked = self.wishes.summary();
+        let sampling = self.sampling.summary(n_timesteps);
+        let noise = match &self.noise {
+            Some(path) => format!("noise {}", path.display()),
+            None => format!("seed {}", self.seed),
+        };
         let mut sampled = Sampled {
-            words: vec![
-                counted(images.len() as u64, what),
-                name.to_owned(),
-                self.sampling.summary(n_timesteps),
-                match &self.noise {
-                    Some(path) => format!("noise {}", path.display()),
-                    None => format!("seed {}", self.seed),
-                },
-            ],
+            words: [counted(images.len() as u64, what), name.to_owned()]
+                .into_iter()
+                .chain(asked)
+                .chain([sampling, noise])
+                .collect(),
             images,
             snapshots: snapshots.map(Snapshots::into_frames).unwrap_or_default(),
-            n_evaluations: plan.n_evaluations(),
+            n_evaluations: plan.n_evaluations() * self.wishes.evaluations(),
             seconds: 0.0,
             provenance: self.provenance(name, n_timesteps),
             files: Vec::new(),
@@ -222,6 +240,10 @@ impl Sample {
         Ok(sampled)
     }
 
+    fn grid_columns(&self) -> usize {
+        self.wishes.grid_columns().unwrap_or(self.columns)
+    }
+
     fn strip_config(&self) -> SnapshotsConfig {
         SnapshotsConfig { n_images: self.strip_images, n_snapshots: self.strip_snapshots }
     }
@@ -229,6 +251,7 @@ impl Sample {
     fn provenance(&self, name: &str, n_timesteps: usize) -> Provenance {
         let provenance =
             Provenance::new().with("model", name).with_all(self.sampling.describe(n_timesteps));
+        let provenance = self.wishes.describe(provenance);
         match &self.noise {
             Some(path) => provenance.with_path("noise", path),
             None => provenance.with("seed", self.seed),
@@ -239,7 +262,7 @@ impl Sample {
     fn check(&self, model: &Model, count: usize) -> Result<()> {
         let unet = &model.config.unet;
         memory::check("count", "so many images", unet.image_bytes(count))?;
-        render::check_grid(count, unet.image_size, self.columns, &Layout::default())?;
+        render::check_grid(count, unet.image_size, self.grid_columns(), &Layout::default())?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let files = [&self.out, &self.strip, &self.save_tensors];
         files.into_iter().flatten().try_for_each(prepare_path)
@@ -249,7 +272,7 @@ impl Sample {
         let layout = Layout::default();
         let texts = &sampled.provenance.texts;
         if let Some(path) = &self.out {
-            let grid = render::grid(&sampled.images, self.columns, &layout)?;
+            let grid = render::grid(&sampled.images, self.grid_columns(), &layout)?;
             render::write_png(path, &grid, texts)?;
             sampled.files.push(path.clone());
         }
@@ -272,7 +295,7 @@ impl Sample {
             Some(path) => self.given_noise(path, model, plan),
             None => Ok(Start::Seed {
                 seed: self.seed,
-                count: self.count.unwrap_or(COUNT),
+                count: self.count.or(self.wishes.n_images()?).unwrap_or(COUNT),
                 image_shape: model.config.unet.image_size,
             }),
         }

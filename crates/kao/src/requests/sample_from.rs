@@ -83,7 +83,25 @@ impl SampleFrom<'_> {
         self
     }
 
-    /// What the images are asked to show.
+    /// Tags that every image is asked to have, separated by commas.
+    pub fn tags(mut self, tags: &str) -> Self {
+        self.request.wishes.tags = Some(tags.to_owned());
+        self
+    }
+
+    /// Tags that guidance leads away from.
+    pub fn avoid(mut self, tags: &str) -> Self {
+        self.request.wishes.avoid = Some(tags.to_owned());
+        self
+    }
+
+    /// How strongly images are led to what is asked for; 1 is no guidance.
+    pub fn guidance(mut self, guidance: f64) -> Self {
+        self.request.wishes.guidance = Some(guidance);
+        self
+    }
+
+    /// What each image is asked to show, in the place of tags by name.
     pub fn conditions(mut self, conditions: Conditions) -> Self {
         self.conditions = conditions;
         self

@@ -44,6 +44,15 @@ impl Network {
         &self.unet
     }
 
+    /// The device that it runs on.
+    pub fn device(&self) -> Device {
+        match &self.engine {
+            Engine::Cpu(_) => Device::Cpu,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(uploaded) => Device::Gpu(uploaded.device().clone()),
+        }
+    }
+
     /// Images of a pass. The CPU gains nothing from more, but the memory for feature maps grows; and
     /// no image knows which others it was computed with.
     fn images_at_once(&self) -> usize {

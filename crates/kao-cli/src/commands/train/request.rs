@@ -67,7 +67,9 @@ impl Arguments {
     fn say_preset(&self, config: &TrainConfig) {
         let is_chosen =
             !self.resume && self.preset.is_none() && self.config.is_none() && self.from.is_none();
-        if let Some(preset) = Preset::of_architecture(&config.model).filter(|_| is_chosen) {
+        // The tags are those of the pictures.
+        let model = UNetConfig { n_tags: 0, ..config.model.clone() };
+        if let Some(preset) = Preset::of_architecture(&model).filter(|_| is_chosen) {
             note(format!("preset {}, chosen by the size of the pictures", preset.name()));
         }
     }

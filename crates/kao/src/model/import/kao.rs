@@ -9,6 +9,7 @@ use crate::model::config::FORMAT_VERSION;
 use crate::model::metadata;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::path::Path;
 
@@ -63,12 +64,14 @@ struct CheckpointConfig {
     model: UNetConfig,
     schedule: ScheduleConfig,
     prediction: Prediction,
+    #[serde(default)]
+    tags: Vocabulary,
 }
 
 impl CheckpointPosition {
     fn into_config(self) -> ModelConfig {
-        let CheckpointConfig { model, schedule, prediction } = self.config;
-        let mut config = ModelConfig::new(model, schedule, prediction);
+        let CheckpointConfig { model, schedule, prediction, tags } = self.config;
+        let mut config = ModelConfig { tags, ..ModelConfig::new(model, schedule, prediction) };
         config.training.insert("steps".to_owned(), self.n_steps.into());
         config
     }
@@ -123,6 +126,18 @@ mod tests {
         let odd = json().replace("\"format_version\":1", "\"format_version\":\"two\"");
         let error = model(path, &odd).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Malformed { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_checkpoint_names_the_tags_of_its_model() {
+        let unet = UNetConfig { n_tags: 2, ..UNetConfig::default() };
+        let position = serde_json::json!({ "n_steps": 7, "config": {
+            "model": unet, "schedule": ScheduleConfig::default(), "prediction": "v",
+            "tags": Vocabulary::of_pictures([&["hat".to_owned(), "smile".to_owned()][..]], 1).0,
+        }});
+        let read = checkpoint(Path::new("c"), &Metadata::new(), &position.to_string()).unwrap();
+        assert_eq!((read.tags.len(), &read.training["steps"]), (2, &7.into()));
+        read.validate().unwrap();
     }
 
     #[test]

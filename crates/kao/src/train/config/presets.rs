@@ -38,11 +38,12 @@ impl Preset {
         Preset::ALL.into_iter().find(|preset| preset.name() == name)
     }
 
-    /// The preset of the architecture `model`, whatever its dropout.
+    /// The preset of the architecture `model`, whatever its dropout and its number of tags.
     pub fn of_architecture(model: &UNetConfig) -> Option<Self> {
         Preset::ALL.into_iter().find(|preset| {
             let of_preset = preset.config().model;
-            UNetConfig { dropout: of_preset.dropout, ..model.clone() } == of_preset
+            let UNetConfig { dropout, n_tags, .. } = of_preset;
+            UNetConfig { dropout, n_tags, ..model.clone() } == of_preset
         })
     }
 
