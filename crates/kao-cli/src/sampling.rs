@@ -113,7 +113,7 @@ impl SamplingArguments {
         let default = if self.eta.is_some() { "ddim" } else { config.sampler().name() };
         let settings = [
             ("variance", self.variance.map(|variance| json!(variance))),
-            ("final_noise", self.final_noise.then(|| json!(true))),
+            ("final_noise", self.final_noise.then_some(json!(true))),
         ];
         let is_given = self.sampler.is_some() || self.eta.is_some();
         let sampler = sampler(self.sampler.as_deref(), self.eta, settings, default)?;
