@@ -50,7 +50,7 @@ enum Command {
     /// Train a model on a folder of pictures
     Train(Box<commands::train::Arguments>),
     /// Sample images from a model
-    Sample(commands::sample::Arguments),
+    Sample(Box<commands::sample::Arguments>),
     /// Noise real pictures part of the way and recover them
     Recover(commands::recover::Arguments),
     /// Make every published steps × η run, with an index page
