@@ -19,44 +19,10 @@ pub fn folder(path: &Path) -> Result<()> {
     }
 }
 
-/// A flag and the file that it names, where it is given.
-pub type Named<'a> = (&'a str, Option<&'a Path>);
-
-/// Refuses to write a file that another flag names to be read or written.
-pub fn distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
-    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
-    for (index, (flag, path)) in inputs.iter().chain(outputs).enumerate() {
-        let Some(path) = path.map(resolved) else { continue };
-        if index >= inputs.len()
-            && let Some((other, _)) = seen.iter().find(|(_, other)| *other == path)
-        {
-            let problem = format!("names the file of {other}; expected another");
-            return Err(Error::invalid(*flag, problem));
-        }
-        seen.push((flag, path));
-    }
-    Ok(())
-}
-
 /// The absolute path, with links followed as far as it exists.
 pub fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).map_or_else(
         |_| path.to_path_buf(),
         |path| path.components().filter(|part| *part != Component::CurDir).collect(),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_file_for_two_flags_is_refused() {
-        let [a, also_a, b] = ["no/a.png", "./no/a.png", "no/b.png"].map(Path::new);
-        let inputs = [("--model", Some(b)), ("--noise", Some(b))];
-        assert!(distinct(&inputs, &[("--out", Some(a)), ("--strip", None)]).is_ok());
-        assert!(distinct(&inputs, &[("--out", Some(b))]).is_err());
-        let error = distinct(&[], &[("--out", Some(a)), ("--strip", Some(also_a))]).unwrap_err();
-        assert_eq!(error.to_string(), "--strip: names the file of --out; expected another");
-    }
 }

@@ -9,7 +9,6 @@
 //! A signal that was ignored when the program began stays ignored. So `nohup` protects from the end
 //! of a terminal, and a job that a script started with `&` from the Ctrl-C meant for another.
 
-use kao::{Error, Result};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
@@ -40,11 +39,6 @@ impl Drop for Saving {
 /// Whether a stop was asked for.
 pub fn asked() -> bool {
     ASKED.load(Ordering::SeqCst)
-}
-
-/// An error when a stop was asked for, to be passed through by long work.
-pub fn check() -> Result<()> {
-    if asked() { Err(Error::interrupted()) } else { Ok(()) }
 }
 
 /// Whether the caller is to say how interrupted work ended: true once.

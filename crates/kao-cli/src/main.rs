@@ -8,12 +8,11 @@ mod commands;
 mod compute;
 mod destination;
 mod interrupt;
-mod memory;
 mod output;
-mod preset;
 mod progress;
 mod sampling;
 mod usage;
+mod wishes;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kao::ErrorKind;
@@ -70,11 +69,14 @@ enum Command {
     Man,
 }
 
+fn parser() -> clap::Command {
+    // So that `--eta -1` is told to be a wrong number, not an unknown flag.
+    Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true))
+}
+
 fn main() -> ExitCode {
     kao::device::keep_freed_memory();
-    // So that `--eta -1` is told to be a wrong number, not an unknown flag.
-    let mut parser =
-        Arguments::command().mut_subcommands(|command| command.allow_negative_numbers(true));
+    let mut parser = parser();
     let matches = parser.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| {
         let arguments = Arguments::from_arg_matches(&matches)?;
@@ -111,6 +113,9 @@ fn main() -> ExitCode {
         {
             ExitCode::from(interrupt::EXIT_CODE)
         }
-        Err(error) => usage::tell(error, name.and_then(|name| parser.find_subcommand(name))),
+        Err(error) => usage::tell(&error, name.and_then(|name| parser.find_subcommand(name))),
     }
 }
+
+#[cfg(test)]
+mod tests;

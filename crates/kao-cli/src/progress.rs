@@ -58,7 +58,7 @@ impl Progress {
         self
     }
 
-    /// So many units are done of a total that is known only now. May be called from any thread.
+    /// So many units are done of a total that is known only now.
     pub fn set_of(&self, done: u64, total: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(total);
@@ -145,6 +145,8 @@ fn fitted(mut line: String, columns: usize) -> String {
 #[derive(Default)]
 pub struct Terminal {
     current: Mutex<Option<Stage>>,
+    /// What is said when the work begins, and nothing that was typed can be wrong any more.
+    first_words: Mutex<Option<String>>,
 }
 
 /// The stage that is being shown.
@@ -156,6 +158,11 @@ struct Stage {
 }
 
 impl Terminal {
+    /// Says `words`, if any, when the work begins.
+    pub fn beginning_with(words: Option<String>) -> Self {
+        Terminal { first_words: Mutex::new(words), ..Terminal::default() }
+    }
+
     /// A line on standard error, above the bar where there is one.
     pub fn say(&self, words: &str) {
         let words = one_line(words);
@@ -182,6 +189,10 @@ impl Control for Terminal {
         match report.message {
             Some(message) => self.say(message),
             None => {
+                let first_words = self.first_words.lock().ok().and_then(|mut words| words.take());
+                if let Some(words) = first_words {
+                    self.say(&words);
+                }
                 let Report { stage, detail, done, total, unit, .. } = *report;
                 let label = if detail.is_empty() { stage } else { detail }.to_owned();
                 if let Ok(mut current) = self.current.lock() {

@@ -1,6 +1,5 @@
 //! The arguments of every command that samples: which method, along which timesteps.
 
-use crate::output::note;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use kao::sampler::{Sampler, SamplingConfig, Variance, check_eta};
@@ -92,18 +91,18 @@ pub fn sampler(
 }
 
 impl SamplingArguments {
-    /// Says which sampler is used where another flag than --sampler decides it.
-    pub fn say_sampler(&self) {
+    /// Which sampler is used, where another flag than --sampler decides it.
+    pub fn note(&self) -> Option<String> {
         let reason = match (&self.sampler, self.eta) {
             (None, Some(_)) => "--eta is",
             (None, None) if self.spacing.is_the_originals() => "one of the original's spacings is",
-            _ => return,
+            _ => return None,
         };
-        note(format!("{reason} given, so the sampler is DDIM; --sampler dpm++ is the other"));
+        Some(format!("{reason} given, so the sampler is DDIM; --sampler dpm++ is the other"))
     }
 
     /// What the user typed, as the library wants it; all else by default.
-    pub fn config(&self) -> Result<SamplingConfig> {
+    pub fn request(&self) -> Result<SamplingConfig> {
         let config = SamplingConfig {
             sampler: None,
             steps: self.steps,
@@ -114,11 +113,10 @@ impl SamplingArguments {
         let default = if self.eta.is_some() { "ddim" } else { config.sampler().name() };
         let settings = [
             ("variance", self.variance.map(|variance| json!(variance))),
-            ("final_noise", self.final_noise.then(|| json!(true))),
+            ("final_noise", self.final_noise.then_some(json!(true))),
         ];
-        let sampler = Some(sampler(self.sampler.as_deref(), self.eta, settings, default)?);
-        let config = SamplingConfig { sampler, ..config };
-        config.validate()?;
-        Ok(config)
+        let is_given = self.sampler.is_some() || self.eta.is_some();
+        let sampler = sampler(self.sampler.as_deref(), self.eta, settings, default)?;
+        Ok(SamplingConfig { sampler: is_given.then_some(sampler), ..config })
     }
 }

@@ -27,16 +27,32 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
 }
 
 /// Tells what failed in `command`, and the exit code for it.
-pub fn tell(error: Error, command: Option<&clap::Command>) -> ExitCode {
-    let error = error.renamed(|what| flag(what, command?));
-    complain(format!("error: {}", shown(&error.to_string())));
+pub fn tell(error: &Error, command: Option<&clap::Command>) -> ExitCode {
+    complain(format!("error: {}", shown(&in_flags(error, command))));
     if let Some(hint) = error.hint() {
         complain(format!("hint: {}", shown(hint)));
     }
     match error.kind() {
-        ErrorKind::Invalid { .. } => ExitCode::from(2),
+        ErrorKind::Invalid { .. } | ErrorKind::SameFile { .. } => ExitCode::from(2),
         ErrorKind::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
         _ => ExitCode::FAILURE,
+    }
+}
+
+/// What failed, with the flags of `command` in the place of the library's fields.
+fn in_flags(error: &Error, command: Option<&clap::Command>) -> String {
+    let name = |field: &str| {
+        command.and_then(|command| flag(field, command)).unwrap_or_else(|| field.to_owned())
+    };
+    match error.kind() {
+        ErrorKind::Invalid { field, value, problem } => match value {
+            Some(value) => format!("{} {value}: {problem}", name(field)),
+            None => format!("{}: {problem}", name(field)),
+        },
+        ErrorKind::SameFile { field, other } => {
+            format!("{}: names the file of {}; expected another", name(field), name(other))
+        }
+        _ => error.to_string(),
     }
 }
 
@@ -46,14 +62,14 @@ fn shown(message: &str) -> String {
     shortened(&one_line(message), MAX_CHARS).into_owned()
 }
 
-/// The flag of `command` that stands for what the library calls `name`: `--batch-size` for
-/// `batch size`.
-fn flag(name: &str, command: &clap::Command) -> Option<String> {
-    let name = name.rsplit_once('.').map_or(name, |(_, last)| last);
-    let long = name.replace([' ', '_'], "-");
+/// The flag of `command` that stands for a field: `--batch-size` for `batch_size`, `--eta` for
+/// `sampler.eta`.
+fn flag(field: &str, command: &clap::Command) -> Option<String> {
+    let flag = kao::requests::flag(field);
+    let long = flag.strip_prefix("--")?;
     let is_it = |argument: &&clap::Arg| {
         let aliases = argument.get_all_aliases().unwrap_or_default();
-        argument.get_long() == Some(&long) || aliases.contains(&long.as_str())
+        argument.get_long() == Some(long) || aliases.contains(&long)
     };
     let argument = command.get_arguments().find(is_it)?;
     Some(format!("--{}", argument.get_long()?))
@@ -134,9 +150,23 @@ mod tests {
         let command = clap::Command::new("x")
             .arg(clap::Arg::new("a").long("batch-size"))
             .arg(clap::Arg::new("b").long("ema-halflife").alias("ema-halflife-images"));
-        assert_eq!(flag("batch size", &command).as_deref(), Some("--batch-size"));
+        assert_eq!(flag("batch_size", &command).as_deref(), Some("--batch-size"));
         assert_eq!(flag("ema_halflife_images", &command).as_deref(), Some("--ema-halflife"));
         assert_eq!(flag("sampler.batch_size", &command).as_deref(), Some("--batch-size"));
         assert_eq!(flag("timesteps", &command), None);
+    }
+
+    #[test]
+    fn errors_are_about_flags() {
+        let command = clap::Command::new("x")
+            .arg(clap::Arg::new("a").long("strip"))
+            .arg(clap::Arg::new("b").long("model"));
+        let told = |error: Error| in_flags(&error, Some(&command));
+        let invalid = Error::out_of_range("strip", 0, "at least 1");
+        assert_eq!(told(invalid), "--strip 0: must be at least 1");
+        let (field, other) = ("strip".to_owned(), "model.path".to_owned());
+        let same = Error::from(ErrorKind::SameFile { field, other });
+        assert_eq!(told(same), "--strip: names the file of --model; expected another");
+        assert_eq!(told(Error::invalid("`x.txt`", "no picture")), "`x.txt`: no picture");
     }
 }

@@ -60,7 +60,7 @@ pub fn run(folder: &Path) -> kao::Result<()> {
     let control = |report: &Report<'_>| {
         let value = |wanted| report.values.iter().find(|(name, _)| *name == wanted).map(|v| v.1);
         match report.stage {
-            TRAINING if report.done % 25 == 0 => {
+            TRAINING if report.done.is_multiple_of(25) => {
                 if let (Some(loss), Some(total)) = (value("loss"), report.total) {
                     println!("step {} of {total}: loss {loss:.4}", report.done);
                 }

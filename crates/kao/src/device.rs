@@ -10,8 +10,7 @@ pub(crate) mod gpu;
 #[cfg(feature = "gpu")]
 pub use gpu::GpuDevice;
 
-use std::fmt;
-use std::str::FromStr;
+use crate::named::names;
 
 /// A device that is open.
 #[derive(Clone, Debug, Default)]
@@ -40,23 +39,16 @@ pub enum DeviceKind {
     Vulkan,
 }
 
+names!(DeviceKind, "device", {
+    Cpu => "cpu",
+    Cuda => "cuda",
+    Metal => "metal",
+    Vulkan => "vulkan",
+});
+
+#[cfg(feature = "gpu")]
 impl DeviceKind {
-    /// All kinds, whether this build has them or not.
-    pub const ALL: [DeviceKind; 4] =
-        [DeviceKind::Cpu, DeviceKind::Cuda, DeviceKind::Metal, DeviceKind::Vulkan];
-
-    /// The name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            DeviceKind::Cpu => "cpu",
-            DeviceKind::Cuda => "cuda",
-            DeviceKind::Metal => "metal",
-            DeviceKind::Vulkan => "vulkan",
-        }
-    }
-
     /// Its name in a sentence.
-    #[cfg(feature = "gpu")]
     fn title(self) -> &'static str {
         match self {
             DeviceKind::Cpu => "CPU",
@@ -71,21 +63,4 @@ impl DeviceKind {
 /// programs to call once, at their start; a library does not change its host's allocator.
 pub fn keep_freed_memory() {
     kao_kernels::keep_freed_memory();
-}
-
-impl fmt::Display for DeviceKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for DeviceKind {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let kind = DeviceKind::ALL.into_iter().find(|kind| kind.name() == name);
-        kind.ok_or_else(|| {
-            format!("expected one of {}", DeviceKind::ALL.map(Self::name).join(", "))
-        })
-    }
 }

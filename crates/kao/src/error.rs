@@ -51,15 +51,24 @@ pub enum ErrorKind {
         /// What was found and what was expected.
         problem: String,
     },
-    /// A value (an option, a configuration entry, an argument) cannot be used.
-    #[error("{what}{}: {problem}", after_a_space(value))]
+    /// A value (of a request, a configuration, an argument) cannot be used.
+    #[error("{field}{}: {problem}", after_a_space(value))]
     Invalid {
-        /// The option or entry, as the user would name it.
-        what: String,
+        /// The path of the field, such as `steps` or `sampler.eta`. A program says it in words of
+        /// its own: a flag, an input on a page.
+        field: String,
         /// The value that was given, where the problem does not name it.
         value: Option<String>,
         /// What was found and what was expected.
         problem: String,
+    },
+    /// A field names a file that is to be written, and that another field names too.
+    #[error("{field}: names the file of {other}; expected another")]
+    SameFile {
+        /// The path of the field.
+        field: String,
+        /// The path of the other field.
+        other: String,
     },
     /// Training went wrong numerically.
     #[error("training diverged: {problem}")]
@@ -100,20 +109,30 @@ impl Error {
         ErrorKind::Malformed { path, problem: bounded(problem.to_string()) }.into()
     }
 
-    /// The value of `what` (an option, an entry, an argument) cannot be used.
-    pub fn invalid(what: impl Into<String>, problem: impl fmt::Display) -> Self {
-        let (what, problem) = (bounded(what.into()), bounded(problem.to_string()));
-        ErrorKind::Invalid { what, value: None, problem }.into()
+    /// The value of `field` cannot be used.
+    pub fn invalid(field: impl Into<String>, problem: impl fmt::Display) -> Self {
+        let (field, problem) = (bounded(field.into()), bounded(problem.to_string()));
+        ErrorKind::Invalid { field, value: None, problem }.into()
     }
 
-    /// The value of `what` is outside what is `allowed`: `--count 0: must be at least 1`.
+    /// The value of `field` is outside what is `allowed`: `count 0: must be at least 1`.
     pub fn out_of_range(
-        what: impl Into<String>,
+        field: impl Into<String>,
         value: impl fmt::Display,
         allowed: impl fmt::Display,
     ) -> Self {
-        let (what, value) = (bounded(what.into()), Some(bounded(value.to_string())));
-        ErrorKind::Invalid { what, value, problem: bounded(format!("must be {allowed}")) }.into()
+        let (field, value) = (bounded(field.into()), Some(bounded(value.to_string())));
+        ErrorKind::Invalid { field, value, problem: bounded(format!("must be {allowed}")) }.into()
+    }
+
+    /// The same error about a field within `outer`, where it is about a field: `path` becomes
+    /// `model.path`.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        if let ErrorKind::Invalid { field, .. } = &mut self.0.kind {
+            *field = format!("{outer}.{field}");
+        }
+        self
     }
 
     /// `path` is sound, but a newer version of Kao wrote it.
@@ -131,19 +150,6 @@ impl Error {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(bounded(hint.into()));
-        self
-    }
-
-    /// The same error with what it is about renamed, where it is about a value: a program says
-    /// `--batch-size` for what the library calls `batch size`. `rename` answers `None` to leave a
-    /// name as it is.
-    #[must_use]
-    pub fn renamed(mut self, rename: impl FnOnce(&str) -> Option<String>) -> Self {
-        if let ErrorKind::Invalid { what, .. } = &mut self.0.kind
-            && let Some(name) = rename(what)
-        {
-            *what = name;
-        }
         self
     }
 
@@ -273,12 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn only_values_are_renamed() {
-        let rename = |what: &str| Some(format!("--{what}"));
-        let error = Error::invalid("eta", "7 found").with_hint("less").renamed(rename);
-        assert_eq!((error.to_string().as_str(), error.hint()), ("--eta: 7 found", Some("less")));
-        let error = Error::out_of_range("count", 0, "at least 1").renamed(rename);
-        assert_eq!(error.to_string(), "--count 0: must be at least 1");
-        assert_eq!(Error::interrupted().renamed(rename).to_string(), "interrupted");
+    fn a_field_has_the_path_of_what_it_is_in() {
+        let error = Error::out_of_range("path", "x", "a file").within("model");
+        assert_eq!(error.to_string(), "model.path x: must be a file");
+        assert_eq!(Error::interrupted().within("model").to_string(), "interrupted");
     }
 }

@@ -4,23 +4,36 @@
 //! Sampling from a model file:
 //!
 //! ```no_run
-//! use kao::control::Unattended;
 //! use kao::device::DeviceKind;
-//! use kao::experiments::{SampleConfig, sample_images};
 //! use kao::model::Model;
-//! use kao::sampler::Start;
+//! use kao::requests::Sample;
 //!
 //! # fn main() -> kao::Result<()> {
 //! let model = Model::load("model.safetensors", &DeviceKind::Cpu.open()?)?;
-//! let start = Start::Seed { seed: 999, count: 16, image_shape: model.config.unet.image_size };
-//! let sampled = sample_images(&model, &SampleConfig::default(), &start, &Unattended)?;
+//! let sampled = Sample::from(&model).seed(7).count(16).steps(20).run()?;
 //! assert_eq!(sampled.images.len(), 16);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Samplers know a network only as a [`denoiser::Denoiser`], so that any network can be sampled
-//! with a [`sampler::Plan`]. The rooms and their borders are in ARCHITECTURE.md of the repository.
+//! The same as plain data, which can come from a file or over a network, and reports its progress:
+//!
+//! ```no_run
+//! use kao::control::Unattended;
+//! use kao::requests::{Request, Sample};
+//!
+//! # fn main() -> kao::Result<()> {
+//! let request = Sample::from_json(r#"{ "sampler": "ddim", "steps": 50, "out": "grid.png" }"#)?;
+//! let sampled = request.run(&Unattended)?;
+//! println!("{}", sampled.summary());
+//! println!("again: {}", request.command_line()?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There is a request for each task, see [`requests`]. Samplers know a network only as a
+//! [`denoiser::Denoiser`], so that any network can be sampled, see [`sampler::Plan`]. The modules and
+//! their borders are in ARCHITECTURE.md of the repository.
 #![forbid(unsafe_code)]
 
 pub mod control;
@@ -30,17 +43,18 @@ pub mod device;
 pub mod draw;
 pub mod error;
 pub mod eval;
-pub mod experiments;
 pub mod files;
 pub mod formats;
 pub mod guidance;
 pub mod images;
 pub mod locks;
+pub mod memory;
 pub mod model;
 mod named;
 pub mod noise;
 pub mod quantities;
 pub mod render;
+pub mod requests;
 pub mod sampler;
 pub mod schedule;
 pub mod timesteps;

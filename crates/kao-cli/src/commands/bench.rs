@@ -1,17 +1,12 @@
 //! `kao bench`
 
-use crate::compute::Compute;
-use crate::interrupt;
-use crate::memory;
+use crate::compute::{Compute, set_threads};
 use crate::output::result;
-use crate::preset::preset;
+use crate::progress::Terminal;
 use clap::Args;
-use kao::control::Report;
-use kao::experiments::{KernelShare, MeasureConfig, Timing, measure};
-use kao::model::{ModelConfig, model_file};
-use kao::{Result, formats};
+use kao::Result;
+use kao::requests::{Benchmark, Benchmarked, KernelShare, Request, Timing};
 use serde_json::json;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -25,9 +20,9 @@ pub struct Arguments {
     /// Measure the architecture of this model; weights are random
     #[arg(long, short, value_name = "FILE", conflicts_with = "preset")]
     model: Option<PathBuf>,
-    /// Measure the architecture of this preset [anime64, small64, tiny]
-    #[arg(long, default_value = "anime64")]
-    preset: String,
+    /// Measure the architecture of this preset [anime64, small64, tiny] [default: anime64]
+    #[arg(long)]
+    preset: Option<String>,
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
@@ -50,29 +45,32 @@ pub struct Arguments {
     compute: Compute,
 }
 
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Benchmark {
+        Benchmark {
+            model: self.model.clone(),
+            preset: self.preset.clone(),
+            batch_size: self.batch_size,
+            rounds: self.rounds,
+            warmup: self.warmup,
+            forward_only: self.forward_only,
+            layers: self.layers,
+            compute: self.compute.request(),
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.compute.open()?;
-    let model = architecture(arguments)?;
-    let config = MeasureConfig {
-        batch_size: arguments.batch_size,
-        n_rounds: arguments.rounds,
-        n_warmup: arguments.warmup,
-        training: !arguments.forward_only,
-        by_kernel: arguments.layers,
-    };
-    let needed = match config.training {
-        false => memory::forward(config.batch_size, &model.unet),
-        true => memory::training(config.batch_size, config.batch_size, &model.unet),
-    };
-    memory::check("--batch-size", "such a pass", needed)?;
-    let control = |_: &Report<'_>| {
-        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    };
-    let measured = measure(&model, config, &device, &control)?;
-    let peak_memory = peak_memory_bytes();
+    let request = arguments.request();
+    set_threads(request.compute.threads)?;
+    let terminal = Terminal::default();
+    let benchmarked = request.run(&terminal)?;
+    terminal.clear();
+    let Benchmarked { measurement, model, peak_memory_bytes } = benchmarked;
     if arguments.json {
-        let mut object = json!(measured);
-        object["peak_memory_bytes"] = json!(peak_memory);
+        let mut object = json!(measurement);
+        object["peak_memory_bytes"] = json!(peak_memory_bytes);
         object["machine"] = json!({
             "processor": processor(),
             "cores": std::thread::available_parallelism().map_or(0, usize::from),
@@ -84,34 +82,34 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let [c, h, w] = model.unet.image_size;
     result(format!(
         "{:.1} M parameters, images [{c}, {h}, {w}], {:.2} GFLOP a forward pass ({:.2} really made)",
-        measured.parameters as f64 / 1e6,
-        measured.forward_gflop_per_image,
-        measured.computed_gflop_per_image
+        measurement.parameters as f64 / 1e6,
+        measurement.forward_gflop_per_image,
+        measurement.computed_gflop_per_image
     ))?;
     result(format!(
         "{}, {} threads, {}, {}, batch {}; peak {:.0} GFLOP/s\n",
         processor(),
-        measured.threads,
+        measurement.threads,
         arguments.compute.device,
-        measured.simd,
-        measured.batch_size,
-        measured.peak_gflops
+        measurement.simd,
+        measurement.batch_size,
+        measurement.peak_gflops
     ))?;
     result("           ms/image    best  images/s  GFLOP/s     made  of peak")?;
-    result(row("forward", &measured.forward))?;
-    if let Some(training) = &measured.training {
+    result(row("forward", &measurement.forward))?;
+    if let Some(training) = &measurement.training {
         result(row("training", training))?;
     }
     result(EXPLANATION)?;
     for (name, kernels) in
-        [("forward", &measured.forward_kernels), ("training", &measured.training_kernels)]
+        [("forward", &measurement.forward_kernels), ("training", &measurement.training_kernels)]
     {
         if !kernels.is_empty() {
             result(format!("\n{name}, ms/image by kernel and resolution"))?;
             result(table(kernels))?;
         }
     }
-    if let Some(bytes) = peak_memory {
+    if let Some(bytes) = peak_memory_bytes {
         result(format!("\npeak memory {:.0} MiB", bytes as f64 / f64::from(1 << 20)))?;
     }
     Ok(())
@@ -166,23 +164,6 @@ fn table(kernels: &[KernelShare]) -> String {
         lines.push(line(name.unwrap_or("all kernels"), &mut cells));
     }
     lines.join("\n")
-}
-
-fn architecture(arguments: &Arguments) -> Result<ModelConfig> {
-    if let Some(path) = &arguments.model {
-        let path = model_file(path)?;
-        let contents = formats::peek(&path)?;
-        return ModelConfig::from_metadata(&path, contents.format, &contents.metadata);
-    }
-    Ok(preset(&arguments.preset)?.config().model_config())
-}
-
-/// The most memory that this process has had, where the system tells.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kibibytes * 1024)
 }
 
 /// The processor's name, where the system tells.

@@ -1,14 +1,10 @@
 //! `kao convert`
 
-use crate::destination;
-use crate::interrupt;
-use crate::output::{note, one_line, result};
+use crate::output::result;
+use crate::progress::Terminal;
 use clap::Args;
-use kao::device::DeviceKind;
-use kao::formats::StoreAs;
-use kao::model::{CheckpointWeights, LoadOptions, Model};
-use kao::train::TrainConfig;
-use kao::{Error, Result};
+use kao::Result;
+use kao::requests::{Convert, Request};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -43,30 +39,22 @@ pub struct Arguments {
     raw_weights: bool,
 }
 
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Convert {
+        Convert {
+            input: self.input.clone(),
+            output: self.output.clone(),
+            half: self.half,
+            config: self.config.clone(),
+            raw_weights: self.raw_weights,
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let output = &arguments.output;
-    if output.extension().is_none_or(|extension| extension != "safetensors") {
-        let problem =
-            "models are written as safetensors, expected a name that ends in .safetensors";
-        return Err(Error::invalid(format!("`{}`", output.display()), problem));
-    }
-    destination::file(output)?;
-    let options = LoadOptions {
-        weights: match arguments.raw_weights {
-            true => CheckpointWeights::Raw,
-            false => CheckpointWeights::Average,
-        },
-        config: match &arguments.config {
-            Some(path) => Some(TrainConfig::read(path)?.model_config()),
-            None => None,
-        },
-    };
-    let model = Model::load_with(&arguments.input, &options, &DeviceKind::Cpu.open()?)?;
-    for words in &model.notes {
-        note(one_line(&format!("note: {words}")));
-    }
-    interrupt::check()?;
-    let store_as = if arguments.half { StoreAs::F16 } else { StoreAs::F32 };
-    model.save(output, store_as)?;
-    result(output.display())
+    let terminal = Terminal::default();
+    let converted = arguments.request().run(&terminal)?;
+    terminal.clear();
+    result(converted.file.display())
 }

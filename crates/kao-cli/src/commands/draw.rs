@@ -1,13 +1,12 @@
 //! `kao draw`
 
 use crate::compute::set_threads;
-use crate::destination;
 use crate::output::result;
 use crate::progress::Terminal;
 use clap::Args;
 use kao::Result;
-use kao::draw::{FolderConfig, write_folder};
 use kao::quantities::counted;
+use kao::requests::{Draw, Drawn, Request};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -33,17 +32,19 @@ pub struct Arguments {
     threads: Option<usize>,
 }
 
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Draw {
+        let Arguments { count, ref out, size, seed, threads } = *self;
+        Draw { count, out: out.clone(), size, seed, threads }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    set_threads(arguments.threads)?;
-    destination::folder(&arguments.out)?;
-    let config = FolderConfig {
-        count: arguments.count,
-        out_dir: arguments.out.clone(),
-        size: arguments.size,
-        seed: arguments.seed,
-    };
+    let request = arguments.request();
+    set_threads(request.threads)?;
     let terminal = Terminal::default();
-    let written = write_folder(&config, &terminal)?;
+    let Drawn { written, folder } = request.run(&terminal)?;
     terminal.clear();
     let kept = match written.kept {
         0 => String::new(),
@@ -54,5 +55,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         replaced => format!(" ({replaced} in place of broken or older ones)"),
     };
     let drawn = counted(written.drawn, "face");
-    result(format!("{drawn} drawn{replaced}{kept}: {}", arguments.out.display()))
+    result(format!("{drawn} drawn{replaced}{kept}: {}", folder.display()))
 }

@@ -1,28 +1,14 @@
 //! `kao eval`
 
-use crate::compute::{Compute, ModelArgument, check_batch_size};
-use crate::destination;
-use crate::memory;
-use crate::output::{note, result};
+use crate::compute::{Compute, ModelArgument, set_threads};
+use crate::output::result;
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
 use clap::Args;
-use kao::dataset::{Folder, common_size};
-use kao::eval::{MIN_SIDE, resolutions};
-use kao::experiments::{
-    EvaluateConfig, Evaluation, Nearness, SampleConfig, evaluate, sample_images,
-};
-use kao::quantities::counted;
-use kao::render::{self, Layout};
-use kao::sampler::Start;
-use kao::{Error, Images, Result};
-use serde_json::json;
-use std::path::{Path, PathBuf};
-
-/// Samples of a model where no number is given.
-const COUNT: usize = 1024;
-/// Sets below this size differ much by chance.
-const SMALL_SET: usize = 256;
+use kao::Result;
+use kao::requests::{Evaluate, Evaluated, Evaluation, Nearness, Request};
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -78,171 +64,58 @@ pub struct Arguments {
     compute: Compute,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    // What can be wrong is looked at before the work, not after it.
-    for (flag, n) in [("--count", arguments.count), ("--rows", Some(arguments.rows))] {
-        if n == Some(0) {
-            return Err(Error::out_of_range(flag, 0, "at least 1"));
-        }
-    }
-    arguments.model.check()?;
-    if let Some(path) = &arguments.neighbours {
-        render::check_png_path(path)?;
-        destination::distinct(
-            &[("--model", arguments.model.model.as_deref())],
-            &[("--neighbours", Some(path))],
-        )?;
-    }
-    let config = arguments.config()?;
-    check_batch_size(arguments.batch_size)?;
-    let device = arguments.compute.open()?;
-    let (samples, data, texts) = match &arguments.samples {
-        Some(dir) => arguments.pictures_as_samples(dir)?,
-        None => arguments.sampled(&config, &device)?,
-    };
-    check_count(samples.len(), &arguments.data, &data)?;
-
-    let config = EvaluateConfig { seed: arguments.seed, ..EvaluateConfig::default() };
-    let terminal = Terminal::default();
-    let evaluation = evaluate(&samples, &data, &config, &terminal)?;
-    terminal.clear();
-    if evaluation.n_compared < SMALL_SET {
-        note(format!(
-            "warning: sets of {} are small: chance weighs much, some thousand tell more",
-            counted(evaluation.n_compared as u64, "picture")
-        ));
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Result<Evaluate> {
+        Ok(Evaluate {
+            model: self.model.request(),
+            data: self.data.clone(),
+            samples: self.samples.clone(),
+            count: self.count,
+            sampling: self.sampling.request()?,
+            seed: self.seed,
+            neighbours: self.neighbours.clone(),
+            rows: self.rows,
+            batch_size: self.batch_size,
+            compute: self.compute.request(),
+        })
     }
 
-    if let Some(path) = &arguments.neighbours {
-        let columns = evaluation.columns(&samples, &data, arguments.rows)?;
-        let labels = ["sample", "nearest", "2nd", "3rd", "4th", "5th"];
-        let labelled: Vec<(&str, &Images)> = labels.into_iter().zip(&columns).collect();
-        let layout = Layout { scale: 2, ..Layout::default() };
-        let picture = render::labelled_columns(&labelled, &layout)?;
-        render::write_png(path, &picture, &texts)?;
-    }
-    if arguments.json {
-        let settings: serde_json::Map<_, _> =
-            texts.into_iter().map(|(key, value)| (key, json!(value))).collect();
+    /// What was found, as one JSON object.
+    fn json(&self, evaluated: Evaluated) -> Value {
+        let Evaluated { evaluation, picture_names, provenance, files } = evaluated;
         let mut object = json!(evaluation);
+        let settings: serde_json::Map<_, _> =
+            provenance.texts.into_iter().map(|(key, value)| (key, json!(value))).collect();
         object["settings"] = json!(settings);
         let order = evaluation.most_alike_first();
-        let n_listed = if arguments.all_neighbours { order.len() } else { arguments.rows };
-        let name = |index: usize| &data.pictures()[index].name;
+        let n_listed = if self.all_neighbours { order.len() } else { self.rows };
         let neighbours = order.iter().take(n_listed).map(|&sample| {
             let nearest = evaluation.neighbours[sample].iter();
-            let nearest = nearest.map(|near| json!({ "file": name(near.index), "rms": near.rms }));
+            let nearest =
+                nearest.map(|near| json!({ "file": picture_names[near.index], "rms": near.rms }));
             json!({ "sample": sample, "nearest": nearest.collect::<Vec<_>>() })
         });
         object["neighbours"] = neighbours.collect();
-        if let Some(path) = &arguments.neighbours {
+        if let Some(path) = files.first() {
             object["picture"] = json!(path.display().to_string());
         }
-        return result(object);
-    }
-    result(report(&evaluation))?;
-    match &arguments.neighbours {
-        Some(path) => result(path.display()),
-        None => Ok(()),
+        object
     }
 }
 
-/// The samples, the real pictures at their size, and in words what the samples are.
-type Compared = (Images, Folder, Vec<(String, String)>);
-
-impl Arguments {
-    fn config(&self) -> Result<SampleConfig> {
-        let sampling = self.sampling.config()?;
-        Ok(SampleConfig { sampling, batch_size: self.batch_size, snapshots: None })
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let request = arguments.request()?;
+    set_threads(request.compute.threads)?;
+    let note = arguments.samples.is_none().then(|| arguments.sampling.note()).flatten();
+    let terminal = Terminal::beginning_with(note);
+    let evaluated = request.run(&terminal)?;
+    terminal.clear();
+    if arguments.json {
+        return result(arguments.json(evaluated));
     }
-
-    fn sampled(&self, config: &SampleConfig, device: &kao::device::Device) -> Result<Compared> {
-        let (model, model_name) = self.model.load(device)?;
-        let unet = &model.config.unet;
-        let n_timesteps = model.schedule.n_timesteps();
-        let count = self.count.unwrap_or(COUNT);
-        check_size("--model", unet.image_size)?;
-        config.sampling.plan(&model.schedule)?;
-        memory::check("--count", "so many images", memory::images(count, unet))?;
-        let together = memory::forward(self.batch_size.min(count), unet);
-        memory::check("--batch-size", "so many images at a time", together)?;
-        let data = self.real_pictures(unet.image_size)?;
-        check_count(count, &self.data, &data)?;
-        if let Some(path) = &self.neighbours {
-            destination::file(path)?;
-        }
-
-        self.model.say_default();
-        self.sampling.say_sampler();
-        let start = Start::Seed { seed: self.seed, count, image_shape: unet.image_size };
-        let terminal = Terminal::default();
-        let sampled = sample_images(&model, config, &start, &terminal)?;
-        terminal.clear();
-        let mut texts = self.texts(count);
-        texts.push(("model".to_owned(), model_name));
-        texts.extend(config.sampling.describe(n_timesteps));
-        Ok((sampled.images, data, texts))
-    }
-
-    fn pictures_as_samples(&self, dir: &Path) -> Result<Compared> {
-        let [height, width] = common_size(dir, &Terminal::default())?;
-        let shape = [3, height, width];
-        check_size("--samples", shape)?;
-        let pictures = Folder::load(dir, shape, &Terminal::default())?;
-        let count = match self.count {
-            Some(count) if count > pictures.len() => {
-                let (n, dir) = (pictures.len(), dir.display());
-                let allowed = format!("at most {n}, the pictures in `{dir}`");
-                return Err(Error::out_of_range("--count", count, allowed));
-            }
-            count => count.unwrap_or(pictures.len()),
-        };
-        let samples = pictures.images(&Vec::from_iter(0..count))?;
-        let data = self.real_pictures(shape)?;
-        if let Some(path) = &self.neighbours {
-            destination::file(path)?;
-        }
-        let mut texts = self.texts(count);
-        texts.push(("samples".to_owned(), dir.display().to_string()));
-        Ok((samples, data, texts))
-    }
-
-    fn real_pictures(&self, shape: [usize; 3]) -> Result<Folder> {
-        Folder::load(&self.data, shape, &Terminal::default())
-    }
-
-    fn texts(&self, count: usize) -> Vec<(String, String)> {
-        vec![
-            ("Software".to_owned(), concat!("kao ", env!("CARGO_PKG_VERSION")).to_owned()),
-            ("data".to_owned(), self.data.display().to_string()),
-            ("count".to_owned(), count.to_string()),
-            ("seed".to_owned(), self.seed.to_string()),
-        ]
-    }
-}
-
-fn check_size(flag: &str, [_, height, width]: [usize; 3]) -> Result<()> {
-    if resolutions([height, width]).is_empty() {
-        let problem = format!(
-            "images of {height} × {width} pixels found; expected at least {MIN_SIDE} × {MIN_SIDE}"
-        );
-        return Err(Error::invalid(flag, problem));
-    }
-    Ok(())
-}
-
-/// Refuses what `evaluate` would, before the samples are made.
-fn check_count(n_samples: usize, dir: &Path, data: &Folder) -> Result<()> {
-    const LEAST: usize = 4;
-    if data.len() < LEAST {
-        let found = counted(data.len() as u64, "picture");
-        let problem = format!("{found} found; expected at least {LEAST}, better thousands");
-        return Err(Error::malformed(dir, problem));
-    }
-    if n_samples < 2 {
-        return Err(Error::out_of_range("--count", n_samples, "at least 2, better a thousand"));
-    }
-    Ok(())
+    result(report(&evaluated.evaluation))?;
+    evaluated.files.iter().try_for_each(|file| result(file.display()))
 }
 
 fn report(evaluation: &Evaluation) -> String {

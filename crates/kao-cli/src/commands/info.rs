@@ -13,6 +13,7 @@ use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, checkpoint, curves};
+use kao::vocabulary::TagCount;
 use kao::{Error, Result, render};
 use serde::Serialize;
 use std::fmt::Display;
@@ -269,6 +270,29 @@ fn in_files(value: impl Serialize) -> String {
     json.as_str().unwrap_or_default().to_owned()
 }
 
+/// The tags of a model with the number of pictures that have each, in lines that fit a terminal.
+fn tag_lines(tags: &[TagCount]) -> Vec<String> {
+    const COLUMNS: usize = 58;
+    const MAX_LINES: usize = 100;
+    let mut lines: Vec<String> = Vec::new();
+    for (k, TagCount { tag, count }) in tags.iter().enumerate() {
+        let entry = format!("{tag} {count}");
+        let is_full = lines.len() == MAX_LINES;
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 2 + entry.chars().count() <= COLUMNS => {
+                line.push_str(", ");
+                line.push_str(&entry);
+            }
+            _ if is_full => {
+                lines.push(format!("and {} more; --json has all", tags.len() - k));
+                break;
+            }
+            _ => lines.push(entry),
+        }
+    }
+    lines
+}
+
 /// The model in a file, or what keeps it from being one.
 fn describe(path: &Path, contents: &Contents) -> Result<()> {
     let config = match ModelConfig::from_metadata(path, contents.format, &contents.metadata) {
@@ -282,7 +306,7 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
             };
         }
     };
-    let ModelConfig { unet, schedule, prediction, training, .. } = &config;
+    let ModelConfig { unet, schedule, prediction, tags, training, .. } = &config;
     let [c, h, w] = unet.image_size;
     row("image size", format_args!("{w} x {h} pixels, {}", counted(c as u64, "channel")))?;
     row("parameters", format_args!("{:.2} M", unet.parameter_count() as f64 / 1e6))?;
@@ -294,6 +318,9 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row("dropout", unet.dropout)?;
     row("activation", in_files(unet.activation))?;
     row("norm_groups", unet.norm_groups)?;
+    if unet.detail_channels > 0 {
+        row("detail_channels", unet.detail_channels)?;
+    }
     row("schedule", schedule)?;
     if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
         row("schedule warning", warning)?;
@@ -308,6 +335,10 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
         };
         // Images are those that training has seen, pictures the files that they come from.
         row(if key == "images" { "images seen" } else { key }, value)?;
+    }
+    for (k, line) in tag_lines(tags.tags()).into_iter().enumerate() {
+        let name = if k == 0 { format!("{} tags", tags.len()) } else { String::new() };
+        row(&name, one_line(&line))?;
     }
     let shapes: Vec<(&str, &[usize])> =
         contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();

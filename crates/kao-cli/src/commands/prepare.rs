@@ -1,20 +1,23 @@
 //! `kao prepare`
 
 use crate::compute::set_threads;
-use crate::destination;
 use crate::output::result;
 use crate::progress::Terminal;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::Result;
-use kao::dataset::{Fit, PrepareConfig, prepare};
+use kao::dataset::{Classes, Fit};
+use kao::requests::{Prepare, Request};
 use std::path::PathBuf;
 
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   kao prepare downloads/anime faces
-  kao prepare downloads/anime faces --fit stretch --keep-duplicates   as the original does")]
+  kao prepare downloads/anime faces --classes folders                 sub-folders are tags
+  kao prepare downloads/anime faces --fit stretch --keep-duplicates   as the original does
+
+Tags of pictures (metadata.jsonl, a text beside each, dataset.json) are carried over.")]
 pub struct Arguments {
     /// Folder of raw pictures, flat or with sub-folders
     raw_dir: PathBuf,
@@ -32,6 +35,12 @@ pub struct Arguments {
     /// Skip pictures with a side below so many pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 16)]
     min_side: u32,
+    /// Take the names of sub-folders as tags too [folders]
+    #[arg(long, value_name = "WHAT", value_parser = classes())]
+    classes: Option<Classes>,
+    /// Warn of tags that fewer pictures have
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    min_tag_count: u64,
     /// Fail when any file is broken or too small, instead of skipping it
     #[arg(long)]
     strict: bool,
@@ -44,19 +53,33 @@ fn fit() -> impl TypedValueParser<Value = Fit> {
     PossibleValuesParser::new(["crop", "stretch"]).try_map(|name| name.parse::<Fit>())
 }
 
+fn classes() -> impl TypedValueParser<Value = Classes> {
+    PossibleValuesParser::new(["folders"]).map(|_| Classes::Folders)
+}
+
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Prepare {
+        Prepare {
+            raw_dir: self.raw_dir.clone(),
+            out_dir: self.out_dir.clone(),
+            size: self.size,
+            fit: self.fit,
+            keep_duplicates: self.keep_duplicates,
+            min_side: self.min_side,
+            classes: self.classes,
+            min_tag_count: self.min_tag_count,
+            strict: self.strict,
+            threads: self.threads,
+        }
+    }
+}
+
 pub fn run(arguments: &Arguments) -> Result<()> {
-    set_threads(arguments.threads)?;
-    destination::folder(&arguments.out_dir)?;
-    let config = PrepareConfig {
-        size: arguments.size,
-        fit: arguments.fit,
-        keep_duplicates: arguments.keep_duplicates,
-        strict: arguments.strict,
-        min_side: arguments.min_side,
-        ..PrepareConfig::new(&arguments.raw_dir, &arguments.out_dir)
-    };
+    let request = arguments.request();
+    set_threads(request.threads)?;
     let terminal = Terminal::default();
-    let report = prepare(&config, &terminal)?;
+    let report = request.run(&terminal)?;
     terminal.clear();
     result(report)
 }

@@ -1,16 +1,13 @@
 //! `kao sweep`
 
-use crate::compute::{Compute, ModelArgument, check_batch_size};
-use crate::destination;
-use crate::memory;
+use crate::compute::{Compute, ModelArgument, set_threads};
 use crate::output::result;
 use crate::progress::Terminal;
 use crate::sampling::spacing;
 use clap::Args;
-use kao::experiments::{SweepConfig, published_runs, sweep};
-use kao::render::{self, Layout};
+use kao::requests::{Request, Sweep};
 use kao::timesteps::Spacing;
-use kao::{Error, ErrorKind, Result};
+use kao::{ErrorKind, Result};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -48,38 +45,32 @@ pub struct Arguments {
     compute: Compute,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    destination::folder(&arguments.out)?;
-    check_batch_size(arguments.batch_size)?;
-    let device = arguments.compute.open()?;
-    let (model, model_name) = arguments.model.load(&device)?;
-    let most = arguments.max_steps.unwrap_or(usize::MAX);
-    let runs: Vec<_> = published_runs().into_iter().filter(|run| run.n_steps <= most).collect();
-    if runs.is_empty() {
-        let allowed = "at least 10, the steps of the shortest run";
-        return Err(Error::out_of_range("--max-steps", most, allowed));
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Sweep {
+        Sweep {
+            model: self.model.request(),
+            out: self.out.clone(),
+            count: self.count,
+            columns: self.columns,
+            seed: self.seed,
+            spacing: self.spacing,
+            max_steps: self.max_steps,
+            batch_size: self.batch_size,
+            compute: self.compute.request(),
+        }
     }
-    let unet = &model.config.unet;
-    memory::check("--count", "so many images", memory::images(arguments.count, unet))?;
-    render::check_grid(arguments.count, unet.image_size, arguments.columns, &Layout::default())?;
-    let together = arguments.batch_size.min(arguments.count);
-    memory::check("--batch-size", "so many images at a time", memory::forward(together, unet))?;
-    let config = SweepConfig {
-        runs,
-        count: arguments.count,
-        n_columns: arguments.columns,
-        seed: arguments.seed,
-        spacing: arguments.spacing,
-        batch_size: arguments.batch_size,
-        model_name,
-    };
-    arguments.model.say_default();
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let request = arguments.request();
+    set_threads(request.compute.threads)?;
     let terminal = Terminal::default();
-    let page = sweep(&model, &config, &arguments.out, &terminal);
+    let swept = request.run(&terminal);
     terminal.clear();
-    let page = page.map_err(|error| match error.kind() {
+    let swept = swept.map_err(|error| match error.kind() {
         ErrorKind::Interrupted => error.with_hint("started again, it keeps the runs that are done"),
         _ => error,
     })?;
-    result(page.display())
+    result(swept.page.display())
 }

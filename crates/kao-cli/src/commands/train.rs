@@ -15,7 +15,7 @@ use crate::interrupt;
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
 use clap::Args;
-use kao::dataset::{Folder, Tags};
+use kao::dataset::{Classes, Folder, Tags};
 use kao::denoiser::Prediction;
 use kao::device::Device;
 use kao::quantities::{self, counted, duration};
@@ -126,8 +126,8 @@ pub struct Arguments {
     #[arg(long)]
     no_tags: bool,
     /// Take the names of sub-folders as tags too [folders]
-    #[arg(long, value_name = "WHAT", value_parser = ["folders"], conflicts_with = "no_tags")]
-    classes: Option<String>,
+    #[arg(long, value_name = "WHAT", value_parser = named::<Classes>, conflicts_with = "no_tags")]
+    classes: Option<Classes>,
     /// Leave out tags that fewer training pictures have
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "no_tags")]
     min_tag_count: u64,
@@ -210,7 +210,7 @@ fn load(config: &TrainConfig, wants_tags: bool) -> Result<Arc<Folder>> {
     terminal.clear();
     if wants_tags {
         let names = folder.pictures().iter().map(|picture| picture.name.as_str());
-        let tags = Tags::read(&config.data, names, config.folders_are_classes)?;
+        let tags = Tags::read(&config.data, names, config.classes)?;
         for warning in tags.warnings() {
             note(one_line(&format!("warning: {warning}")));
         }

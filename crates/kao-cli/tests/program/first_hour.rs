@@ -142,7 +142,10 @@ fn recovery_shows_something() {
         recover(&format!("--model MODEL -n 1 --steps 2 --sampler {sampler}"));
     }
     let ran = recover("--model MODEL -n 1 --origin-bug --steps 3");
-    assert!(ran.err.contains("--origin-bug takes 3 steps with each of 1 image: about"), "{ran:?}");
+    assert!(
+        ran.err.contains("the original's error takes 3 steps with each of 1 image: about"),
+        "{ran:?}"
+    );
     let (folder, wrong) = with_model("recover --data FACES --model MODEL --sampler ddpm --eta 1");
     let ran = kao(folder.path(), &wrong);
     assert_eq!(ran.error(), "error: --eta: only applies with ddim, dpm++");

@@ -1,13 +1,12 @@
 //! `sample`: the same bytes whatever the batch, noise from a file, the original's arrays.
 
 use crate::fixture::{kao, model, trained, with_model};
-use kao::control::Unattended;
 use kao::device::DeviceKind;
-use kao::experiments::{SampleConfig, sample_images};
 use kao::formats::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use kao::model::Model;
 use kao::noise::{NoiseSource, SeededNoise};
-use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Euler, Sampler, SamplingConfig, Start};
+use kao::requests::Sample;
+use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Euler, Sampler};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -78,11 +77,7 @@ fn given_noise_gives_what_its_seed_gives_and_what_the_library_gives() {
         let given = x_0(path, &format!("{arguments} {flags} --noise noise.safetensors"));
         let seeded = x_0(path, &format!("{arguments} {flags} --count 3"));
         assert!(given == seeded, "{flags}: by noise and by seed");
-        let sampling =
-            SamplingConfig { sampler: Some(sampler), steps: Some(4), ..SamplingConfig::default() };
-        let config = SampleConfig { sampling, ..SampleConfig::default() };
-        let start = Start::Seed { seed: 999, count: 3, image_shape: SHAPE };
-        let sampled = sample_images(&loaded, &config, &start, &Unattended).unwrap();
+        let sampled = Sample::from(&loaded).count(3).steps(4).sampler(sampler).run().unwrap();
         assert!(given == sampled.images.data(), "{flags}: by program and by library");
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum Direction {
 /// channels: one set for every [`Phase`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Phases {
-    /// On neither: a convolution that keeps the sides.
+    /// On neither: a convolution of the same size.
     None,
     /// On the output's: a convolution behind an upsampling.
     Outputs,

@@ -19,7 +19,7 @@ use super::output::{
 };
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
-use super::tags::Tags;
+use super::tags::{Classes, Tags};
 use crate::control::{Control, Report};
 use crate::error::{Error, ErrorKind, Result};
 use crate::locks::FolderLock;
@@ -48,8 +48,8 @@ pub struct PrepareConfig {
     pub strict: bool,
     /// Skip pictures with a side below this many pixels.
     pub min_side: u32,
-    /// Take the names of sub-folders as tags too.
-    pub folders_are_classes: bool,
+    /// What besides files of tags says of pictures what they show.
+    pub classes: Option<Classes>,
     /// Tags of fewer pictures are called rare in the report. They are carried over all the same.
     pub min_tag_count: u64,
 }
@@ -65,7 +65,7 @@ impl PrepareConfig {
             keep_duplicates: false,
             strict: false,
             min_side: 16,
-            folders_are_classes: false,
+            classes: None,
             min_tag_count: 10,
         }
     }
@@ -107,7 +107,7 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
     let outputs = output_names(scan.pictures.iter().map(|found| found.relative.as_str()));
     Before::look(&config.out_dir)?;
     let names = scan.pictures.iter().map(|found| found.relative.as_str());
-    let tags = Tags::read(&config.raw_dir, names, config.folders_are_classes)?;
+    let tags = Tags::read(&config.raw_dir, names, config.classes)?;
 
     let passes = if config.strict { 2 } else { 1 };
     let n_total = (passes * scan.pictures.len()) as u64;

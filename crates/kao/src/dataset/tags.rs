@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::report::counted;
@@ -40,6 +40,14 @@ const MAX_TAGS: usize = 1000;
 /// the width of the picture.
 const CLASS_COLUMNS: [&str; 4] = ["label", "labels", "class", "category"];
 
+/// What besides files of tags says of pictures what they show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Classes {
+    /// The first sub-folder of a picture.
+    Folders,
+}
+
 /// The tags of the pictures of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
@@ -50,7 +58,7 @@ pub struct Tags {
 
 impl Tags {
     /// Reads the tags of the pictures `names` (below `dir`, parts joined by `/`), wherever they are.
-    /// With `folders_are_classes`, the first sub-folder of a picture is a tag too.
+    /// `classes` may say more.
     ///
     /// # Errors
     /// When a list cannot be read, or a line of it says no picture or holds something else than
@@ -58,14 +66,14 @@ impl Tags {
     pub fn read<'a>(
         dir: &Path,
         names: impl IntoIterator<Item = &'a str>,
-        folders_are_classes: bool,
+        classes: Option<Classes>,
     ) -> Result<Self> {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let mut reader = Reader { dir, names, found: BTreeMap::new(), warnings: Vec::new() };
         reader.read_lists()?;
         reader.read_labels()?;
         reader.read_texts();
-        if folders_are_classes {
+        if classes == Some(Classes::Folders) {
             reader.read_folders();
         }
         let mut cut = 0;

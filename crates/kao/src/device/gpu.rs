@@ -30,8 +30,8 @@ impl GpuDevice {
             Err(problem) => {
                 let problem =
                     format!("no {} device can be opened: {}", kind.title(), brief(&problem));
-                Err(Error::invalid("--device", problem)
-                    .with_hint("see that the device's driver is installed, or use `--device cpu`"))
+                Err(Error::invalid("device", problem)
+                    .with_hint("see that the device's driver is installed, or use the CPU"))
             }
         }
     }
@@ -54,8 +54,8 @@ impl GpuDevice {
     /// What went wrong on it, as an error that names it.
     pub(crate) fn error(&self, problem: &str) -> Error {
         let GpuDevice { kind, name, .. } = self;
-        Error::invalid("--device", format!("the {} device {name} {}", kind.title(), brief(problem)))
-            .with_hint("use `--device cpu`, or another driver for this device")
+        Error::invalid("device", format!("the {} device {name} {}", kind.title(), brief(problem)))
+            .with_hint("use the CPU, or another driver for this device")
     }
 }
 

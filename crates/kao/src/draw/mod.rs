@@ -76,7 +76,7 @@ pub fn face(seed: u64, index: u64, size: u32) -> Result<Face> {
         .ok_or_else(|| Error::invalid("size", format!("no canvas of {size}×{factor} pixels")))
 }
 
-fn check_size(size: u32) -> Result<()> {
+pub(crate) fn check_size(size: u32) -> Result<()> {
     if SIZES.contains(&size) {
         return Ok(());
     }

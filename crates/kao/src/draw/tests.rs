@@ -260,8 +260,7 @@ fn the_colour_of_hair_is_seen() {
         let pictures = found.iter().map(|&index| {
             mean_colour(&imageops::crop_imm(&drawn(SEED, index, 32), 8, 4, 16, 8).to_image())
         });
-        let sum = pictures.fold([0.0; 3], |sum, mean| [0, 1, 2].map(|c| sum[c] + mean[c] / 12.0));
-        sum
+        pictures.fold([0.0; 3], |sum, mean| [0, 1, 2].map(|c| sum[c] + mean[c] / 12.0))
     };
     let [red, _, blue] = mean("red hair");
     assert!(red > 1.3 * blue, "red hair: {red} {blue}");

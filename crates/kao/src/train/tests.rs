@@ -248,7 +248,7 @@ fn tagged_folder() -> Arc<Folder> {
         let tag = if is_bright { "bright" } else { "dark" };
         std::fs::write(dir.path().join(format!("{k}.txt")), format!("{tag}, picture")).unwrap();
     }
-    let tags = Tags::read(dir.path(), names.iter().map(String::as_str), false).unwrap();
+    let tags = Tags::read(dir.path(), names.iter().map(String::as_str), None).unwrap();
     let bytes = (0..images.len()).flat_map(|k| images.to_bytes_hwc(k)).collect();
     Arc::new(Folder::from_bytes([1, 8, 8], names, bytes).unwrap().with_tags(tags))
 }

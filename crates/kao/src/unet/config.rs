@@ -210,7 +210,7 @@ impl UNetConfig {
             }
         }
         let detail = self.detail_channels;
-        if detail % groups != 0 || detail > 1 << 12 {
+        if !detail.is_multiple_of(groups) || detail > 1 << 12 {
             let allowed = format!("0 or a multiple of {groups}, norm_groups, up to {}", 1 << 12);
             return out_of_range("detail_channels", &detail, allowed);
         }

@@ -11,6 +11,7 @@ mod cpu;
 mod gpu;
 pub mod layers;
 mod layout;
+mod memory;
 mod network;
 mod open;
 mod operations;

@@ -9,9 +9,6 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::images::Images;
 
-/// Pixels of a pass on the CPU: 16 images of 64×64.
-const CPU_PIXELS: usize = 16 * 64 * 64;
-
 /// A network on a device, with what it predicts: satisfies the denoiser contract.
 #[derive(Debug)]
 pub struct Network {
@@ -47,12 +44,20 @@ impl Network {
         &self.unet
     }
 
+    /// The device that it runs on.
+    pub fn device(&self) -> Device {
+        match &self.engine {
+            Engine::Cpu(_) => Device::Cpu,
+            #[cfg(feature = "gpu")]
+            Engine::Gpu(uploaded) => Device::Gpu(uploaded.device().clone()),
+        }
+    }
+
     /// Images of a pass. The CPU gains nothing from more, but the memory for feature maps grows; and
     /// no image knows which others it was computed with.
     fn images_at_once(&self) -> usize {
-        let [_, h, w] = self.unet.config().patched_size();
         match self.engine {
-            Engine::Cpu(_) => (CPU_PIXELS / (h * w)).max(1),
+            Engine::Cpu(_) => self.unet.config().images_at_once(),
             #[cfg(feature = "gpu")]
             Engine::Gpu(_) => usize::MAX,
         }

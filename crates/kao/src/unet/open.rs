@@ -26,11 +26,11 @@ impl DeviceKind {
             DeviceKind::Vulkan => super::self_test::open(self).map(Device::Gpu),
             #[cfg(not(all(feature = "cuda", feature = "metal", feature = "vulkan")))]
             other => Err(Error::invalid(
-                "--device",
+                "device",
                 format!("{other} found; this build of Kao was compiled without it"),
             )
             .with_hint(format!(
-                "build it with `cargo build --release --features {other}`, or use `--device cpu`"
+                "build it with `cargo build --release --features {other}`, or use the CPU"
             ))),
         }
     }

@@ -6,8 +6,8 @@ use crate::progress::Terminal;
 use kao::Result;
 use kao::dataset::Folder;
 use kao::device::Device;
-use kao::experiments::{MeasureConfig, measure};
 use kao::quantities::{estimate, size};
+use kao::requests::{MeasureConfig, measure};
 use kao::train::{Preset, TrainConfig};
 
 /// For a run that takes longer, in seconds, faster presets are named.

@@ -1,13 +1,13 @@
 //! The arguments of `kao train` as the configuration of a run.
 
 use super::Arguments;
-use crate::memory;
 use crate::output::{note, one_line};
-use crate::preset::preset;
 use kao::dataset::{Folder, SplitConfig, usual_side};
+use kao::memory;
 use kao::model::ModelConfig;
 use kao::quantities::counted;
 use kao::render::Layout;
+use kao::requests::preset_named as preset;
 use kao::train::{Preset, SAMPLE_COLUMNS, TrainConfig};
 use kao::unet::UNetConfig;
 use kao::vocabulary::Vocabulary;
@@ -67,7 +67,9 @@ impl Arguments {
     fn say_preset(&self, config: &TrainConfig) {
         let is_chosen =
             !self.resume && self.preset.is_none() && self.config.is_none() && self.from.is_none();
-        if let Some(preset) = Preset::of_architecture(&config.model).filter(|_| is_chosen) {
+        // The tags are those of the pictures.
+        let model = UNetConfig { n_tags: 0, ..config.model.clone() };
+        if let Some(preset) = Preset::of_architecture(&model).filter(|_| is_chosen) {
             note(format!("preset {}, chosen by the size of the pictures", preset.name()));
         }
     }
@@ -96,7 +98,7 @@ impl Arguments {
         set(&mut config.learning_rate_decay, &self.learning_rate_decay);
         set(&mut config.final_learning_rate, &self.final_learning_rate);
         set(&mut config.tag_dropout, &self.tag_dropout);
-        config.folders_are_classes |= self.classes.is_some();
+        config.classes = self.classes.or(config.classes);
         set(&mut config.keep_checkpoints, &self.keep_checkpoints);
         set(&mut config.log_every, &self.log_every);
         set(&mut config.validation_images, &self.validation_images);
@@ -128,11 +130,12 @@ impl Arguments {
         }
         config.validate()?;
         let (unet, together) = (&config.model, config.micro_batch_size);
-        let needed = memory::training(config.batch_size, together, unet);
-        memory::check("--batch-size", "such a training step", needed)?;
+        let checkpointing = config.gradient_checkpointing;
+        let needed = unet.training_bytes(config.batch_size, together, checkpointing);
+        memory::check("batch_size", "such a training step", needed)?;
         if config.sample_count > 0 {
-            let needed = memory::images(config.sample_count, unet);
-            memory::check("--sample-count", "so many images", needed)?;
+            let needed = unet.image_bytes(config.sample_count);
+            memory::check("sample_count", "so many images", needed)?;
             let size = unet.image_size;
             render::check_grid(config.sample_count, size, SAMPLE_COLUMNS, &Layout::default())?;
         }

@@ -10,7 +10,8 @@ use tempfile::{TempDir, tempdir};
 use super::{encoded, sample, write};
 use crate::control::{Report, Unattended};
 use crate::dataset::{
-    Duplicate, Fit, Folder, Picture, PrepareConfig, PrepareReport, REPORT_FILE, Skipped, prepare,
+    Classes, Duplicate, Fit, Folder, Picture, PrepareConfig, PrepareReport, REPORT_FILE, Skipped,
+    prepare,
 };
 use crate::error::{ErrorKind, Result};
 
@@ -488,7 +489,7 @@ fn tags_go_with_the_pictures_and_those_of_duplicates_are_merged() {
     let expected = r#"{"file_name":"a.png","tags":["dark","red","square"]}"#;
     assert_eq!(lines(), format!("{expected}\n"));
 
-    let classes = PrepareConfig { folders_are_classes: true, ..config.clone() };
+    let classes = PrepareConfig { classes: Some(Classes::Folders), ..config.clone() };
     let report = prepare(&classes, &Unattended).unwrap();
     assert_eq!(report.n_tagged, 2);
     assert!(lines().ends_with("{\"file_name\":\"cats/c.png\",\"tags\":[\"cats\"]}\n"));

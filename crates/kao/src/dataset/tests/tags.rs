@@ -1,4 +1,4 @@
-use crate::dataset::Tags;
+use crate::dataset::{Classes, Tags};
 use std::path::Path;
 
 const NAMES: [&str; 4] = ["a.png", "b.jpg", "cats/c.png", "cats/wild/d.png"];
@@ -9,7 +9,7 @@ fn write(dir: &Path, name: &str, content: impl AsRef<[u8]>) {
     std::fs::write(path, content).unwrap();
 }
 
-fn read(files: &[(&str, &str)], classes: bool) -> crate::Result<Tags> {
+fn read(files: &[(&str, &str)], classes: Option<Classes>) -> crate::Result<Tags> {
     let dir = tempfile::tempdir().unwrap();
     for (name, content) in files {
         write(dir.path(), name, content);
@@ -32,7 +32,7 @@ fn every_source_is_read_and_merged() {
             ("b.caption", "hat"),
             ("dataset.json", "{\"labels\": [[\"b.jpg\", 7], [\"none.png\", 1]]}"),
         ],
-        false,
+        None,
     )
     .unwrap();
     assert_eq!(tags.of("a.png"), ["a b", "blue hair", "glasses", "smile"]);
@@ -48,8 +48,8 @@ fn every_source_is_read_and_merged() {
 
 #[test]
 fn folders_are_classes_where_that_is_asked_for() {
-    assert_eq!(read(&[], false).unwrap().n_tagged(), 0);
-    let tags = read(&[], true).unwrap();
+    assert_eq!(read(&[], None).unwrap().n_tagged(), 0);
+    let tags = read(&[], Some(Classes::Folders)).unwrap();
     assert_eq!(tags.of("cats/wild/d.png"), ["cats"]);
     assert!(tags.of("a.png").is_empty());
 }
@@ -67,12 +67,12 @@ fn broken_lists_are_refused_by_line() {
         ("dataset.json", "{\"labels\": [[\"b.jpg\", -1]]}", "expected {\"labels\""),
         ("dataset.json", "", "expected {\"labels\""),
     ] {
-        let error = read(&[(name, content)], false).unwrap_err().to_string();
+        let error = read(&[(name, content)], None).unwrap_err().to_string();
         assert!(error.contains(name) && error.contains(expected), "{error}");
         assert!(error.len() < 500);
     }
     let long = format!("{{\"file_name\": \"a.png\", \"tags\": \"{}\"}}", "x".repeat(1 << 21));
-    let error = read(&[("metadata.jsonl", &long)], false).unwrap_err().to_string();
+    let error = read(&[("metadata.jsonl", &long)], None).unwrap_err().to_string();
     assert!(error.contains("line 1: longer than"), "{error}");
 }
 
@@ -86,7 +86,7 @@ fn texts_in_any_usual_encoding_are_read_and_others_are_named() {
     write(dir.path(), "b.txt", b"\x90\xc2\x82\xa2\x94\xaf");
     write(dir.path(), "cats/c.txt", "");
     write(dir.path(), "cats/wild/d.txt", format!("cat, {}", "word ".repeat(100)));
-    let tags = Tags::read(dir.path(), NAMES, false).unwrap();
+    let tags = Tags::read(dir.path(), NAMES, None).unwrap();
     assert_eq!(tags.of("a.png"), ["smile", "青い髪"]);
     assert!(tags.of("b.jpg").is_empty() && tags.of("cats/c.png").is_empty());
     assert_eq!(tags.of("cats/wild/d.png"), ["cat"]);
@@ -101,14 +101,14 @@ fn texts_in_any_usual_encoding_are_read_and_others_are_named() {
 #[test]
 fn ten_thousand_tags_are_too_many_for_one_picture() {
     let many: Vec<String> = (0..10_000).map(|k| format!("tag {k:05}")).collect();
-    let tags = read(&[("a.txt", &many.join(", "))], false).unwrap();
+    let tags = read(&[("a.txt", &many.join(", "))], None).unwrap();
     assert_eq!(tags.of("a.png").len(), 1000);
     assert!(tags.warnings()[0].contains("only the first 1000 tags"), "{:?}", tags.warnings());
 }
 
 #[test]
 fn tags_go_with_the_pictures_to_other_names() {
-    let tags = read(&[("a.txt", "smile"), ("b.txt", "hat"), ("cats/c.txt", "cat")], false).unwrap();
+    let tags = read(&[("a.txt", "smile"), ("b.txt", "hat"), ("cats/c.txt", "cat")], None).unwrap();
     let renamed = tags.renamed(|name| match name {
         "a.png" | "b.jpg" => Some("one.png"),
         _ => None,

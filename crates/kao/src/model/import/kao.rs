@@ -129,6 +129,18 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_names_the_tags_of_its_model() {
+        let unet = UNetConfig { n_tags: 2, ..UNetConfig::default() };
+        let position = serde_json::json!({ "n_steps": 7, "config": {
+            "model": unet, "schedule": ScheduleConfig::default(), "prediction": "v",
+            "tags": Vocabulary::of_pictures([&["hat".to_owned(), "smile".to_owned()][..]], 1).0,
+        }});
+        let read = checkpoint(Path::new("c"), &Metadata::new(), &position.to_string()).unwrap();
+        assert_eq!((read.tags.len(), &read.training["steps"]), (2, &7.into()));
+        read.validate().unwrap();
+    }
+
+    #[test]
     fn a_checkpoint_of_a_newer_version_is_refused_as_one() {
         let entries = [("kao.checkpoint_format".to_owned(), serde_json::Value::from("9"))];
         let error = checkpoint(Path::new("c"), &Metadata::from_iter(entries), "{}").unwrap_err();

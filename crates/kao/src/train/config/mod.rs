@@ -15,7 +15,7 @@ pub use presets::Preset;
 use super::objective::{ObjectiveConfig, TimestepSampling};
 use super::path_text;
 use super::step::{StepConfig, UpdateConfig};
-use crate::dataset::{Folder, SplitConfig};
+use crate::dataset::{Classes, Folder, SplitConfig};
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
@@ -86,9 +86,9 @@ pub struct TrainConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
-    /// The names of sub-folders are tags too.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub folders_are_classes: bool,
+    /// What besides files of tags says of pictures what they show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
     /// The probability that a picture is seen without its tags.
     #[serde(skip_serializing_if = "is_default_tag_dropout")]
     pub tag_dropout: f64,

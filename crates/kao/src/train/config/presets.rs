@@ -95,7 +95,7 @@ impl Preset {
             prediction: Prediction::Epsilon,
             timestep_sampling: TimestepSampling::Uniform,
             min_snr_gamma: 0.0,
-            folders_are_classes: false,
+            classes: None,
             tag_dropout: TAG_DROPOUT,
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),

@@ -11,14 +11,6 @@ use crate::unet::layers::{Attention, Layer, LayerId, LayerKind, Resolution};
 use kao_kernels::{PreparedConv1x1, PreparedConv3x3, PreparedConv3x3Stride2, Weights};
 use std::sync::OnceLock;
 
-/// The images of a pass from which on only small weights are prepared.
-const MANY_IMAGES: usize = 16;
-
-/// The most values of a prepared 3×3 convolution that are small. With many images, what preparing
-/// larger ones saves is about what reading them from memory costs (1 % of the 25M-parameter network
-/// at 16 images), and they would take most of the memory.
-const SMALL_WEIGHTS: usize = 1_200_000;
-
 /// The weights of a network, layer by layer, each prepared when it is first used. They take up to
 /// four times the memory of the plain ones.
 #[derive(Debug)]
@@ -72,9 +64,7 @@ impl<'a> CpuEngine<'a> {
     ) -> Weights<'a, PreparedConv3x3> {
         let layer = self.layer(id);
         let upsampled = layer.kind == LayerKind::Conv3x3(Resolution::Upsampled);
-        let phases = if upsampled { 4 } else { 1 };
-        let n_values = 36 * phases * layer.c_in * layer.c_out;
-        if n_images >= MANY_IMAGES && n_values > SMALL_WEIGHTS {
+        if !layer.is_prepared(n_images) {
             return Weights::Plain(self.weight(id));
         }
         let prepared = self.prepared_layer(id, |weight, c_in, c_out| {

@@ -36,6 +36,13 @@ impl Uploaded {
     }
 }
 
+impl Uploaded {
+    /// The device.
+    pub(super) fn device(&self) -> &GpuDevice {
+        &self.device
+    }
+}
+
 /// The prediction for a batch, `[N, C, H, W]`.
 pub(super) fn predict(
     network: &UNet,

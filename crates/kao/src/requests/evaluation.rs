@@ -14,17 +14,17 @@ const CLOSE: f64 = 0.5;
 
 /// An evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EvaluateConfig {
+pub struct EvaluationConfig {
     /// Seed of what is left to chance: which pictures are compared, where, in which directions.
     pub seed: u64,
     /// Training pictures to find for each sample.
     pub n_neighbours: usize,
 }
 
-impl Default for EvaluateConfig {
+impl Default for EvaluationConfig {
     /// Seed 999, 5 neighbours.
     fn default() -> Self {
-        EvaluateConfig { seed: 999, n_neighbours: 5 }
+        EvaluationConfig { seed: 999, n_neighbours: 5 }
     }
 }
 
@@ -138,7 +138,7 @@ impl Evaluation {
 pub fn evaluate(
     samples: &Images,
     data: &Folder,
-    config: &EvaluateConfig,
+    config: &EvaluationConfig,
     control: &dyn Control,
 ) -> Result<Evaluation> {
     if samples.image_shape() != data.shape() {
@@ -285,7 +285,7 @@ mod tests {
         let data = folder(200);
         let train = data.split(&SplitConfig::default()).unwrap().train;
         let copies = data.images(&train[..20]).unwrap();
-        let config = EvaluateConfig::default();
+        let config = EvaluationConfig::default();
         let found = evaluate(&copies, &data, &config, &Unattended).unwrap();
         assert_eq!((found.samples.least, found.samples.n_close), (0.0, 20));
         assert_eq!(found.held_out.unwrap().n_close, 0);
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn real_pictures_are_at_the_floor_and_flat_ones_above() {
         let data = folder(120);
-        let config = EvaluateConfig::default();
+        let config = EvaluationConfig::default();
         let real = data.images(&Vec::from_iter(0..40)).unwrap();
         let found = evaluate(&real, &data, &config, &Unattended).unwrap();
         assert_eq!((found.n_samples, found.n_pictures, found.n_compared), (40, 120, 40));
@@ -323,7 +323,7 @@ mod tests {
     fn names_and_copies_of_pictures_change_no_distance() {
         let data = folder(60);
         let samples = folder(80).images(&Vec::from_iter(60..80)).unwrap();
-        let config = EvaluateConfig::default();
+        let config = EvaluationConfig::default();
         let once = evaluate(&samples, &data, &config, &Unattended).unwrap();
         let mut bytes = Vec::new();
         for index in (0..60).rev().chain(0..10) {
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_compared_is_refused() {
-        let config = EvaluateConfig::default();
+        let config = EvaluationConfig::default();
         let error = |samples: &Images, data: &Folder| {
             evaluate(samples, data, &config, &Unattended).unwrap_err().to_string()
         };

@@ -1,0 +1,221 @@
+//! Requests and command lines say the same: what a request prints is parsed to an equal request.
+
+use super::*;
+use kao::dataset::Classes;
+use kao::device::DeviceKind;
+use kao::requests::{
+    Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
+    Sweep, Wishes,
+};
+use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, Variance};
+use kao::timesteps::{End, Spacing};
+
+/// The command that a command line stands for.
+fn parsed(words: &[String]) -> Command {
+    let words = [&["kao".to_owned()], words].concat();
+    let matches = parser().try_get_matches_from(&words);
+    let matches = matches.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+    Arguments::from_arg_matches(&matches).unwrap().command
+}
+
+fn repeats<R: Request + PartialEq + std::fmt::Debug>(
+    request: &R,
+    typed: impl Fn(Command) -> Option<R>,
+) {
+    let line = request.command_line().unwrap();
+    let again = typed(parsed(line.arguments()));
+    assert_eq!(again.as_ref(), Some(request), "{line}");
+}
+
+fn repeats_sample(request: &Sample) {
+    repeats(request, |command| match command {
+        Command::Sample(arguments) => Some(arguments.request().unwrap()),
+        _ => None,
+    });
+}
+
+fn repeats_recover(request: &Recover) {
+    repeats(request, |command| match command {
+        Command::Recover(arguments) => Some(arguments.request().unwrap()),
+        _ => None,
+    });
+}
+
+fn model() -> ModelSource {
+    ModelSource { path: Some("my run/model.safetensors".into()), raw_weights: true }
+}
+
+fn compute() -> Compute {
+    Compute { device: DeviceKind::Vulkan, threads: Some(3) }
+}
+
+fn sampling() -> SamplingConfig {
+    SamplingConfig {
+        sampler: Some(Ddpm { variance: Variance::Beta, final_noise: true }.into()),
+        steps: Some(7),
+        spacing: Spacing::Quadratic,
+        end: Some(End::FirstTimestep),
+        clip: true,
+    }
+}
+
+#[test]
+fn the_command_line_of_a_request_repeats_it() {
+    let out = Some("grid.png".into());
+    let plain = Sample { out: out.clone(), ..Sample::default() };
+    repeats_sample(&plain);
+    repeats_sample(&Sample {
+        model: model(),
+        sampling: sampling(),
+        wishes: Wishes {
+            tags: Some("blue hair, smile".into()),
+            avoid: Some("-hat".into()),
+            rows: Some("sad,shy".into()),
+            columns_of: Some("boy".into()),
+            guidance: Some(-1.5),
+            guidance_rescale: 0.5,
+            guidance_interval: Some([0.25, 3.0]),
+            guide: Some("weak.safetensors".into()),
+            tags_from: None,
+        },
+        count: Some(3),
+        seed: u64::MAX,
+        noise: Some("-noise.safetensors".into()),
+        batch_size: 5,
+        out: Some("it's a grid.png".into()),
+        columns: 3,
+        strip: Some("strip.png".into()),
+        strip_images: 2,
+        strip_snapshots: 4,
+        save_tensors: Some("x.safetensors".into()),
+        compute: compute(),
+    });
+    for sampler in Sampler::all().into_iter().chain([Ddim { eta: 0.25 }.into()]) {
+        let sampling = SamplingConfig { sampler: Some(sampler), ..plain.sampling };
+        repeats_sample(&Sample { sampling, ..plain.clone() });
+        let data = vec!["a.png".into(), "b.png".into()];
+        repeats_recover(&Recover { data, sampler, out: out.clone(), ..Recover::default() });
+    }
+    for &spacing in Spacing::ALL {
+        let sampling = SamplingConfig { spacing, ..plain.sampling };
+        repeats_sample(&Sample { sampling, ..plain.clone() });
+    }
+    repeats_recover(&Recover {
+        model: model(),
+        data: vec!["faces".into()],
+        t: Some(40),
+        sampler: Ddim { eta: 1.0 }.into(),
+        steps: Some(4),
+        count: 2,
+        seed: 1,
+        out,
+        origin_bug: true,
+        batch_size: 2,
+        compute: compute(),
+    });
+}
+
+#[test]
+fn so_do_those_of_all_other_requests() {
+    let sweep = Sweep {
+        model: model(),
+        out: "sweep".into(),
+        count: 4,
+        columns: 2,
+        seed: 7,
+        spacing: Spacing::Leading,
+        max_steps: Some(100),
+        batch_size: 3,
+        compute: compute(),
+    };
+    repeats(&sweep, |command| match command {
+        Command::Sweep(arguments) => Some(arguments.request()),
+        _ => None,
+    });
+    let evaluate = Evaluate {
+        model: model(),
+        data: "faces".into(),
+        count: Some(9),
+        sampling: sampling(),
+        seed: 3,
+        neighbours: Some("near.png".into()),
+        rows: 4,
+        batch_size: 2,
+        compute: compute(),
+        ..Evaluate::default()
+    };
+    let of_folder =
+        Evaluate { data: "faces".into(), samples: Some("others".into()), ..Evaluate::default() };
+    for request in [evaluate, of_folder] {
+        repeats(&request, |command| match command {
+            Command::Eval(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    }
+    let draw = Draw { count: 5, out: "faces".into(), size: 32, seed: 0, threads: Some(1) };
+    repeats(&draw, |command| match command {
+        Command::Draw(arguments) => Some(arguments.request()),
+        _ => None,
+    });
+    let prepare = Prepare {
+        classes: Some(Classes::Folders),
+        min_tag_count: 3,
+        raw_dir: "raw pictures".into(),
+        out_dir: "faces".into(),
+        size: 32,
+        fit: kao::dataset::Fit::Stretch,
+        keep_duplicates: true,
+        min_side: 8,
+        strict: true,
+        threads: Some(2),
+    };
+    repeats(&prepare, |command| match command {
+        Command::Prepare(arguments) => Some(arguments.request()),
+        _ => None,
+    });
+    let convert = Convert {
+        input: "last.ckpt".into(),
+        output: "faces.safetensors".into(),
+        half: true,
+        config: Some("config.toml".into()),
+        raw_weights: true,
+    };
+    repeats(&convert, |command| match command {
+        Command::Convert(arguments) => Some(arguments.request()),
+        _ => None,
+    });
+    let bench = Benchmark {
+        preset: Some("tiny".into()),
+        batch_size: 1,
+        rounds: 3,
+        warmup: 0,
+        forward_only: true,
+        layers: true,
+        compute: compute(),
+        ..Benchmark::default()
+    };
+    repeats(&bench, |command| match command {
+        Command::Bench(arguments) => Some(arguments.request()),
+        _ => None,
+    });
+}
+
+#[test]
+fn a_command_without_flags_is_the_request_as_by_default() {
+    let parsed = |line: &str| parsed(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    let Command::Sample(sample) = parsed("sample") else { panic!() };
+    let out = Some("grid.png".into());
+    assert_eq!(sample.request().unwrap(), Sample { out, ..Sample::default() });
+    let Command::Recover(recover) = parsed("recover --data x") else { panic!() };
+    let (data, out) = (vec!["x".into()], Some("recover.png".into()));
+    assert_eq!(recover.request().unwrap(), Recover { data, out, ..Recover::default() });
+    let Command::Sweep(sweep) = parsed("sweep --out x") else { panic!() };
+    assert_eq!(sweep.request(), Sweep { out: "x".into(), ..Sweep::default() });
+    let Command::Eval(eval) = parsed("eval --data x") else { panic!() };
+    let expected = Evaluate { data: "x".into(), ..Evaluate::default() };
+    assert_eq!(eval.request().unwrap(), expected);
+    let Command::Draw(draw) = parsed("draw --count 1 --out x") else { panic!() };
+    assert_eq!(draw.request(), Draw { count: 1, out: "x".into(), ..Draw::default() });
+    let Command::Bench(bench) = parsed("bench") else { panic!() };
+    assert_eq!(bench.request(), Benchmark::default());
+}

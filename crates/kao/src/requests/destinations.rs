@@ -1,0 +1,57 @@
+//! Where results go, looked at before the work that makes them.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::path::{Component, Path, PathBuf};
+
+/// Makes sure that a folder of results can be at `path`: that no file is there.
+pub(super) fn check_folder(path: &Path) -> Result<()> {
+    // The folder itself is created by whoever fills it.
+    match path.ancestors().find(|ancestor| ancestor.exists()) {
+        Some(there) if !there.is_dir() => {
+            Err(Error::malformed(there, "a file, where a folder is expected"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A field and the file that it names, where it is given.
+pub(super) type Named<'a> = (&'a str, Option<&'a Path>);
+
+/// Refuses to write a file that another field names to be read or written.
+pub(super) fn check_distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
+    let mut seen: Vec<(&str, PathBuf)> = Vec::new();
+    for (index, (field, path)) in inputs.iter().chain(outputs).enumerate() {
+        let Some(path) = path.map(resolved) else { continue };
+        if index >= inputs.len()
+            && let Some((other, _)) = seen.iter().find(|(_, other)| *other == path)
+        {
+            let (field, other) = ((*field).to_owned(), (*other).to_owned());
+            return Err(ErrorKind::SameFile { field, other }.into());
+        }
+        seen.push((field, path));
+    }
+    Ok(())
+}
+
+/// The absolute path, with links followed as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).map_or_else(
+        |_| path.to_path_buf(),
+        |path| path.components().filter(|part| *part != Component::CurDir).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_for_two_fields_is_refused() {
+        let [a, also_a, b] = ["no/a.png", "./no/a.png", "no/b.png"].map(Path::new);
+        let inputs = [("model.path", Some(b)), ("noise", Some(b))];
+        assert!(check_distinct(&inputs, &[("out", Some(a)), ("strip", None)]).is_ok());
+        assert!(check_distinct(&inputs, &[("out", Some(b))]).is_err());
+        let error = check_distinct(&[], &[("out", Some(a)), ("strip", Some(also_a))]).unwrap_err();
+        assert_eq!(error.to_string(), "strip: names the file of out; expected another");
+    }
+}

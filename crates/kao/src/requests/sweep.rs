@@ -1,0 +1,368 @@
+//! The sweep: every run that the original published, side by side on one page.
+
+use super::destinations::check_folder;
+use super::sample::check_batch;
+use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
+use crate::control::{Control, Report};
+use crate::denoiser::Conditions;
+use crate::error::{Error, Result};
+use crate::files::atomic_write;
+use crate::files::read_to_string_regular;
+use crate::locks::FolderLock;
+use crate::memory;
+use crate::model::Model;
+use crate::quantities::duration;
+use crate::render::{self, Layout};
+use crate::sampler::{Ddim, SamplingConfig, SnapshotsConfig};
+use crate::schedule::NoiseSchedule;
+use crate::timesteps::Spacing;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The stage of reports.
+const STAGE: &str = "sweep";
+
+/// One run of the sweep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SweepRun {
+    /// Steps.
+    pub n_steps: usize,
+    /// η of DDIM.
+    pub eta: f64,
+}
+
+impl SweepRun {
+    /// `s0100-eta0.5`: the stem of the run's files.
+    pub fn name(&self) -> String {
+        format!("s{:04}-eta{:.1}", self.n_steps, self.eta)
+    }
+}
+
+/// S ∈ {10, 100, 1000} × η ∈ {0, 1}, and S = 100 with η ∈ {0.2, 0.5}; fewest steps first.
+pub fn published_runs() -> Vec<SweepRun> {
+    let pairs = [
+        (10, 0.0),
+        (10, 1.0),
+        (100, 0.0),
+        (100, 0.2),
+        (100, 0.5),
+        (100, 1.0),
+        (1000, 0.0),
+        (1000, 1.0),
+    ];
+    pairs.map(|(n_steps, eta)| SweepRun { n_steps, eta }).to_vec()
+}
+
+/// Makes every run that the original published into a folder: for each a grid and a strip, and one
+/// `index.html` that shows them. The page is written anew after every run, and runs that an
+/// interrupted sweep finished are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sweep {
+    /// Which model.
+    pub model: ModelSource,
+    /// The folder.
+    pub out: PathBuf,
+    /// Images per run.
+    pub count: usize,
+    /// Columns of the grids.
+    pub columns: usize,
+    /// Seed of the noise, the same in all runs.
+    pub seed: u64,
+    /// How the visited timesteps are spread.
+    pub spacing: Spacing,
+    /// Runs of more steps are left out.
+    pub max_steps: Option<usize>,
+    /// Images at a time.
+    pub batch_size: usize,
+    /// Where to compute.
+    #[serde(flatten)]
+    pub compute: Compute,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Sweep {
+            model: ModelSource::default(),
+            out: PathBuf::new(),
+            count: 256,
+            columns: 16,
+            seed: 999,
+            spacing: Spacing::Linear,
+            max_steps: None,
+            batch_size: 16,
+            compute: Compute::default(),
+        }
+    }
+}
+
+/// What comes of [`Sweep`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The page that shows all runs.
+    pub page: PathBuf,
+    /// Runs that an earlier sweep had finished.
+    pub n_kept: usize,
+    /// Runs that were made.
+    pub n_made: usize,
+}
+
+/// What the sweep remembers of a finished run, beside its pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Record {
+    description: Vec<(String, String)>,
+    seconds: f64,
+}
+
+impl Request for Sweep {
+    const COMMAND: &'static str = "sweep";
+    type Outcome = Swept;
+
+    fn validate(&self) -> Result<()> {
+        if self.out.as_os_str().is_empty() {
+            return Err(Error::invalid("out", "none given; expected a folder to write to"));
+        }
+        check_at_least_one(&[
+            ("count", self.count),
+            ("columns", self.columns),
+            ("batch_size", self.batch_size),
+        ])?;
+        if let Some(most) = self.max_steps
+            && self.runs().is_empty()
+        {
+            let allowed = "at least 10, the steps of the shortest run";
+            return Err(Error::out_of_range("max_steps", most, allowed));
+        }
+        self.compute.validate()
+    }
+
+    fn estimate(&self) -> Result<Estimate> {
+        let model = self.model.config()?;
+        let schedule = NoiseSchedule::new(model.schedule)?;
+        let mut n_evaluations = 0usize;
+        for run in self.runs() {
+            let plan = self.sampling(run).plan(&schedule)?;
+            n_evaluations = n_evaluations.saturating_add(plan.n_evaluations());
+        }
+        let n_evaluations = n_evaluations.saturating_mul(self.count);
+        let (batch_size, device) = (self.batch_size, self.compute.device);
+        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, self.count, device))
+    }
+
+    fn run(&self, control: &dyn Control) -> Result<Swept> {
+        self.validate()?;
+        check_folder(&self.out)?;
+        self.compute.run(|device| {
+            let model = self.model.load(device, control)?;
+            self.check(&model)?;
+            self.model.report_default(control)?;
+            self.sweep(&model, control)
+        })
+    }
+}
+
+impl Sweep {
+    /// The runs.
+    fn runs(&self) -> Vec<SweepRun> {
+        let most = self.max_steps.unwrap_or(usize::MAX);
+        published_runs().into_iter().filter(|run| run.n_steps <= most).collect()
+    }
+
+    fn sampling(&self, run: SweepRun) -> SamplingConfig {
+        SamplingConfig {
+            sampler: Some(Ddim { eta: run.eta }.into()),
+            steps: Some(run.n_steps),
+            spacing: self.spacing,
+            ..SamplingConfig::default()
+        }
+    }
+
+    /// What can be wrong is looked at before the first run, not after an hour.
+    fn check(&self, model: &Model) -> Result<()> {
+        let unet = &model.config.unet;
+        memory::check("count", "so many images", unet.image_bytes(self.count))?;
+        render::check_grid(self.count, unet.image_size, self.columns, &Layout::default())?;
+        check_batch(unet, self.batch_size.min(self.count), self.compute.device)?;
+        let n_timesteps = model.schedule.n_timesteps();
+        let longest = self.runs().iter().map(|run| run.n_steps).max().unwrap_or(0);
+        if longest > n_timesteps {
+            let problem = format!(
+                "one run has {longest} steps, but the model has {n_timesteps} timesteps; leave \
+                 longer runs out"
+            );
+            return Err(Error::invalid("max_steps", problem));
+        }
+        for run in self.runs() {
+            self.sampling(run).plan(&model.schedule)?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&self, model: &Model, control: &dyn Control) -> Result<Swept> {
+        let folder = &self.out;
+        std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+        let _lock = FolderLock::take(folder, "another `kao sweep`")?;
+        let fingerprint = model.fingerprint();
+        let page = folder.join("index.html");
+        let (runs, mut n_kept) = (self.runs(), 0);
+        let mut finished: Vec<(SweepRun, Record)> = Vec::new();
+        for (index, run) in runs.iter().enumerate() {
+            let name = run.name();
+            let sampling = self.sampling(*run);
+            let description = self.describe(&sampling, model.schedule.n_timesteps(), &fingerprint);
+            let record_path = folder.join(format!("{name}.json"));
+            let [grid_path, strip_path] =
+                ["grid", "strip"].map(|what| folder.join(format!("{what}-{name}.png")));
+            // The record alone proves nothing: another sweep may have been stopped between writing a
+            // picture and its record, and pictures may have been deleted.
+            if let Some(record) = read_record(&record_path, &description)
+                && [&grid_path, &strip_path].into_iter().all(|path| is_of(path, &description))
+            {
+                control.check(&Report::message(STAGE, &format!("{name}: done before")))?;
+                finished.push((*run, record));
+                n_kept += 1;
+                continue;
+            }
+            let started = Instant::now();
+            let detail = format!("run {} of {}, {name}", index + 1, runs.len());
+            let named = |report: &Report<'_>| {
+                control.report(&Report { stage: STAGE, detail: &detail, ..*report })
+            };
+            let request = Sample {
+                model: self.model.clone(),
+                sampling,
+                count: Some(self.count),
+                seed: self.seed,
+                batch_size: self.batch_size,
+                compute: self.compute.clone(),
+                ..Sample::default()
+            };
+            let (conditions, snapshots) = (Conditions::none(), Some(SnapshotsConfig::default()));
+            let model_name = self.model.name();
+            let sampled = request.run_with(model, &model_name, &conditions, snapshots, &named)?;
+            let seconds = started.elapsed().as_secs_f64();
+
+            let layout = Layout::default();
+            let grid = render::grid(&sampled.images, self.columns, &layout)?;
+            render::write_png(&grid_path, &grid, &description)?;
+            let strip = render::strip(&sampled.snapshots, &layout)?;
+            render::write_png(&strip_path, &strip, &description)?;
+            let record = Record { description, seconds };
+            let json = serde_json::to_string_pretty(&record)
+                .map_err(|error| Error::malformed(&record_path, error))?;
+            atomic_write(&record_path, |file| file.write_all(json.as_bytes()))?;
+            finished.push((*run, record));
+            let html = html(self, &finished);
+            atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
+            let message = format!("{name}: {}", duration(seconds));
+            control.check(&Report::message(STAGE, &message))?;
+        }
+        let html = html(self, &finished);
+        atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
+        Ok(Swept { page, n_kept, n_made: runs.len() - n_kept })
+    }
+
+    fn describe(
+        &self,
+        sampling: &SamplingConfig,
+        n_timesteps: usize,
+        fingerprint: &str,
+    ) -> Vec<(String, String)> {
+        let provenance = Provenance::new()
+            .with("model", self.model.name())
+            // A model of the same name may have been trained on since.
+            .with("model_fingerprint", fingerprint)
+            .with("count", self.count)
+            .with("columns", self.columns)
+            .with("seed", self.seed);
+        provenance.with_all(sampling.describe(n_timesteps)).texts
+    }
+}
+
+/// The record of a run that was finished with the same description.
+fn read_record(path: &Path, description: &[(String, String)]) -> Option<Record> {
+    const MAX_BYTES: u64 = 1 << 20;
+    let text = read_to_string_regular(path, MAX_BYTES).ok()?;
+    let record: Record = serde_json::from_str(&text).ok()?;
+    (record.description == description).then_some(record)
+}
+
+/// Whether the picture at `path` says that it was made as `description` does.
+fn is_of(path: &Path, description: &[(String, String)]) -> bool {
+    let Ok(texts) = render::read_png_text(path) else { return false };
+    // Pictures cannot hold zero bytes.
+    let expected = description.iter().map(|(key, text)| (key.clone(), text.replace('\0', " ")));
+    texts == expected.collect()
+}
+
+fn html(sweep: &Sweep, finished: &[(SweepRun, Record)]) -> String {
+    let mut html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>Kao: steps and η</title>\n<style>{STYLE}</style>\n\
+         <h1>Steps and η</h1>\n\
+         <p>{} images of seed {} per run, {:?} spacing, model <code>{}</code>. Every run starts \
+         from the same noise.</p>\n",
+        sweep.count,
+        sweep.seed,
+        sweep.spacing,
+        escape(&sweep.model.name())
+    );
+    html.push_str("<table>\n<tr><th>run</th><th>steps</th><th>η</th><th>seconds</th><th>per image</th></tr>\n");
+    for (run, record) in finished {
+        let SweepRun { n_steps, eta } = run;
+        let per_image = record.seconds / sweep.count.max(1) as f64;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            html,
+            "<tr><td><a href=\"#{0}\">{0}</a></td><td>{n_steps}</td><td>{eta}</td>\
+             <td>{1:.1}</td><td>{per_image:.3} s</td></tr>",
+            run.name(),
+            record.seconds
+        );
+    }
+    html.push_str("</table>\n<div class=\"runs\">\n");
+    for (run, record) in finished {
+        let name = run.name();
+        let _ = writeln!(
+            html,
+            "<section id=\"{name}\">\n<h2>S = {}, η = {}</h2>\n<p>{:.1} s</p>\n\
+             <a href=\"grid-{name}.png\"><img src=\"grid-{name}.png\" alt=\"grid of {} samples\"></a>\n\
+             <a href=\"strip-{name}.png\"><img src=\"strip-{name}.png\" alt=\"from noise to image\"></a>\n\
+             </section>",
+            run.n_steps, run.eta, record.seconds, sweep.count
+        );
+    }
+    html.push_str("</div>\n</html>\n");
+    html
+}
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem;max-width:110rem}\
+    table{border-collapse:collapse}td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #8884}\
+    .runs{display:grid;grid-template-columns:repeat(auto-fit,minmax(30rem,1fr));gap:2rem}\
+    img{max-width:100%;image-rendering:pixelated;display:block;margin:.5rem 0}\
+    @media(prefers-color-scheme:dark){body{background:#16161a;color:#e8e8ea}a{color:#9cf}}";
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_runs_are_eight_of_different_names() {
+        let names: std::collections::BTreeSet<String> =
+            published_runs().iter().map(SweepRun::name).collect();
+        assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn names_cannot_break_the_page() {
+        assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
+    }
+}

@@ -1,0 +1,179 @@
+//! All requests: JSON, what is refused before the work, and that the work is the same however it is
+//! asked for.
+
+use super::*;
+use crate::control::{Report, Unattended};
+use crate::device::{Device, DeviceKind};
+use crate::error::ErrorKind;
+use crate::model::Model;
+use crate::render::read_png_text;
+use crate::sampler::{Ddim, Ddpm, Euler, SnapshotsConfig};
+use crate::timesteps::Spacing;
+use serde_json::json;
+use std::ops::ControlFlow;
+
+/// Whatever request it is, unknown fields are refused and JSON gives back the same.
+fn survives_json<R: Request + PartialEq + std::fmt::Debug>(request: R) {
+    let json = request.to_json().unwrap();
+    assert_eq!(R::from_json(&json).unwrap(), request, "{json}");
+    assert_eq!(R::from_json("{}").unwrap(), R::default());
+    let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    value["nonsense"] = json!(1);
+    let error = R::from_json(&value.to_string()).unwrap_err().to_string();
+    assert!(error.contains("unknown field `nonsense`"), "{error}");
+}
+
+#[test]
+fn every_request_survives_json_and_refuses_unknown_fields() {
+    survives_json(Sample::default());
+    let sampling = crate::sampler::SamplingConfig {
+        sampler: Some(Ddpm::default().into()),
+        steps: Some(3),
+        spacing: Spacing::Linear,
+        end: Some(crate::timesteps::End::Clean),
+        clip: true,
+    };
+    let compute = Compute { device: DeviceKind::Cpu, threads: Some(2) };
+    survives_json(Sample {
+        model: ModelSource { path: Some("run".into()), raw_weights: true },
+        sampling,
+        count: Some(3),
+        noise: Some("n.safetensors".into()),
+        out: Some("a.png".into()),
+        compute: compute.clone(),
+        ..Sample::default()
+    });
+    survives_json(Recover {
+        data: vec!["a.png".into(), "b.png".into()],
+        t: Some(40),
+        sampler: Euler {}.into(),
+        ..Recover::default()
+    });
+    survives_json(Sweep { out: "sweep".into(), max_steps: Some(10), ..Sweep::default() });
+    survives_json(Evaluate { data: "faces".into(), sampling, compute, ..Evaluate::default() });
+    survives_json(Draw { count: u64::MAX, out: "faces".into(), ..Draw::default() });
+    survives_json(Prepare { strict: true, ..Prepare::default() });
+    survives_json(Convert { half: true, ..Convert::default() });
+    survives_json(Benchmark { preset: Some("tiny".into()), layers: true, ..Benchmark::default() });
+}
+
+#[test]
+fn fields_within_others_are_refused_too() {
+    for json in [
+        r#"{ "model": { "file": "x" } }"#,
+        r#"{ "sampler": { "name": "ddim", "steps": 3 } }"#,
+        r#"{ "sampler": "ddmi" }"#,
+        r#"{ "spacing": "wide" }"#,
+        r#"{ "device": "abacus" }"#,
+        r#"{ "seed": -1 }"#,
+        r#"{ "count": "many" }"#,
+    ] {
+        let error = Sample::from_json(json).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Invalid { .. }), "{json}: {error}");
+    }
+    let sample = Sample::from_json(r#"{ "sampler": "ddim", "steps": 50 }"#).unwrap();
+    assert_eq!(sample.sampling.sampler, Some(Ddim::default().into()));
+    assert_eq!((sample.sampling.steps, sample.seed, sample.batch_size), (Some(50), 999, 16));
+}
+
+/// The field that a request is refused for before anything is read.
+fn refused_field(request: &impl Request) -> String {
+    match request.validate().unwrap_err().kind() {
+        ErrorKind::Invalid { field, .. } | ErrorKind::SameFile { field, .. } => field.clone(),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_is_wrong_is_named_by_its_field_before_anything_is_read() {
+    let sample = Sample::default;
+    let eta = |eta| Some(Ddim { eta }.into());
+    let sampling = crate::sampler::SamplingConfig { sampler: eta(2.0), ..Default::default() };
+    let compute = Compute { threads: Some(0), ..Compute::default() };
+    let same = Some("a.png".into());
+    for (request, field) in [
+        (Sample { count: Some(0), ..sample() }, "count"),
+        (Sample { columns: 0, ..sample() }, "columns"),
+        (Sample { batch_size: 0, ..sample() }, "batch_size"),
+        (Sample { strip_images: 0, ..sample() }, "strip_images"),
+        (Sample { strip_snapshots: 0, ..sample() }, "strip_snapshots"),
+        (Sample { sampling, ..sample() }, "sampler.eta"),
+        (Sample { compute, ..sample() }, "threads"),
+        (Sample { out: same.clone(), strip: same, ..sample() }, "strip"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    assert_eq!(refused_field(&Recover::default()), "data");
+    assert_eq!(refused_field(&Evaluate::default()), "data");
+    assert_eq!(refused_field(&Sweep::default()), "out");
+    let sweep = Sweep { out: "sweep".into(), max_steps: Some(3), ..Sweep::default() };
+    assert_eq!(refused_field(&sweep), "max_steps");
+    assert_eq!(refused_field(&Draw { out: "faces".into(), ..Draw::default() }), "count");
+    assert_eq!(refused_field(&Prepare::default()), "raw_dir");
+    assert_eq!(refused_field(&Convert::default()), "input");
+    let bench = Benchmark { preset: Some("huge".into()), ..Benchmark::default() };
+    assert_eq!(refused_field(&bench), "preset");
+}
+
+#[test]
+fn the_same_images_however_they_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::built_in(&Device::Cpu).unwrap();
+    let fluent = Sample::from(&model).seed(3).count(3).steps(2).batch_size(2);
+    let fluent = fluent.sampler(Ddim { eta: 1.0 }).snapshots(SnapshotsConfig::default());
+    let fluent = fluent.run().unwrap();
+    assert_eq!((fluent.images.len(), fluent.snapshots.len()), (3, 3));
+    assert_eq!((fluent.n_evaluations, fluent.files.len()), (2, 0));
+
+    let out = folder.path().join("grid.png");
+    let json = json!({
+        "sampler": { "name": "ddim", "eta": 1 }, "steps": 2, "seed": 3, "count": 3,
+        "threads": 1, "out": out.to_str().unwrap(), "strip": folder.path().join("strip.png"),
+        "save_tensors": folder.path().join("x.safetensors"),
+    });
+    let request = Sample::from_json(&json.to_string()).unwrap();
+    let sampled = request.run(&Unattended).unwrap();
+    assert_eq!(sampled.images, fluent.images);
+    assert_eq!(sampled.snapshots, fluent.snapshots);
+    assert_eq!(sampled.files.len(), 3);
+    assert!(sampled.files.iter().all(|file| file.is_file()));
+    assert!(sampled.summary().starts_with("3 faces · built-in · DDIM 2 steps η 1 · seed 3 · "));
+    // Pictures say what the result says.
+    let texts = read_png_text(&out).unwrap();
+    assert_eq!(texts, sampled.provenance.texts.iter().cloned().collect());
+    let of = |key: &str| texts.get(key).map(String::as_str);
+    assert_eq!([of("model"), of("seed"), of("eta")], [Some("built-in"), Some("3"), Some("1")]);
+}
+
+#[test]
+fn work_is_stopped_on_request_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let stop = |report: &Report<'_>| match report.stage {
+        "sampling" => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let out = Some(folder.path().join("grid.png"));
+    let error = Sample { out, ..Sample::default() }.run(&stop).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Interrupted), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn estimates_grow_with_the_work() {
+    let estimate =
+        |json: serde_json::Value| Sample::from_json(&json.to_string()).unwrap().estimate().unwrap();
+    let one = estimate(json!({ "count": 1 }));
+    assert_eq!(one.n_evaluations, 20);
+    assert!(one.memory_bytes > 20 << 20 && one.seconds() > 0.0, "{one:?}");
+    let many = estimate(json!({ "count": 1000, "steps": 100 }));
+    assert_eq!(many.n_evaluations, 100_000);
+    assert!(many.memory_bytes > one.memory_bytes);
+    assert!((many.operations / one.operations - 5000.0).abs() < 1e-6);
+    // A large batch passes through the network in parts, so it costs the memory of its images alone.
+    let batch = |n: usize| estimate(json!({ "count": 1000, "batch_size": n })).memory_bytes;
+    let image = 3 * 64 * 64 * 4;
+    assert_eq!(batch(1000) - batch(64), 5 * (1000 - 64) * image);
+    let steps = json!({ "steps": 1_000_000 }).to_string();
+    let error = Sample::from_json(&steps).unwrap().estimate().unwrap_err().to_string();
+    assert!(error.starts_with("steps 1000000: must be between 1 and 1000"), "{error}");
+}

@@ -1,0 +1,390 @@
+//! What images are asked to show: tags, guidance, and a grid over two lists of tags.
+
+use super::{ModelSource, Provenance};
+use crate::denoiser::{Conditions, Denoiser};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files::read_to_string_regular;
+use crate::guidance::{GuidanceConfig, Guided, Negative};
+use crate::model::{Model, ModelConfig};
+use crate::quantities::counted;
+use crate::vocabulary::Vocabulary;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Guidance where tags are asked for or avoided and nobody says how strong.
+const TAG_GUIDANCE: f64 = 2.0;
+/// The same where a weaker model guides.
+const AUTOGUIDANCE: f64 = 1.5;
+
+/// The longest file of tags.
+const MAX_TAGS_BYTES: u64 = 16 << 20;
+/// The most images that a file or two lists can ask for.
+const MAX_IMAGES: usize = 1 << 20;
+
+/// What images are asked to show. Tags are those of the model, separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wishes {
+    /// Tags of every image.
+    pub tags: Option<String>,
+    /// Tags that guidance leads away from.
+    pub avoid: Option<String>,
+    /// A text file with the tags of each image, one line for each; an empty line asks for nothing.
+    pub tags_from: Option<PathBuf>,
+    /// A tag for each row of a grid; several tags of one row are joined by `+`.
+    pub rows: Option<String>,
+    /// A tag for each column of the grid.
+    pub columns_of: Option<String>,
+    /// How strongly images are led to what is asked for; 1 is no guidance. By default 2 with tags,
+    /// 1.5 with `guide`. It takes a second evaluation of a network in each.
+    pub guidance: Option<f64>,
+    /// How far guided predictions are scaled back to the spread of those without, 0 to 1.
+    pub guidance_rescale: f64,
+    /// The noise levels, from σ to σ, between which guidance acts; by default all.
+    pub guidance_interval: Option<[f64; 2]>,
+    /// A weaker model to lead away from (autoguidance); it needs no tags.
+    pub guide: Option<PathBuf>,
+}
+
+impl Wishes {
+    /// Checks what can be told without a model.
+    ///
+    /// # Errors
+    /// Names the field.
+    pub fn validate(&self) -> Result<()> {
+        self.config().validate()?;
+        let is_grid = self.rows.is_some() || self.columns_of.is_some();
+        if is_grid && self.tags_from.is_some() {
+            let problem = "only applies without `rows` and `columns_of`, which also say what each \
+                           image is to show";
+            return Err(Error::invalid("tags_from", problem));
+        }
+        for (field, list) in [("rows", &self.rows), ("columns_of", &self.columns_of)] {
+            if list.as_ref().is_some_and(|list| cells(list).next().is_none()) {
+                return Err(Error::invalid(field, "names no tag; expected one or more"));
+            }
+        }
+        if self.config().is_none() {
+            if self.avoid.is_some() {
+                return Err(Error::invalid("avoid", "has no effect at a guidance of 1"));
+            }
+            return Ok(());
+        }
+        if !self.asks_for_tags() && self.guide.is_none() {
+            let problem = "only applies with tags that are asked for or avoided, or with `guide`";
+            return Err(Error::invalid("guidance", problem));
+        }
+        Ok(())
+    }
+
+    /// Whether tags are asked for or avoided.
+    fn asks_for_tags(&self) -> bool {
+        let texts = [&self.tags, &self.avoid, &self.rows, &self.columns_of];
+        self.tags_from.is_some() || texts.into_iter().any(Option::is_some)
+    }
+
+    fn config(&self) -> GuidanceConfig {
+        let by_default = match (&self.guide, self.asks_for_tags()) {
+            (Some(_), _) => AUTOGUIDANCE,
+            (None, true) => TAG_GUIDANCE,
+            (None, false) => 1.0,
+        };
+        GuidanceConfig {
+            scale: self.guidance.unwrap_or(by_default),
+            rescale: self.guidance_rescale,
+            interval: self.guidance_interval,
+        }
+    }
+
+    /// Evaluations of a network in the place of one.
+    pub fn evaluations(&self) -> usize {
+        if self.config().is_none() { 1 } else { 2 }
+    }
+
+    /// How many columns the grid of two lists has.
+    pub fn grid_columns(&self) -> Option<usize> {
+        let columns = self.columns_of.as_deref().map(|list| cells(list).count());
+        columns.or(self.rows.as_ref().map(|_| 1))
+    }
+
+    /// How many images the lists or the file ask for, where there are any.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn n_images(&self) -> Result<Option<usize>> {
+        if let Some(path) = &self.tags_from {
+            return lines_of(path).map(|lines| Some(lines.len()));
+        }
+        let n = |list: &Option<String>| list.as_deref().map_or(1, |list| cells(list).count());
+        let is_grid = self.rows.is_some() || self.columns_of.is_some();
+        let n_images = n(&self.rows).saturating_mul(n(&self.columns_of));
+        if n_images > MAX_IMAGES {
+            let problem = format!("a grid of {n_images} images; expected at most {MAX_IMAGES}");
+            return Err(Error::invalid("rows", problem));
+        }
+        Ok(is_grid.then_some(n_images))
+    }
+
+    /// The conditions of `count` images of a model that knows `vocabulary`.
+    ///
+    /// # Errors
+    /// When the model does not know a tag, the nearest of which are named; or the number of images is
+    /// not that of the lists or of the file.
+    pub fn conditions(&self, vocabulary: &Vocabulary, count: usize) -> Result<Conditions> {
+        if !self.asks_for_tags() {
+            return Ok(Conditions::none());
+        }
+        if let Some(n_images) = self.n_images()?.filter(|&n| n != count) {
+            let images = counted(n_images as u64, "image");
+            let allowed = format!("{n_images}, since tags are given for {images}");
+            return Err(Error::out_of_range("count", count, allowed));
+        }
+        let find = |field: &str, text: &Option<String>| {
+            text.as_deref().map_or(Ok(Vec::new()), |text| vocabulary.find(field, text))
+        };
+        let list = |field: &str, text: &Option<String>| -> Result<Vec<Vec<usize>>> {
+            match text.as_deref() {
+                None => Ok(vec![Vec::new()]),
+                Some(text) => cells(text)
+                    .map(|cell| vocabulary.find(field, &cell.replace('+', ",")))
+                    .collect(),
+            }
+        };
+        let own: Vec<Vec<usize>> = match &self.tags_from {
+            Some(path) => {
+                let lines = lines_of(path)?;
+                let numbered = lines.iter().enumerate();
+                numbered
+                    .map(|(k, line)| vocabulary.find(&format!("tags_from line {}", k + 1), line))
+                    .collect::<Result<_>>()?
+            }
+            None if self.rows.is_some() || self.columns_of.is_some() => {
+                let columns = list("columns_of", &self.columns_of)?;
+                let rows = list("rows", &self.rows)?;
+                rows.iter()
+                    .flat_map(|row| columns.iter().map(|column| [&row[..], column].concat()))
+                    .collect()
+            }
+            None => vec![Vec::new(); count],
+        };
+        let common = find("tags", &self.tags)?;
+        let tags = own.into_iter().map(|own| {
+            let mut tags = [own, common.clone()].concat();
+            tags.sort_unstable();
+            tags.dedup();
+            tags
+        });
+        let avoid = find("avoid", &self.avoid)?;
+        Ok(Conditions::new(tags.collect()).avoiding(vec![avoid; count]))
+    }
+
+    /// Loads the weaker model, which must fit `model`.
+    ///
+    /// # Errors
+    /// When it cannot be read; when its images or its noise schedule are others.
+    pub fn load_guide(&self, model: &ModelConfig, device: &Device) -> Result<Option<Model>> {
+        let Some(path) = self.guide.as_ref().filter(|_| !self.config().is_none()) else {
+            return Ok(None);
+        };
+        let guide = Model::load(path, device)?;
+        let (found, expected) = (&guide.config, model);
+        let problem = if found.unet.image_size != expected.unet.image_size {
+            let (found, expected) = (found.unet.image_size, expected.unet.image_size);
+            format!("its images are {found:?}; those of the model it is to guide {expected:?}")
+        } else if !found.schedule.agrees_with(&expected.schedule) {
+            format!(
+                "its noise schedule is {}; that of the model it is to guide {}",
+                found.schedule, expected.schedule
+            )
+        } else {
+            return Ok(Some(guide));
+        };
+        Err(Error::malformed(path, problem))
+    }
+
+    /// `model`, guided as asked for; itself where no guidance is.
+    ///
+    /// # Errors
+    /// When the guide predicts something else.
+    pub fn guided<'a>(
+        &self,
+        model: &'a Model,
+        guide: Option<&'a Model>,
+    ) -> Result<Box<dyn Denoiser + 'a>> {
+        let config = self.config();
+        let negative = match guide {
+            None => Negative::Same,
+            Some(guide) => Negative::Weaker {
+                denoiser: &guide.network,
+                tags: model
+                    .config
+                    .tags
+                    .tags()
+                    .iter()
+                    .map(|tag| guide.config.tags.number(&tag.tag))
+                    .collect(),
+            },
+        };
+        Ok(Box::new(Guided::new(&model.network, negative, &model.schedule, config)?))
+    }
+
+    /// What was asked for, in a few words; none where nothing was.
+    pub fn summary(&self) -> Option<String> {
+        let tags = match (&self.tags, &self.tags_from) {
+            (_, Some(path)) => Some(format!("tags of {}", path.display())),
+            (Some(tags), None) => Some(tags.clone()),
+            (None, None) => None,
+        };
+        let lists = [&self.rows, &self.columns_of].into_iter().flatten().cloned();
+        let words: Vec<String> = tags.into_iter().chain(lists).collect();
+        let guidance = (!self.config().is_none())
+            .then(|| format!("guidance {}, twice the evaluations", self.config().scale));
+        let words: Vec<String> =
+            (!words.is_empty()).then(|| words.join(" × ")).into_iter().chain(guidance).collect();
+        (!words.is_empty()).then(|| words.join(" · "))
+    }
+
+    /// What was asked for, for the texts of pictures.
+    pub(super) fn describe(&self, mut provenance: Provenance) -> Provenance {
+        let texts = [
+            ("tags", &self.tags),
+            ("avoid", &self.avoid),
+            ("rows", &self.rows),
+            ("columns_of", &self.columns_of),
+        ];
+        for (key, text) in texts {
+            if let Some(text) = text {
+                provenance = provenance.with(key, text);
+            }
+        }
+        for (key, path) in [("tags_from", &self.tags_from), ("guide", &self.guide)] {
+            if let Some(path) = path {
+                provenance = provenance.with_path(key, path);
+            }
+        }
+        let config = self.config();
+        if !config.is_none() {
+            provenance = provenance.with("guidance", config.scale);
+            if config.rescale > 0.0 {
+                provenance = provenance.with("guidance_rescale", config.rescale);
+            }
+            if let Some([low, high]) = config.interval {
+                provenance = provenance.with("guidance_interval", format!("{low} {high}"));
+            }
+        }
+        provenance
+    }
+
+    /// The models that are read besides the one that samples.
+    pub(super) fn inputs(&self) -> [(&'static str, Option<&Path>); 2] {
+        [("tags_from", self.tags_from.as_deref()), ("guide", self.guide.as_deref())]
+    }
+
+    /// The model that guides, as a source.
+    pub fn guide_source(&self) -> Option<ModelSource> {
+        self.guide.as_ref().map(ModelSource::at)
+    }
+}
+
+/// The entries of a list.
+fn cells(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|cell| !cell.is_empty())
+}
+
+fn lines_of(path: &Path) -> Result<Vec<String>> {
+    let text = read_to_string_regular(path, MAX_TAGS_BYTES)?;
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    match lines.len() {
+        0 => Err(Error::malformed(path, "holds no line; expected one for each image")),
+        n if n > MAX_IMAGES => {
+            Err(Error::malformed(path, format!("{n} lines; expected at most {MAX_IMAGES}")))
+        }
+        _ => Ok(lines),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::TagCount;
+
+    fn vocabulary() -> Vocabulary {
+        let tags = ["blue hair", "red hair", "smile", "sad", "hat"];
+        let tags = tags.map(|tag| TagCount { tag: tag.to_owned(), count: 9 });
+        Vocabulary::new(tags.into()).unwrap()
+    }
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_grid_has_every_pair_of_its_lists() {
+        let wishes = Wishes {
+            rows: text("blue hair, red hair + hat"),
+            columns_of: text("smile,sad,"),
+            tags: text("hat"),
+            ..Wishes::default()
+        };
+        assert_eq!((wishes.n_images().unwrap(), wishes.grid_columns()), (Some(4), Some(2)));
+        let conditions = wishes.conditions(&vocabulary(), 4).unwrap();
+        let expected: [&[usize]; 4] = [&[0, 2, 4], &[0, 3, 4], &[1, 2, 4], &[1, 3, 4]];
+        for (k, expected) in expected.into_iter().enumerate() {
+            assert_eq!(conditions.of(k), expected);
+        }
+        let error = wishes.conditions(&vocabulary(), 5).unwrap_err().to_string();
+        assert!(error.contains("count 5: must be 4"), "{error}");
+    }
+
+    #[test]
+    fn each_line_of_a_file_is_an_image() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "smile\n\nred hair, sad\n").unwrap();
+        let wishes = Wishes {
+            tags_from: Some(file.path().to_path_buf()),
+            avoid: text("hat"),
+            ..Wishes::default()
+        };
+        let conditions = wishes.conditions(&vocabulary(), 3).unwrap();
+        assert_eq!(
+            (conditions.of(0), conditions.of(1), conditions.of(2)),
+            (&[2][..], &[][..], &[1, 3][..])
+        );
+        assert_eq!(conditions.avoided_of(1), [4]);
+        std::fs::write(file.path(), "smile\nsmle\n").unwrap();
+        let error = wishes.conditions(&vocabulary(), 2).unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        assert_eq!(error.hint(), Some("did you mean `smile`?"));
+    }
+
+    #[test]
+    fn wishes_that_do_nothing_are_refused() {
+        let cases = [
+            (Wishes { guidance: Some(3.0), ..Wishes::default() }, "guidance"),
+            (Wishes { guidance: Some(1.0), avoid: text("hat"), ..Wishes::default() }, "avoid"),
+            (Wishes { rows: text(" , "), ..Wishes::default() }, "rows"),
+            (
+                Wishes { rows: text("hat"), tags_from: Some("x".into()), ..Wishes::default() },
+                "tags_from",
+            ),
+            (
+                Wishes { tags: text("hat"), guidance: Some(f64::NAN), ..Wishes::default() },
+                "guidance",
+            ),
+        ];
+        for (wishes, field) in cases {
+            let error = wishes.validate().unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+        }
+        for (wishes, evaluations) in [
+            (Wishes::default(), 1),
+            (Wishes { tags: text("hat"), ..Wishes::default() }, 2),
+            (Wishes { tags: text("hat"), guidance: Some(1.0), ..Wishes::default() }, 1),
+            (Wishes { guide: Some("weak".into()), ..Wishes::default() }, 2),
+        ] {
+            wishes.validate().unwrap();
+            assert_eq!(wishes.evaluations(), evaluations);
+        }
+    }
+}
