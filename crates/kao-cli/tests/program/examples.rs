@@ -78,6 +78,7 @@ fn shortened(example: &str) -> String {
     let has = |words: &[String], flag: &str| words.iter().any(|word| word == flag);
     let less: &[(&str, &str)] = match words[0].as_str() {
         "draw" => &[("--count", "3")],
+        // A grid over two lists has as many images as the lists ask for.
         "sample" if has(&words, "--rows") => &[("--steps", "2")],
         "sample" => &[("--count", "2"), ("--steps", "2")],
         "recover" => &[("--count", "1"), ("--steps", "2")],
