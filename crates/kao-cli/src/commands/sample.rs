@@ -42,13 +42,13 @@ pub struct Arguments {
     /// Grid to write (.png)
     #[arg(long, short, value_name = "FILE", default_value = "grid.png")]
     out: PathBuf,
-    /// Strip to write (.png): 6 images at 15 moments of the process
+    /// Strip to write (.png): 6 images in 15 snapshots of the process
     #[arg(long, value_name = "FILE")]
     strip: Option<PathBuf>,
     /// Images in the strip
     #[arg(long, value_name = "N", default_value_t = 6, requires = "strip")]
     strip_images: usize,
-    /// Moments in the strip
+    /// Snapshots in the strip
     #[arg(
         long,
         value_name = "N",

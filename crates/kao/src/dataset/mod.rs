@@ -10,7 +10,7 @@
 //! and the epoch number. Neither file names, nor the number of threads, nor the order in which a
 //! disk answers play a part, so that a resumed run sees exactly what an uninterrupted one does.
 //!
-//! The room refuses to know the model, the framework and the terminal: it yields [`Images`]
+//! It refuses to know the model, the framework and the terminal: it yields [`Images`]
 //! (`[N, C, H, W]`, nominal range `[-1, 1]`) and reports progress to whoever asks.
 //!
 //! [`Images`]: crate::images::Images

@@ -5,7 +5,7 @@
 //! be computed anywhere and means the same everywhere. [`nearest`] finds for pictures the ones
 //! most like them.
 //!
-//! The room refuses to know where images come from: it gets sets, and a seed for what is left to
+//! It refuses to know where images come from: it gets sets, and a seed for what is left to
 //! chance. All results are the same whatever the number of threads and the instructions of the
 //! processor.
 

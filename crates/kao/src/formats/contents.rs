@@ -15,7 +15,7 @@ pub type Metadata = serde_json::Map<String, Value>;
 pub const SETTINGS: [&str; 7] =
     ["hyper_parameters", "hparams", "hyperparameters", "config", "cfg", "model_config", "args"];
 
-/// The formats that [`read`](super::read) knows.
+/// The formats that [`read()`](super::read()) knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {

@@ -1,6 +1,6 @@
 //! Images to pictures: grids, strips and labelled columns, and the PNG files they are kept in.
 //!
-//! This room knows no model and no sampler: it gets [`Images`](crate::Images) and words, and
+//! This module knows no model and no sampler: it gets [`Images`](crate::Images) and words, and
 //! draws them. Every picture is made of whole pixels; nothing is smoothed.
 
 mod chart;

@@ -8,7 +8,7 @@
 //!
 //! Errors name the field that they are about, such as `steps` or `model.path`; a front end says it
 //! in words of its own. Progress, and whether to go on, is the business of a
-//! [`Control`](crate::control::Control).
+//! [`Control`].
 
 mod benchmark;
 mod command_line;

@@ -1,6 +1,6 @@
 //! PyTorch's files: zip archives with a pickle that describes tensors, and their values beside it.
 //!
-//! [`file`] reads a whole file, with [`archive`] for the zip, [`pickle`] for the pickle,
+//! [`mod@file`] reads a whole file, with [`archive`] for the zip, [`pickle`] for the pickle,
 //! [`state_dicts`] for which of its dictionaries hold tensors, [`tensor`] for what a tensor is in
 //! it, and [`settings`] for everything else that it says.
 

@@ -9,7 +9,7 @@
 //! or one list shared a billion times, costs no more than the bytes that describe it, and nothing
 //! here recurses. Looking through it can cost more: a dictionary that a hundred thousand others
 //! share is met a hundred thousand times. So whoever asks for the items of a value spends what is
-//! handed out, all from one budget ([`MAX_PICKLE_VISITS`]); once it is used up, values seem to be
+//! handed out, all from one budget (`MAX_PICKLE_VISITS`); once it is used up, values seem to be
 //! empty, and [`Pickle::is_exhausted`] tells that they are not.
 
 mod machine;
