@@ -213,8 +213,13 @@ impl<'a> Reader<'a> {
             if line.is_empty() {
                 continue;
             }
-            let columns: serde_json::Map<String, Value> = serde_json::from_slice(line)
-                .map_err(|error| wrong(format!("not a JSON object: {error}")))?;
+            let columns: serde_json::Map<String, Value> =
+                serde_json::from_slice(line).map_err(|error| {
+                    // The parser counts lines within this one.
+                    let words = error.to_string();
+                    let problem = words.split(" at line ").next().unwrap_or_default();
+                    wrong(format!("not a JSON object: {problem}"))
+                })?;
             let Some(Value::String(file_name)) = columns.get("file_name") else {
                 return Err(wrong("no text `file_name`, the name of a picture".to_owned()));
             };
@@ -302,7 +307,7 @@ impl<'a> Reader<'a> {
         for name in self.names.clone() {
             for extension in TEXT_EXTENSIONS {
                 let path = self.dir.join(name).with_extension(extension);
-                if !path.is_file() {
+                if path.symlink_metadata().is_err() {
                     continue;
                 }
                 let text = read_regular(&path, MAX_TEXT_BYTES)

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{Face, check_size, face, tags};
 use crate::control::{Control, Report};
 use crate::error::{Error, Result};
-use crate::files::open_regular;
+use crate::files::{open_regular, read_to_string_regular};
 use crate::locks::FolderLock;
 
 /// The file beside the faces that holds their tags: one line of JSON for each, with its `file_name`
@@ -98,10 +98,7 @@ pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Writ
 
 /// The tags of the faces of `config`, and of those behind them that an earlier run has drawn.
 fn write_metadata(config: &FolderConfig, there: &There) -> Result<()> {
-    let line = |index| {
-        let line = json!({ "file_name": file_name(index), "tags": tags(config.seed, index) });
-        format!("{line}\n")
-    };
+    let line = |index| format!("{}\n", metadata_line(config.seed, index));
     let behind = there.sound.range(config.count..).copied();
     let indices: Vec<u64> = (0..config.count).chain(behind).collect();
     let lines: Vec<String> = indices.into_par_iter().map(line).collect();
@@ -139,10 +136,10 @@ fn look(config: &FolderConfig) -> Result<There> {
         let index = digits.and_then(|digits| digits.parse().ok());
         named.extend(index.filter(|&index| file_name(index) == name));
     }
-    check_metadata(&dir.join(METADATA))?;
     named.sort_unstable();
     let judged: Vec<bool> =
         named.par_iter().map(|&index| is_sound(config, index)).collect::<Result<_>>()?;
+    check_metadata(&dir.join(METADATA), config.seed)?;
     let mut there = There::default();
     for (index, is_sound) in named.into_iter().zip(judged) {
         if is_sound { &mut there.sound } else { &mut there.unsound }.insert(index);
@@ -150,26 +147,32 @@ fn look(config: &FolderConfig) -> Result<There> {
     Ok(there)
 }
 
-/// Refuses to replace a file of tags that does not begin with a face.
-fn check_metadata(path: &Path) -> Result<()> {
+/// Refuses to replace a file of tags that is not as an earlier run wrote it: somebody's edits would
+/// be lost.
+fn check_metadata(path: &Path, seed: u64) -> Result<()> {
     if !path.try_exists().unwrap_or(true) {
         return Ok(());
     }
-    // A face's line is shorter; a line that goes on is none.
-    const MAX_LINE: u64 = 1 << 14;
-    let mut line = String::new();
-    let mut reader = BufReader::new(open_regular(path)?.take(MAX_LINE));
-    let read = reader.read_line(&mut line).map_err(|source| Error::io("read", path, source));
-    let is_face = read.is_ok_and(|_| {
-        let line: Option<serde_json::Value> = serde_json::from_str(&line).ok();
+    const MAX_BYTES: u64 = 1 << 30;
+    let text = read_to_string_regular(path, MAX_BYTES)?;
+    let lines: Vec<&str> = text.lines().collect();
+    let is_ours = |line: &&str| {
+        let line: Option<serde_json::Value> = serde_json::from_str(line).ok();
         let name = line.as_ref().and_then(|line| line.get("file_name")?.as_str());
-        name.is_some_and(|name| name.starts_with("face-"))
-    });
-    if is_face {
+        let digits = name.and_then(|name| name.strip_prefix("face-")?.strip_suffix(".png"));
+        let index: Option<u64> = digits.and_then(|digits| digits.parse().ok());
+        index.is_some_and(|index| line == Some(metadata_line(seed, index)))
+    };
+    if !lines.is_empty() && lines.par_iter().all(is_ours) {
         return Ok(());
     }
-    let problem = "holds something else than the tags of drawn faces, which belong there";
+    let problem = "holds other lines than those of the faces drawn here, and would be replaced";
     Err(Error::malformed(path, problem).with_hint("choose a new folder, or move the file away"))
+}
+
+/// What is written of the tags of face `index`.
+fn metadata_line(seed: u64, index: u64) -> serde_json::Value {
+    json!({ "file_name": file_name(index), "tags": tags(seed, index) })
 }
 
 /// Whether the file of picture `index` is that picture of `config`; an error when it is another's.

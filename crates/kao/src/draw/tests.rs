@@ -171,7 +171,9 @@ fn faces_of_another_set_are_not_mixed_in() {
     // Somebody else's tags.
     let tags = dir.path().join(METADATA);
     let own = std::fs::read(&tags).unwrap();
-    for other in ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"] {
+    let edited = String::from_utf8(own.clone()).unwrap().replace("[\"", "[\"mine\",\"");
+    let foreign = ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"];
+    for other in foreign.into_iter().chain([edited.as_str()]) {
         std::fs::write(&tags, other).unwrap();
         let error = write_folder(&config, &Unattended).unwrap_err();
         assert!(error.to_string().contains(METADATA), "{error}");

@@ -1,6 +1,8 @@
 //! Where results go, looked at before the work that makes them.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::RUN_MODEL;
+use crate::train::CHECKPOINTS;
 use std::path::{Component, Path, PathBuf};
 
 /// Makes sure that a folder of results can be at `path`: that no file is there.
@@ -17,13 +19,18 @@ pub(super) fn check_folder(path: &Path) -> Result<()> {
 /// A field and the file that it names, where it is given.
 pub(super) type Named<'a> = (&'a str, Option<&'a Path>);
 
-/// Refuses to write a file that another field names to be read or written.
+/// Refuses to write a file that another field names to be read or written, also where that names
+/// the run directory that the file belongs to.
 pub(super) fn check_distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<()> {
     let mut seen: Vec<(&str, PathBuf)> = Vec::new();
     for (index, (field, path)) in inputs.iter().chain(outputs).enumerate() {
         let Some(path) = path.map(resolved) else { continue };
         if index >= inputs.len()
-            && let Some((other, _)) = seen.iter().find(|(_, other)| *other == path)
+            && let Some((other, _)) = seen.iter().find(|(_, other)| {
+                *other == path
+                    || path == other.join(RUN_MODEL)
+                    || path.starts_with(other.join(CHECKPOINTS))
+            })
         {
             let (field, other) = ((*field).to_owned(), (*other).to_owned());
             return Err(ErrorKind::SameFile { field, other }.into());
@@ -51,6 +58,13 @@ mod tests {
         let inputs = [("model.path", Some(b)), ("noise", Some(b))];
         assert!(check_distinct(&inputs, &[("out", Some(a)), ("strip", None)]).is_ok());
         assert!(check_distinct(&inputs, &[("out", Some(b))]).is_err());
+        // A run directory stands for its model.
+        let inputs = [("guide", Some(Path::new("no/run")))];
+        for name in ["no/run/model.safetensors", "no/run/checkpoints/step-00000001.safetensors"] {
+            let output = ("save_tensors", Some(Path::new(name)));
+            assert!(check_distinct(&inputs, &[output]).is_err(), "{name}");
+        }
+        assert!(check_distinct(&inputs, &[("out", Some(Path::new("no/run/grid.png")))]).is_ok());
         let error = check_distinct(&[], &[("out", Some(a)), ("strip", Some(also_a))]).unwrap_err();
         assert_eq!(error.to_string(), "strip: names the file of out; expected another");
     }

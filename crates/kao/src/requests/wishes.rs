@@ -60,10 +60,22 @@ impl Wishes {
                            image is to show";
             return Err(Error::invalid("tags_from", problem));
         }
-        for (field, list) in [("rows", &self.rows), ("columns_of", &self.columns_of)] {
+        for (field, list) in [
+            ("tags", &self.tags),
+            ("avoid", &self.avoid),
+            ("rows", &self.rows),
+            ("columns_of", &self.columns_of),
+        ] {
             if list.as_ref().is_some_and(|list| cells(list).next().is_none()) {
                 return Err(Error::invalid(field, "names no tag; expected one or more"));
             }
+        }
+        let only = "only applies with guidance, which tags or a weaker model bring";
+        if self.config().is_none() && self.guidance_rescale != 0.0 {
+            return Err(Error::invalid("guidance_rescale", only));
+        }
+        if self.config().is_none() && self.guidance_interval.is_some() {
+            return Err(Error::invalid("guidance_interval", only));
         }
         if self.config().is_none() {
             if self.avoid.is_some() {
@@ -102,10 +114,9 @@ impl Wishes {
         if self.config().is_none() { 1 } else { 2 }
     }
 
-    /// How many columns the grid of two lists has.
+    /// How many columns the grid of two lists has; none where there are no two lists.
     pub fn grid_columns(&self) -> Option<usize> {
-        let columns = self.columns_of.as_deref().map(|list| cells(list).count());
-        columns.or(self.rows.as_ref().map(|_| 1))
+        self.columns_of.as_deref().map(|list| cells(list).count())
     }
 
     /// How many images the lists or the file ask for, where there are any.
@@ -156,7 +167,12 @@ impl Wishes {
                 let lines = lines_of(path)?;
                 let numbered = lines.iter().enumerate();
                 numbered
-                    .map(|(k, line)| vocabulary.find(&format!("tags_from line {}", k + 1), line))
+                    .map(|(k, line)| {
+                        vocabulary.find(&format!("line {}", k + 1), line).map_err(|error| {
+                            let hint = error.hint().unwrap_or_default().to_owned();
+                            Error::malformed(path, error).with_hint(hint)
+                        })
+                    })
                     .collect::<Result<_>>()?
             }
             None if self.rows.is_some() || self.columns_of.is_some() => {
@@ -294,6 +310,7 @@ fn cells(list: &str) -> impl Iterator<Item = &str> {
 
 fn lines_of(path: &Path) -> Result<Vec<String>> {
     let text = read_to_string_regular(path, MAX_TAGS_BYTES)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     match lines.len() {
         0 => Err(Error::malformed(path, "holds no line; expected one for each image")),
@@ -364,6 +381,13 @@ mod tests {
             (Wishes { guidance: Some(3.0), ..Wishes::default() }, "guidance"),
             (Wishes { guidance: Some(1.0), avoid: text("hat"), ..Wishes::default() }, "avoid"),
             (Wishes { rows: text(" , "), ..Wishes::default() }, "rows"),
+            (Wishes { tags: text(""), ..Wishes::default() }, "tags"),
+            (Wishes { avoid: text(","), ..Wishes::default() }, "avoid"),
+            (Wishes { guidance_rescale: 0.5, ..Wishes::default() }, "guidance_rescale"),
+            (
+                Wishes { guidance_interval: Some([0.0, 1.0]), ..Wishes::default() },
+                "guidance_interval",
+            ),
             (
                 Wishes { rows: text("hat"), tags_from: Some("x".into()), ..Wishes::default() },
                 "tags_from",
