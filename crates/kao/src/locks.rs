@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::{is_missing, open_regular};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 /// The lock on a folder, held until this is dropped.
 #[derive(Debug)]
@@ -26,7 +27,15 @@ impl FolderLock {
     pub fn take(path: impl AsRef<Path>, work: &str) -> Result<Self> {
         let path = path.as_ref();
         let Ok(folder) = File::open(path) else { return Ok(FolderLock { _folder: None }) };
-        match folder.try_lock() {
+        let mut locked = folder.try_lock();
+        for _ in 0..RETRIES {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(RETRY_AFTER);
+            locked = folder.try_lock();
+        }
+        match locked {
             Ok(()) => Ok(FolderLock { _folder: Some(folder) }),
             Err(TryLockError::WouldBlock) => {
                 Err(Error::malformed(path, format!("{work} is writing to this folder"))
@@ -52,6 +61,11 @@ pub fn is_locked(path: &Path) -> Option<bool> {
         Err(TryLockError::Error(_)) => None,
     }
 }
+
+/// A process that starts another one shares its locks with it for a moment, until the other program
+/// is loaded. So a lock that was just given back may seem to be held.
+const RETRIES: u32 = 20;
+const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -125,7 +125,10 @@ impl Vocabulary {
         let error = Error::invalid(field, format!("the model does not know `{shown}`"));
         let proposals = self.nearest(tag);
         match proposals.is_empty() {
-            true => error.with_hint(format!("it knows {} tags; `kao info` lists them", self.len())),
+            true => error.with_hint(format!(
+                "it knows {} tags; `kao info MODEL.safetensors` lists them",
+                self.len()
+            )),
             false => {
                 let quoted: Vec<String> =
                     proposals.iter().map(|tag| format!("`{}`", shortened(tag, 40))).collect();
@@ -231,7 +234,7 @@ mod tests {
         };
         assert_eq!(hint("glases"), "did you mean `glasses`?");
         assert!(hint("red hair").contains("`green hair`"));
-        assert_eq!(hint("zzz"), "it knows 5 tags; `kao info` lists them");
+        assert_eq!(hint("zzz"), "it knows 5 tags; `kao info MODEL.safetensors` lists them");
         let error = Vocabulary::default().find("tags", "smile").unwrap_err();
         assert!(error.to_string().contains("the model knows no tags"));
         let long = "x".repeat(10_000_000);

@@ -228,7 +228,7 @@ fn an_interrupted_run_can_be_repeated() {
             false => ControlFlow::Break(()),
         };
         if let Err(error) = prepare(&case.config, &stop) {
-            assert!(matches!(error.kind(), ErrorKind::Interrupted));
+            assert!(matches!(error.kind(), ErrorKind::Interrupted), "{error}");
         }
         // What is there is whole.
         for name in case.names() {
