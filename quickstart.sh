@@ -26,7 +26,7 @@ steps_done() {
 done_before=$(steps_done)
 left=$((steps > done_before ? steps - done_before : 0))
 echo "What this takes on two cores:"
-[[ -n $kao ]] || echo "  building   5 to 10 minutes the first time"
+[[ -n $kao ]] || echo "  building   1 to 4 minutes the first time"
 echo "  drawing    about 40 seconds for 3000 faces, the first time"
 # 32 pictures a step, some 200 pictures a second.
 echo "  training   about $((left * 32 / 200 / 60 + 1)) minutes for $left steps"

@@ -6,7 +6,6 @@
 
 mod commands;
 mod compute;
-mod destination;
 mod interrupt;
 mod output;
 mod progress;

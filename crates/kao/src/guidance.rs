@@ -117,9 +117,14 @@ impl<'a> Guided<'a> {
         Ok(Guided { denoiser, negative, schedule, config })
     }
 
-    /// The positive predictions and the negative ones of `images`.
-    fn both(&self, images: &Batch) -> Result<[Images; 2]> {
-        let Batch { x_t, timesteps, conditions } = images;
+    /// The positive predictions and the negative ones, for arguments as
+    /// [`predict`](Denoiser::predict) has them.
+    fn both(
+        &self,
+        x_t: &Images,
+        timesteps: &[usize],
+        conditions: &Conditions,
+    ) -> Result<[Images; 2]> {
         match &self.negative {
             Negative::Same => {
                 // One batch of twice the size: networks are faster with more images.
@@ -141,13 +146,6 @@ impl<'a> Guided<'a> {
             }
         }
     }
-}
-
-/// Some images of a batch.
-struct Batch {
-    x_t: Images,
-    timesteps: Vec<usize>,
-    conditions: Conditions,
 }
 
 impl Denoiser for Guided<'_> {
@@ -178,12 +176,7 @@ impl Denoiser for Guided<'_> {
             }
             return Ok(all.expect("some timestep is guided"));
         }
-        let batch = Batch {
-            x_t: x_t.clone(),
-            timesteps: timesteps.to_vec(),
-            conditions: conditions.clone(),
-        };
-        let [mut positive, negative] = self.both(&batch)?;
+        let [mut positive, negative] = self.both(x_t, timesteps, conditions)?;
         let size = positive.image_len().max(1);
         let GuidanceConfig { scale, rescale, .. } = self.config;
         positive

@@ -7,6 +7,15 @@ use crate::error::{Error, Result, shortened};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
+/// The name of a list of tags: one line of JSON for each picture, as Hugging Face's `imagefolder`
+/// has it.
+pub const TAG_LIST: &str = "metadata.jsonl";
+
+/// What a [`TAG_LIST`] says of one picture: its `file_name` and its `tags`.
+pub fn tag_line(file_name: &str, tags: &[impl Serialize]) -> serde_json::Value {
+    serde_json::json!({ "file_name": file_name, "tags": tags })
+}
+
 /// The longest tag, in bytes. What is longer is a sentence.
 pub const MAX_TAG_BYTES: usize = 200;
 

@@ -2,10 +2,10 @@
 
 mod json;
 
-use crate::destination;
 use crate::output::{one_line, result};
 use clap::Args;
 use kao::error::shortened;
+use kao::files::prepare_path;
 use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::quantities::{counted, duration, size};
@@ -88,7 +88,7 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
         false => tell(&summary)?,
     }
     if let Some(plot) = &arguments.plot {
-        destination::file(plot)?;
+        prepare_path(plot)?;
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         let picture = curves::draw(&summary.history, &one_line(&name))?;
         let texts = [

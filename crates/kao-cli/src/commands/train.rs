@@ -10,7 +10,6 @@ mod request;
 mod resume;
 
 use crate::compute::Compute;
-use crate::destination;
 use crate::interrupt;
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
@@ -18,6 +17,7 @@ use clap::Args;
 use kao::dataset::{Classes, Folder, Tags};
 use kao::denoiser::Prediction;
 use kao::device::Device;
+use kao::files::resolved;
 use kao::quantities::{self, counted, duration};
 use kao::train::checkpoint::{self, Checkpoint};
 use kao::train::{CHECKPOINTS, Decay, Optimizer, RunDir, TimestepSampling, TrainConfig, Training};
@@ -192,7 +192,7 @@ fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
 /// Refuses to train on what the run itself writes. (A run directory within the folder of pictures
 /// is not searched for pictures.)
 fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
-    let [pictures, run] = [data, out].map(destination::resolved);
+    let [pictures, run] = [data, out].map(resolved);
     let problem = if pictures == run {
         "the run directory is the folder of pictures"
     } else if pictures.starts_with(run.join("samples")) {

@@ -39,4 +39,4 @@ pub use prepare::{PrepareConfig, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
 pub use size::{common_size, usual_side};
 pub use split::{Split, SplitConfig, SplitIndices};
-pub use tags::{Classes, METADATA_FILE, Tags};
+pub use tags::{Classes, Tags};

@@ -14,9 +14,9 @@ use walkdir::WalkDir;
 use super::decode::Picture;
 use super::report::{PrepareReport, REPORT_FILE, counted};
 use super::scan::scan;
-use super::tags::METADATA_FILE;
 use crate::error::{Error, Result};
 use crate::files::read_regular;
+use crate::vocabulary::TAG_LIST;
 
 const TEMPORARY_PREFIX: &str = ".kao-prepare-";
 
@@ -39,9 +39,8 @@ impl Before {
             return Ok(Before::default());
         }
         let owned = owned_files(out_dir)?;
-        if owned.is_empty() && out_dir.join(METADATA_FILE).exists() {
-            let problem =
-                format!("the output folder holds a {METADATA_FILE} that was not prepared");
+        if owned.is_empty() && out_dir.join(TAG_LIST).exists() {
+            let problem = format!("the output folder holds a {TAG_LIST} that was not prepared");
             return Err(
                 Error::malformed(out_dir, problem).with_hint("choose a new or empty folder")
             );
@@ -127,12 +126,12 @@ pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> 
 
 /// Writes the tags of all pictures beside them.
 pub(super) fn write_tags(out_dir: &Path, lines: &str) -> Result<()> {
-    write_file(&out_dir.join(METADATA_FILE), lines.as_bytes(), true)
+    write_file(&out_dir.join(TAG_LIST), lines.as_bytes(), true)
 }
 
 /// Removes the tags that an earlier run wrote, where there are any.
 pub(super) fn remove_tags(out_dir: &Path) -> Result<()> {
-    let path = out_dir.join(METADATA_FILE);
+    let path = out_dir.join(TAG_LIST);
     match std::fs::remove_file(&path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io("remove", path, source))

@@ -9,9 +9,9 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::decode;
 use super::report::Skipped;
-use super::tags::METADATA_FILE;
 use crate::error::{Error, Result};
 use crate::files::open_regular;
+use crate::vocabulary::TAG_LIST;
 
 /// Names that promise a picture. What cannot be read of these is worth telling the user, so
 /// formats that Kao does not decode are among them.
@@ -99,7 +99,7 @@ pub(super) fn is_named_as_picture(name: &Path) -> bool {
 
 /// A list of tags, which is read beside the pictures and not ignored.
 fn is_tag_list(entry: &DirEntry) -> bool {
-    entry.file_name() == METADATA_FILE
+    entry.file_name() == TAG_LIST
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -21,10 +21,8 @@ use serde_json::Value;
 use super::report::counted;
 use crate::error::{Error, Result, shortened};
 use crate::files::{open_regular, read_regular};
-use crate::vocabulary::{MAX_TAG_BYTES, canonical};
+use crate::vocabulary::{MAX_TAG_BYTES, TAG_LIST, canonical, tag_line};
 
-/// The name of a list of tags: one line of JSON for each picture.
-pub const METADATA_FILE: &str = "metadata.jsonl";
 const EDM_FILE: &str = "dataset.json";
 const TEXT_EXTENSIONS: [&str; 2] = ["txt", "caption"];
 
@@ -131,12 +129,9 @@ impl Tags {
         renamed
     }
 
-    /// The tags as the lines of a [`METADATA_FILE`].
+    /// The tags as the lines of a [`TAG_LIST`].
     pub fn to_jsonl(&self) -> String {
-        let line = |(name, tags): (&String, &Vec<String>)| {
-            let line = serde_json::json!({ "file_name": name, "tags": tags });
-            format!("{line}\n")
-        };
+        let line = |(name, tags): (&String, &Vec<String>)| format!("{}\n", tag_line(name, tags));
         self.of.iter().map(line).collect()
     }
 }
@@ -184,7 +179,7 @@ impl<'a> Reader<'a> {
 
     fn read_lists(&mut self) -> Result<()> {
         for folder in self.folders() {
-            let path = self.dir.join(folder).join(METADATA_FILE);
+            let path = self.dir.join(folder).join(TAG_LIST);
             if path.try_exists().unwrap_or(false) {
                 self.read_list(&path, folder)?;
             }

@@ -10,17 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use serde_json::json;
 
 use super::{Face, check_size, face, tags};
 use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::files::{open_regular, read_to_string_regular};
 use crate::locks::FolderLock;
-
-/// The file beside the faces that holds their tags: one line of JSON for each, with its `file_name`
-/// and its `tags`, as Hugging Face's `imagefolder` has it.
-pub const METADATA: &str = "metadata.jsonl";
+use crate::vocabulary::{TAG_LIST, tag_line};
 
 /// The key of the PNG text that says which picture a file holds.
 const TEXT_KEY: &str = "Source";
@@ -60,7 +56,7 @@ pub fn file_name(index: u64) -> String {
 /// Draws `config.count` portraits into a folder, in parallel on rayon's threads.
 ///
 /// Every file is written under a temporary name and renamed, so that a file with a picture's name
-/// is whole; last come the tags of all of them ([`METADATA`]). Each picture says in a text of its
+/// is whole; last come the tags of all of them ([`TAG_LIST`]). Each picture says in a text of its
 /// own which one it is: run again, after an interruption or for a larger count, only what is
 /// missing, broken or of another version of Kao is drawn.
 /// `control` gets a report after every picture, drawn now or found, from several threads. When it
@@ -102,7 +98,7 @@ fn write_metadata(config: &FolderConfig, there: &There) -> Result<()> {
     let behind = there.sound.range(config.count..).copied();
     let indices: Vec<u64> = (0..config.count).chain(behind).collect();
     let lines: Vec<String> = indices.into_par_iter().map(line).collect();
-    write_file(&config.out_dir.join(METADATA), &config.out_dir, lines.concat().as_bytes())
+    write_file(&config.out_dir.join(TAG_LIST), &config.out_dir, lines.concat().as_bytes())
 }
 
 /// What is written into picture `index`. The version is in it because another may draw otherwise.
@@ -139,7 +135,7 @@ fn look(config: &FolderConfig) -> Result<There> {
     named.sort_unstable();
     let judged: Vec<bool> =
         named.par_iter().map(|&index| is_sound(config, index)).collect::<Result<_>>()?;
-    check_metadata(&dir.join(METADATA), config.seed)?;
+    check_metadata(&dir.join(TAG_LIST), config.seed)?;
     let mut there = There::default();
     for (index, is_sound) in named.into_iter().zip(judged) {
         if is_sound { &mut there.sound } else { &mut there.unsound }.insert(index);
@@ -172,7 +168,7 @@ fn check_metadata(path: &Path, seed: u64) -> Result<()> {
 
 /// What is written of the tags of face `index`.
 fn metadata_line(seed: u64, index: u64) -> serde_json::Value {
-    json!({ "file_name": file_name(index), "tags": tags(seed, index) })
+    tag_line(&file_name(index), &tags(seed, index))
 }
 
 /// Whether the file of picture `index` is that picture of `config`; an error when it is another's.

@@ -31,7 +31,7 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
-pub use folder::{FolderConfig, METADATA, Written, file_name, write_folder};
+pub use folder::{FolderConfig, Written, file_name, write_folder};
 pub use tags::tags;
 
 use crate::error::{Error, Result};

@@ -6,6 +6,7 @@ use image::imageops::{self, FilterType};
 
 use super::*;
 use crate::control::{Report, Unattended};
+use crate::vocabulary::TAG_LIST;
 
 const SEED: u64 = 7;
 
@@ -121,7 +122,7 @@ fn a_folder_is_written_and_completed() {
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));
     // Nothing temporary is left; beside the faces are their tags.
     assert_eq!(std::fs::read_dir(&config.out_dir).unwrap().count(), 7);
-    let lines = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    let lines = std::fs::read_to_string(config.out_dir.join(TAG_LIST)).unwrap();
     let lines: Vec<serde_json::Value> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 6);
@@ -130,7 +131,7 @@ fn a_folder_is_written_and_completed() {
     // Fewer faces the next time: the tags of those behind them stay.
     let fewer = FolderConfig { count: 2, ..config.clone() };
     write_folder(&fewer, &Unattended).unwrap();
-    let text = std::fs::read_to_string(config.out_dir.join(METADATA)).unwrap();
+    let text = std::fs::read_to_string(config.out_dir.join(TAG_LIST)).unwrap();
     assert_eq!(text.lines().count(), 6);
 
     // A face of another version is drawn again.
@@ -169,14 +170,14 @@ fn faces_of_another_set_are_not_mixed_in() {
     assert!(refusal(&fewer).contains("face 1 of seed 7"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     // Somebody else's tags.
-    let tags = dir.path().join(METADATA);
+    let tags = dir.path().join(TAG_LIST);
     let own = std::fs::read(&tags).unwrap();
     let edited = String::from_utf8(own.clone()).unwrap().replace("[\"", "[\"mine\",\"");
     let foreign = ["{\"file_name\": \"cat.png\"}\n", "", "no JSON", "{\"file_name\": 3}"];
     for other in foreign.into_iter().chain([edited.as_str()]) {
         std::fs::write(&tags, other).unwrap();
         let error = write_folder(&config, &Unattended).unwrap_err();
-        assert!(error.to_string().contains(METADATA), "{error}");
+        assert!(error.to_string().contains(TAG_LIST), "{error}");
         assert_eq!(std::fs::read_to_string(&tags).unwrap(), other);
     }
     std::fs::write(&tags, own).unwrap();

@@ -1,20 +1,10 @@
 //! Where results go, looked at before the work that makes them.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
+use crate::files::resolved;
 use crate::model::RUN_MODEL;
 use crate::train::CHECKPOINTS;
-use std::path::{Component, Path, PathBuf};
-
-/// Makes sure that a folder of results can be at `path`: that no file is there.
-pub(super) fn check_folder(path: &Path) -> Result<()> {
-    // The folder itself is created by whoever fills it.
-    match path.ancestors().find(|ancestor| ancestor.exists()) {
-        Some(there) if !there.is_dir() => {
-            Err(Error::malformed(there, "a file, where a folder is expected"))
-        }
-        _ => Ok(()),
-    }
-}
+use std::path::{Path, PathBuf};
 
 /// A field and the file that it names, where it is given.
 pub(super) type Named<'a> = (&'a str, Option<&'a Path>);
@@ -38,14 +28,6 @@ pub(super) fn check_distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Res
         seen.push((field, path));
     }
     Ok(())
-}
-
-/// The absolute path, with links followed as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    path.canonicalize().or_else(|_| std::path::absolute(path)).map_or_else(
-        |_| path.to_path_buf(),
-        |path| path.components().filter(|part| *part != Component::CurDir).collect(),
-    )
 }
 
 #[cfg(test)]

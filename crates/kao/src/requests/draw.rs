@@ -1,11 +1,11 @@
 //! A folder of drawn faces.
 
 use super::compute::{check_threads, with_threads};
-use super::destinations::check_folder;
 use super::{Estimate, Request};
 use crate::control::Control;
 use crate::draw::{FolderConfig, Written, check_size, write_folder};
 use crate::error::{Error, Result};
+use crate::files::check_folder;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

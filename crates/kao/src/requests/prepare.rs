@@ -1,11 +1,11 @@
 //! A folder of raw pictures made ready for training.
 
 use super::compute::{check_threads, with_threads};
-use super::destinations::check_folder;
 use super::{Estimate, Request};
 use crate::control::Control;
 use crate::dataset::{Classes, Fit, PrepareConfig, PrepareReport, prepare};
 use crate::error::{Error, Result};
+use crate::files::check_folder;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 

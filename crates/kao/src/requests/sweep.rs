@@ -1,12 +1,12 @@
 //! The sweep: every run that the original published, side by side on one page.
 
-use super::destinations::check_folder;
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::atomic_write;
+use crate::files::check_folder;
 use crate::files::read_to_string_regular;
 use crate::locks::FolderLock;
 use crate::memory;

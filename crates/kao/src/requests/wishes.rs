@@ -1,6 +1,6 @@
 //! What images are asked to show: tags, guidance, and a grid over two lists of tags.
 
-use super::{ModelSource, Provenance};
+use super::Provenance;
 use crate::denoiser::{Conditions, Denoiser};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -295,11 +295,6 @@ impl Wishes {
     /// The models that are read besides the one that samples.
     pub(super) fn inputs(&self) -> [(&'static str, Option<&Path>); 2] {
         [("tags_from", self.tags_from.as_deref()), ("guide", self.guide.as_deref())]
-    }
-
-    /// The model that guides, as a source.
-    pub fn guide_source(&self) -> Option<ModelSource> {
-        self.guide.as_ref().map(ModelSource::at)
     }
 }
 

@@ -118,7 +118,7 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
 /// its name. What the model lacks begins as in a new network, which does nothing.
 fn grown_values(model: &Model, config: &ModelConfig, seed: u64) -> Result<Vec<Vec<f32>>> {
     let (old, new) = (model.network.unet(), &config.unet);
-    if old.config().n_tags == 0 && new.n_tags == 0 && old.values().len() == new.parameters().len() {
+    if model.config.tags == config.tags && old.config().parameters() == new.parameters() {
         return Ok(old.values().to_vec());
     }
     let there: BTreeMap<String, (ParameterSpec, &Vec<f32>)> = old

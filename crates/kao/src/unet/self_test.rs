@@ -89,8 +89,8 @@ fn largest(values: &[f32]) -> f32 {
     sizes.fold(0.0, |largest, size| if size > largest || size.is_nan() { size } else { largest })
 }
 
-/// A network with everything that networks have: two levels, attention, a skip connection, a
-/// shortcut.
+/// A network with what all networks have: two levels, attention, a skip connection, a shortcut. It
+/// has neither patches with layers at full resolution behind them nor tags.
 fn network() -> Result<UNet> {
     let config = UNetConfig {
         image_size: [3, 8, 8],

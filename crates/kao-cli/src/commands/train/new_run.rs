@@ -1,9 +1,9 @@
 //! A run that begins.
 
 use super::{Arguments, load, open, plan, refuse_own_samples, train};
-use crate::destination;
 use crate::output::note;
 use kao::device::Device;
+use kao::files::check_folder;
 use kao::schedule::NoiseSchedule;
 use kao::train::{Occupied, RunDir, TrainConfig, check_initial_model};
 use kao::{Error, Result};
@@ -12,7 +12,7 @@ use std::path::Path;
 /// Starts a new run. Its directory is created only when nothing is left that could be refused.
 pub(super) fn start(arguments: &Arguments, device: &Device) -> Result<()> {
     let mut config = arguments.over(arguments.base()?)?;
-    destination::folder(&arguments.out)?;
+    check_folder(&arguments.out)?;
     refuse_occupied(&arguments.out, None)?;
     refuse_own_samples(&config.data, &arguments.out)?;
     warn_of_schedule(&config)?;

@@ -1,16 +1,13 @@
-//! Where results go, looked at before the work that makes them.
+//! What a path leads to, without opening it.
 
-use kao::{Error, Result, files};
+use crate::error::{Error, Result};
 use std::path::{Component, Path, PathBuf};
 
-/// Makes sure that the file of `flag` can be written: folders above it are created.
-pub fn file(path: &Path) -> Result<()> {
-    files::prepare_path(path)
-}
-
-/// Makes sure that a folder of results can be at `path`: that no file is there.
-pub fn folder(path: &Path) -> Result<()> {
-    // The folder itself is created by whoever fills it.
+/// Makes sure that a folder of results can be at `path`, which whoever fills it creates.
+///
+/// # Errors
+/// When a file is there, or in the place of a folder above it.
+pub fn check_folder(path: &Path) -> Result<()> {
     match path.ancestors().find(|ancestor| ancestor.exists()) {
         Some(there) if !there.is_dir() => {
             Err(Error::malformed(there, "a file, where a folder is expected"))
