@@ -4,9 +4,14 @@
     python surgery.py excise IN OUT FACES    a spot of huge activations removed, 8 groups a normalization
     python surgery.py deepen IN OUT          two residual blocks a level instead of one
 
-IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two leave a network that
-is near what it was, not equal to it: some hundred steps of training heal the rest. The third leaves
-its function as it was. Needs numpy, torch, safetensors and pillow.
+and for the second generation, which is not finished:
+
+    python surgery.py broaden IN OUT         the second level from 64 to 128 channels
+    python surgery.py detail IN OUT          layers at full resolution behind the patches
+
+IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two and `broaden` leave a
+network that is near what it was, not equal to it: some hundred steps of training heal the rest. The
+others leave its function as it was. Needs numpy, torch, safetensors and pillow.
 """
 
 import json
@@ -39,8 +44,9 @@ def read(path):
     tensors = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        values = np.frombuffer(data[8 + length :][begin:end], dtype=np.float32)
-        tensors[name] = values.reshape(entry["shape"]).copy()
+        dtype = {"F32": np.float32, "F16": np.float16}[entry["dtype"]]
+        values = np.frombuffer(data[8 + length :][begin:end], dtype=dtype)
+        tensors[name] = values.reshape(entry["shape"]).astype(np.float32)
     return tensors, metadata
 
 
@@ -287,8 +293,122 @@ def deepen(source, target):
     write(target, new, metadata)
 
 
+def broaden(source, target):
+    """Every channel of the second level twice, as in `widen`. The first block of the third level gets as
+    many channels as it gives, so what its shortcut did moves into the convolution before it, and its
+    other branch and what reads that convolution's output on the way up begin anew."""
+    tensors, metadata = read(source)
+    new, random = dict(tensors), np.random.default_rng(1)
+
+    def doubled(values, first=0, end=None):
+        end = len(values) if end is None else end
+        return np.concatenate([values[:first], np.repeat(values[first:end], 2, axis=0), values[end:]])
+
+    def shared(weight, first=0, end=None):
+        end = weight.shape[1] if end is None else end
+        part = weight[:, first:end]
+        share = random.uniform(0.3, 0.7, size=part.shape).astype(np.float32)
+        both = np.repeat(part, 2, axis=1)
+        both[:, 0::2], both[:, 1::2] = part * share, part * (1 - share)
+        return np.concatenate([weight[:, :first], both, weight[:, end:]], axis=1)
+
+    def double(name, kinds=("weight", "bias")):
+        for kind in kinds:
+            new[f"{name}.{kind}"] = doubled(new[f"{name}.{kind}"])
+
+    def widen_outputs(block, has_shortcut):
+        layers = ["block1.2", "block2.3", "temb_proj.1", "block2.0"] + ["shortcut"] * has_shortcut
+        for layer in layers:
+            double(f"{block}.{layer}")
+        new[f"{block}.block2.3.weight"] = shared(new[f"{block}.block2.3.weight"])
+        double(f"{block}.attn.norm")
+        for layer in ("proj_q", "proj_k", "proj_v", "proj"):
+            name = f"{block}.attn.{layer}"
+            new[f"{name}.weight"] = shared(doubled(new[f"{name}.weight"]))
+            new[f"{name}.bias"] = doubled(new[f"{name}.bias"])
+        # Twice the products, and a scale of one over the root of twice the channels.
+        for kind in ("weight", "bias"):
+            new[f"{block}.attn.proj_q.{kind}"] = new[f"{block}.attn.proj_q.{kind}"] / np.float32(2**0.5)
+
+    def widen_inputs(block, *ranges):
+        for first, end in sorted(ranges, reverse=True):
+            for kind in ("weight", "bias"):
+                name = f"{block}.block1.0.{kind}"
+                new[name] = doubled(new[name], first, end)
+            for layer in ("block1.2", "shortcut"):
+                if f"{block}.{layer}.weight" in new:
+                    new[f"{block}.{layer}.weight"] = shared(new[f"{block}.{layer}.weight"], first, end)
+
+    def fresh(scale=1.0):
+        bound = scale / np.sqrt(9 * 128)
+        return random.uniform(-bound, bound, (128, 128, 3, 3)).astype(np.float32)
+
+    widen_outputs("downblocks.3", has_shortcut=False)
+    new["downblocks.3.shortcut.weight"] = np.repeat(np.eye(64, dtype=np.float32), 2, axis=0)[:, :, None, None]
+    new["downblocks.3.shortcut.bias"] = np.zeros(128, np.float32)
+    widen_inputs("downblocks.4", (0, 64))
+    widen_outputs("downblocks.4", has_shortcut=False)
+
+    around = tensors["downblocks.6.shortcut.weight"][:, :, 0, 0]
+    offset = tensors["downblocks.6.shortcut.bias"]
+    moved = np.einsum("oi,ijkl->ojkl", around, tensors["downblocks.5.net.weight"])
+    new["downblocks.5.net.weight"] = shared(moved)
+    new["downblocks.5.net.bias"] = around @ tensors["downblocks.5.net.bias"] + offset
+    del new["downblocks.6.shortcut.weight"], new["downblocks.6.shortcut.bias"]
+    new["downblocks.6.block1.0.weight"] = np.ones(128, np.float32)
+    new["downblocks.6.block1.0.bias"] = np.zeros(128, np.float32)
+    new["downblocks.6.block1.2.weight"] = fresh()
+    new["downblocks.6.block2.3.weight"] = np.zeros((128, 128, 3, 3), np.float32)
+
+    for kind, value in (("weight", 1.0), ("bias", 0.0)):
+        name = f"upblocks.2.block1.0.{kind}"
+        new[name] = np.concatenate([tensors[name][:128], np.full(128, value, np.float32)])
+    first = tensors["upblocks.2.block1.2.weight"][:, :128]
+    new["upblocks.2.block1.2.weight"] = np.concatenate([first, fresh(0.3)], axis=1)
+    shortcut = tensors["upblocks.2.shortcut.weight"][:, :, 0, 0]
+    back = shortcut[:, 128:] @ np.linalg.pinv(around)
+    new["upblocks.2.shortcut.weight"] = np.concatenate([shortcut[:, :128], back], axis=1)[:, :, None, None]
+    new["upblocks.2.shortcut.bias"] = tensors["upblocks.2.shortcut.bias"] - back @ offset
+
+    for block, ranges in (("4", [(128, 192)]), ("5", [(0, 64), (64, 128)]), ("6", [(0, 64)])):
+        widen_inputs(f"upblocks.{block}", *ranges)
+        widen_outputs(f"upblocks.{block}", has_shortcut=True)
+    new["upblocks.7.net.weight"] = shared(doubled(new["upblocks.7.net.weight"]))
+    new["upblocks.7.net.bias"] = doubled(new["upblocks.7.net.bias"])
+    widen_inputs("upblocks.8", (0, 64))
+    write(target, new, replaced(metadata, '"ch_mult":[1,1,2]', '"ch_mult":[1,2,2]'))
+
+
+def detail(source, target, width=32):
+    """Layers at full resolution of `width` channels. The last of them is zero."""
+    tensors, metadata = read(source)
+    random, features = np.random.default_rng(2), width // 4
+
+    def uniform(shape, fan_in):
+        bound = 1 / np.sqrt(fan_in)
+        return random.uniform(-bound, bound, shape).astype(np.float32)
+
+    # As many more features for each pixel of a patch.
+    more = uniform((4 * features, WIDTH, 3, 3), 9 * WIDTH)
+    tensors["tail.2.weight"] = np.concatenate([tensors["tail.2.weight"], more])
+    tensors["tail.2.bias"] = np.concatenate([tensors["tail.2.bias"], np.zeros(4 * features, np.float32)])
+    inputs = 3 + features + 3
+    tensors["detail.0.weight"] = uniform((width, inputs, 3, 3), 9 * inputs)
+    tensors["detail.0.bias"] = uniform(width, 9 * inputs)
+    tensors["detail.1.weight"], tensors["detail.1.bias"] = np.ones(width, np.float32), np.zeros(width, np.float32)
+    tensors["detail.3.weight"], tensors["detail.3.bias"] = np.zeros((3, width, 3, 3), np.float32), np.zeros(3, np.float32)
+    groups = f'"norm_groups":{NORM_GROUPS}'
+    write(target, tensors, replaced(metadata, groups, f'{groups},"detail_channels":{width}'))
+
+
 if __name__ == "__main__":
-    commands = {"widen": (widen, 2), "excise": (excise, 3), "deepen": (deepen, 2)}
+    commands = {
+        "widen": (widen, 2),
+        "excise": (excise, 3),
+        "deepen": (deepen, 2),
+        "broaden": (broaden, 2),
+        "detail": (detail, 2),
+    }
     command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if command is None or len(sys.argv) != 2 + count:
         sys.exit(__doc__)
