@@ -80,6 +80,7 @@ fn the_command_line_of_a_request_repeats_it() {
         },
         count: Some(3),
         seed: u64::MAX,
+        first: 12,
         noise: Some("-noise.safetensors".into()),
         batch_size: 5,
         out: Some("it's a grid.png".into()),

@@ -10,5 +10,7 @@ pub mod man;
 pub mod prepare;
 pub mod recover;
 pub mod sample;
+#[cfg(feature = "studio")]
+pub mod studio;
 pub mod sweep;
 pub mod train;

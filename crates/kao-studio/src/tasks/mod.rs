@@ -1,0 +1,55 @@
+//! The requests that can be made, as work for the queue.
+//!
+//! Each kind lists its fields in one table: what is read from JSON or a query, what the OpenAPI
+//! document says, and what is refused by name all come from there. No field is a path: models, data
+//! and pictures are names.
+
+mod fields;
+mod sample;
+
+pub use fields::{Field, Kind, from_query, schema};
+
+use crate::jobs::Work;
+use crate::places::Places;
+use crate::problem::Problem;
+use kao::dataset::Picture;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// A kind of task.
+pub struct TaskKind {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub fields: &'static [Field],
+    make: fn(Map<String, Value>, &Context<'_>) -> Result<Box<dyn Work>, Problem>,
+}
+
+/// What a task may name.
+pub struct Context<'a> {
+    pub places: &'a Places,
+    /// The picture that was sent here under this number.
+    pub upload: &'a dyn Fn(&str) -> Option<Arc<Picture>>,
+}
+
+/// All kinds.
+pub const KINDS: &[TaskKind] = &[sample::KIND];
+
+/// The kind of this name.
+pub fn kind(name: &str) -> Result<&'static TaskKind, Problem> {
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        Problem::invalid("kind", format!("must be one of {}", names.join(", ")))
+    })
+}
+
+impl TaskKind {
+    /// The work that is asked for, checked as far as can be without doing it.
+    pub fn work(
+        &self,
+        given: Map<String, Value>,
+        context: &Context<'_>,
+    ) -> Result<Box<dyn Work>, Problem> {
+        fields::check(self.fields, &given)?;
+        (self.make)(given, context)
+    }
+}
