@@ -1,0 +1,5 @@
+import { h } from "./dom.js";
+
+export async function edit(place) {
+  place.append(h("p", { class: "notice" }, "This page comes with the requests that it makes."));
+}

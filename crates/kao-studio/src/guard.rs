@@ -242,7 +242,8 @@ mod tests {
         let guard = Guard::new("localhost", 7860, None).unwrap();
         let with = |name, value| status(&guard, &[("host", "localhost:7860"), (name, value)]);
         assert_eq!(with("origin", "http://localhost:7860"), 200);
-        for origin in ["http://evil.example", "null", "http://localhost:7861", "", "http://localhost"]
+        for origin in
+            ["http://evil.example", "null", "http://localhost:7861", "", "http://localhost"]
         {
             assert_eq!(with("origin", origin), 403, "{origin}");
         }

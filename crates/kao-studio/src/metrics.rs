@@ -49,7 +49,12 @@ impl Metrics {
         let answers: Vec<(String, f64)> = (1..self.answers.len())
             .map(|class| (format!("{{class=\"{class}xx\"}}"), of(&self.answers[class])))
             .collect();
-        metric("http_responses_total", "counter", "Answers by the class of their status.", &answers);
+        metric(
+            "http_responses_total",
+            "counter",
+            "Answers by the class of their status.",
+            &answers,
+        );
         metric("connections_total", "counter", "Connections.", &plain(of(&self.connections)));
         let open = now.open_connections as f64;
         metric("connections_open", "gauge", "Connections that are open.", &plain(open));

@@ -39,8 +39,9 @@ impl Places {
             }
             if name == BUILT_IN || models[..index].iter().any(|(other, _)| other == name) {
                 let problem = format!("the name `{name}` is taken; expected another");
-                return Err(Error::invalid("model", problem)
-                    .with_hint("name a model with NAME=PATH"));
+                return Err(
+                    Error::invalid("model", problem).with_hint("name a model with NAME=PATH")
+                );
             }
             kao::model::check(path)?;
         }
@@ -58,8 +59,7 @@ impl Places {
         let built_in = (BUILT_IN.to_owned(), ModelSource::default());
         let given = self.models.iter().map(|(name, path)| (name.clone(), ModelSource::at(path)));
         let runs = self.runs().into_iter().filter(|(_, path)| path.join(RUN_MODEL).is_file());
-        let of_runs =
-            runs.map(|(name, path)| (format!("{OF_RUN}{name}"), ModelSource::at(path)));
+        let of_runs = runs.map(|(name, path)| (format!("{OF_RUN}{name}"), ModelSource::at(path)));
         given.chain([built_in]).chain(of_runs).collect()
     }
 
@@ -189,7 +189,8 @@ mod tests {
         let places = Places::new(Vec::new(), Some(runs.clone()), None).unwrap();
         assert_eq!(places.run("one").unwrap(), runs.join("one"));
         let absolute = outside.display().to_string();
-        for name in ["link", "..", ".", "", "../outside", "one/../one", "one/", &absolute, "one\0"] {
+        for name in ["link", "..", ".", "", "../outside", "one/../one", "one/", &absolute, "one\0"]
+        {
             assert!(places.run(name).is_err(), "{name}");
             assert!(places.data_folder(name).is_err(), "{name}");
             assert!(places.model(Some(name)).is_err(), "{name}");

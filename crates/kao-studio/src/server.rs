@@ -183,7 +183,8 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, app: Arc<App>
         let _ = stream.set_nodelay(true);
         let id = app.connections.last.fetch_add(1, Ordering::Relaxed);
         let has_asked = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(serve_one(stream, router.clone(), app.clone(), id, has_asked.clone()));
+        let task =
+            tokio::spawn(serve_one(stream, router.clone(), app.clone(), id, has_asked.clone()));
         let handle = task.abort_handle();
         // On this one thread, the task has not begun yet.
         app.connections.add(id, Connection { handle, has_asked });

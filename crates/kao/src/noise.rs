@@ -114,7 +114,7 @@ impl SeededNoise {
     }
 
     fn stream(&self, image: usize, draw: u64) -> Stream {
-        Stream::new(self.seed, Purpose::Sampling, self.first_image.wrapping_add(image as u64), draw)
+        Stream::new(self.seed, Purpose::Sampling, self.first_image + image as u64, draw)
     }
 }
 

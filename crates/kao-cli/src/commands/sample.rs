@@ -36,9 +36,6 @@ pub struct Arguments {
     /// Seed of the noise
     #[arg(long, default_value_t = 999)]
     seed: u64,
-    /// Number of the first image among all images of the seed
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    first: u64,
     /// Columns of the grid
     #[arg(long, value_name = "N", default_value_t = 8)]
     columns: usize,
@@ -82,7 +79,6 @@ impl Arguments {
             wishes: self.wishes.request(),
             count: self.count,
             seed: self.seed,
-            first: self.first,
             noise: self.noise.clone(),
             batch_size: self.batch_size,
             out: Some(self.out.clone()),

@@ -306,7 +306,8 @@ impl Control for Job {
                 progress.done = progress.done.max(report.done);
                 progress.total = report.total;
                 progress.unit = report.unit;
-                let values = report.values.iter().map(|&(name, value)| (name.to_owned(), value.into()));
+                let values =
+                    report.values.iter().map(|&(name, value)| (name.to_owned(), value.into()));
                 progress.values = values.collect();
             }
             if preview.is_some() {

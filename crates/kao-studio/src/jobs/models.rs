@@ -29,8 +29,7 @@ impl Version {
             None => None,
             Some(path) => {
                 let path = model_file(path)?;
-                let metadata =
-                    path.metadata().map_err(|error| Error::io("read", &path, error))?;
+                let metadata = path.metadata().map_err(|error| Error::io("read", &path, error))?;
                 let (n_bytes, modified) = (metadata.len(), metadata.modified().ok());
                 Some((path, n_bytes, modified))
             }

@@ -53,7 +53,8 @@ impl Preview {
         let mut bytes = Vec::new();
         let (width, height) = (self.width as u32, (self.n_images * self.height) as u32);
         let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        let colour = if self.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale };
+        let colour =
+            if self.channels == 3 { png::ColorType::Rgb } else { png::ColorType::Grayscale };
         encoder.set_color(colour);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_compression(png::Compression::Fastest);
@@ -81,7 +82,8 @@ mod tests {
         assert_eq!(preview.bytes, expected);
         let json = preview.to_json();
         assert_eq!((&json["first"], &json["count"]), (&json!(5), &json!(2)));
-        let mut decoder = png::Decoder::new(std::io::Cursor::new(preview.png())).read_info().unwrap();
+        let mut decoder =
+            png::Decoder::new(std::io::Cursor::new(preview.png())).read_info().unwrap();
         let mut pixels = vec![0; decoder.output_buffer_size().unwrap()];
         decoder.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, expected);

@@ -108,7 +108,9 @@ impl Queue {
     pub fn cancel(&self, job: &Arc<Job>) {
         job.ask_to_stop();
         let mut inner = self.inner();
-        let Some(at) = inner.waiting.iter().position(|waiting| waiting.id == job.id) else { return };
+        let Some(at) = inner.waiting.iter().position(|waiting| waiting.id == job.id) else {
+            return;
+        };
         inner.waiting.remove(at);
         inner.say_positions();
         drop(inner);

@@ -67,9 +67,9 @@ impl Kind {
             Kind::Interval => {
                 all(value, Value::is_number) && value.as_array().is_some_and(|two| two.len() == 2)
             }
-            Kind::Texts => all(value, |value| {
-                value.as_str().is_some_and(|text| text.len() <= MAX_TEXT)
-            }),
+            Kind::Texts => {
+                all(value, |value| value.as_str().is_some_and(|text| text.len() <= MAX_TEXT))
+            }
             Kind::Integers => all(value, Value::is_u64),
             Kind::Numbers => all(value, Value::is_number),
         }

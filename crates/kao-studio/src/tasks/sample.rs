@@ -28,10 +28,18 @@ pub const FIELDS: &[Field] = &[
     field("model", Kind::Text, "The name of a model; without it the first of the list."),
     field("seed", Kind::Integer, "Seed of the noise; by default 999."),
     field("first", Kind::Integer, "Number of the first image among all images of the seed."),
-    field("count", Kind::Integer, "How many images; by default as many as the grid of tags has, or 64."),
+    field(
+        "count",
+        Kind::Integer,
+        "How many images; by default as many as the grid of tags has, or 64.",
+    ),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
     field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
-    field("spacing", Kind::Text, "How the visited timesteps are spread: trailing, leading, linear, quadratic."),
+    field(
+        "spacing",
+        Kind::Text,
+        "How the visited timesteps are spread: trailing, leading, linear, quadratic.",
+    ),
     field("end", Kind::Text, "Where the sequence ends: clean or first-timestep."),
     field("clip", Kind::Flag, "Clamp the predicted clean image to [-1, 1] at every step."),
     field("tags", Kind::Text, "Tags of every image, separated by commas."),
@@ -64,9 +72,8 @@ fn work(mut given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWo
         None => None,
         Some(name) => {
             let found = context.places.model(Some(&name));
-            let (_, source) = found.map_err(|problem| {
-                Problem { field: Some("guide".to_owned()), ..problem }
-            })?;
+            let (_, source) =
+                found.map_err(|problem| Problem { field: Some("guide".to_owned()), ..problem })?;
             Some(source.path.unwrap_or_else(|| PathBuf::from(BUILT_IN)))
         }
     };
@@ -100,7 +107,9 @@ fn work(mut given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWo
 pub fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
     match found <= most {
         true => Ok(()),
-        false => Err(Problem::invalid(field, format!("{found} found; at most {most} are made here"))),
+        false => {
+            Err(Problem::invalid(field, format!("{found} found; at most {most} are made here")))
+        }
     }
 }
 
@@ -183,7 +192,8 @@ fn with_first(texts: &[(String, String)], first: u64) -> Vec<(String, String)> {
     let others = texts.iter().filter(|(key, _)| key != "first").cloned();
     let mut texts: Vec<(String, String)> = others.collect();
     if first > 0 {
-        let after = texts.iter().position(|(key, _)| key == "seed").map_or(texts.len(), |at| at + 1);
+        let after =
+            texts.iter().position(|(key, _)| key == "seed").map_or(texts.len(), |at| at + 1);
         texts.insert(after, ("first".to_owned(), first.to_string()));
     }
     texts

@@ -90,7 +90,7 @@ fn guided_samples_keep_to_their_side() {
     let config =
         SamplingConfig { sampler: Some(DpmPlusPlus::default().into()), ..Default::default() };
     let plan = SamplingConfig { steps: Some(50), ..config }.plan(&mixture.schedule).unwrap();
-    let start = Start::Seed { seed: 3, first_image: 0, count: 400, image_shape: [1, 1, 1] };
+    let start = Start::Seed { seed: 3, count: 400, image_shape: [1, 1, 1] };
     let conditions = asked(&vec![&[1usize][..]; 400]);
     let mean = |guidance: f64| {
         let guided =
@@ -128,7 +128,7 @@ fn autoguidance_leads_away_from_what_the_weaker_one_does_worse() {
     }
     let spread = |denoiser: &dyn Denoiser| {
         let plan = SamplingConfig::default().plan(&mixture.schedule).unwrap();
-        let start = Start::Seed { seed: 3, first_image: 0, count: 300, image_shape: [1, 1, 1] };
+        let start = Start::Seed { seed: 3, count: 300, image_shape: [1, 1, 1] };
         let conditions = asked(&vec![&[0usize][..]; 300]);
         let generation = Generation {
             denoiser,

@@ -38,8 +38,6 @@ pub struct Sample {
     pub count: Option<usize>,
     /// Seed of the noise.
     pub seed: u64,
-    /// Number of the first image among all images of the seed.
-    pub first: u64,
     /// A .safetensors file to take noise from: `x_T` [N, C, H, W], and `z` [S, N, C, H, W] for the
     /// steps.
     pub noise: Option<PathBuf>,
@@ -71,7 +69,6 @@ impl Default for Sample {
             wishes: Wishes::default(),
             count: None,
             seed: 999,
-            first: 0,
             noise: None,
             batch_size: 16,
             out: None,
@@ -134,9 +131,6 @@ impl Request for Sample {
                 ("save_tensors", self.save_tensors.as_deref()),
             ],
         )?;
-        if self.first > 0 && self.noise.is_some() {
-            return Err(Error::invalid("first", "only applies to the noise of a seed"));
-        }
         self.sampling.validate()?;
         check_at_least_one(&[
             ("count", self.count.unwrap_or(COUNT)),
@@ -178,21 +172,6 @@ impl Sample {
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, name: &str, control: &dyn Control) -> Result<Sampled> {
         let snapshots = self.strip.as_ref().map(|_| self.strip_config());
-        self.run_observed(model, name, snapshots, control)
-    }
-
-    /// As [`run_on`](Self::run_on), with snapshots of the process where they are asked for, whether
-    /// a strip is written or not.
-    ///
-    /// # Errors
-    /// As [`run`](Request::run).
-    pub fn run_observed(
-        &self,
-        model: &Model,
-        name: &str,
-        snapshots: Option<SnapshotsConfig>,
-        control: &dyn Control,
-    ) -> Result<Sampled> {
         self.run_with(model, name, &Conditions::none(), snapshots, control)
     }
 
@@ -241,7 +220,6 @@ impl Sample {
         let sampling = self.sampling.summary(n_timesteps);
         let noise = match &self.noise {
             Some(path) => format!("noise {}", path.display()),
-            None if self.first > 0 => format!("seed {} from image {}", self.seed, self.first),
             None => format!("seed {}", self.seed),
         };
         let mut sampled = Sampled {
@@ -276,7 +254,6 @@ impl Sample {
         let provenance = self.wishes.describe(provenance);
         match &self.noise {
             Some(path) => provenance.with_path("noise", path),
-            None if self.first > 0 => provenance.with("seed", self.seed).with("first", self.first),
             None => provenance.with("seed", self.seed),
         }
     }
@@ -318,7 +295,6 @@ impl Sample {
             Some(path) => self.given_noise(path, model, plan),
             None => Ok(Start::Seed {
                 seed: self.seed,
-                first_image: self.first,
                 count: self.count.or(self.wishes.n_images()?).unwrap_or(COUNT),
                 image_shape: model.config.unet.image_size,
             }),

@@ -18,8 +18,6 @@ pub enum Start {
     Seed {
         /// The seed.
         seed: u64,
-        /// Number of the first image among all images of the seed.
-        first_image: u64,
         /// How many images.
         count: usize,
         /// `[C, H, W]` of each.
@@ -54,9 +52,8 @@ impl Start {
     /// x_T of the images `first .. first + n`, and where the noise of their steps comes from.
     fn batch(&self, first: usize, n: usize) -> (Images, Box<dyn NoiseSource + '_>) {
         match self {
-            Start::Seed { seed, first_image, image_shape, .. } => {
-                let first_image = first_image.wrapping_add(first as u64);
-                let noise = SeededNoise { seed: *seed, first_image };
+            Start::Seed { seed, image_shape, .. } => {
+                let noise = SeededNoise { seed: *seed, first_image: first as u64 };
                 (noise.x_t(n, *image_shape), Box::new(noise))
             }
             Start::Given { x_t, z } => {

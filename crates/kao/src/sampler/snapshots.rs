@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn snapshots_are_spread_from_noise_to_image() {
-        let start = Start::Seed { seed: 0, first_image: 0, count: 10, image_shape: [1, 2, 2] };
+        let start = Start::Seed { seed: 0, count: 10, image_shape: [1, 2, 2] };
         let after = |n_snapshots, n_steps| {
             Snapshots::new(SnapshotsConfig { n_images: 6, n_snapshots }, n_steps, &start)
                 .after_steps

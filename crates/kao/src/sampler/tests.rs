@@ -310,7 +310,7 @@ impl Denoiser for BreaksBelow {
 #[test]
 fn images_that_are_not_finite_are_an_error() {
     let steps = sequence(Spacing::Trailing, 4, 1000, End::Clean).unwrap();
-    let start = Start::Seed { seed: 1, first_image: 0, count: 3, image_shape: [1, 2, 2] };
+    let start = Start::Seed { seed: 1, count: 3, image_shape: [1, 2, 2] };
     for sampler in Sampler::all() {
         for clip in [false, true] {
             let plan = sampler.plan(&schedule(), steps.clone(), clip).unwrap();
@@ -386,7 +386,7 @@ impl Denoiser for Brightness {
 #[test]
 fn every_image_has_its_own_condition_whatever_the_batch() {
     let conditions = Conditions::new(vec![vec![1], vec![], vec![3], vec![4], vec![5]]);
-    let start = Start::Seed { seed: 1, first_image: 0, count: 5, image_shape: [1, 2, 2] };
+    let start = Start::Seed { seed: 1, count: 5, image_shape: [1, 2, 2] };
     for sampler in Sampler::all() {
         let steps = sequence(Spacing::Trailing, 3, 1000, End::Clean).unwrap();
         let plan = sampler.plan(&schedule(), steps, false).unwrap();
@@ -410,7 +410,7 @@ fn every_image_has_its_own_condition_whatever_the_batch() {
 
 #[test]
 fn progress_counts_evaluations_of_the_network_and_stops_the_work() {
-    let start = Start::Seed { seed: 1, first_image: 0, count: 5, image_shape: [1, 2, 2] };
+    let start = Start::Seed { seed: 1, count: 5, image_shape: [1, 2, 2] };
     for sampler in Sampler::all() {
         let steps = sequence(Spacing::Trailing, 4, 1000, End::Clean).unwrap();
         let plan = sampler.plan(&schedule(), steps, false).unwrap();

@@ -39,7 +39,6 @@ pub(super) fn sample(
     };
     let start = Start::Seed {
         seed: SAMPLE_SEED,
-        first_image: 0,
         count: config.sample_count,
         image_shape: config.model.image_size,
     };

@@ -269,7 +269,7 @@ fn a_model_learns_what_tags_mean() {
     let trained = Training::new(config).folder(folder).run(&Unattended).unwrap();
     let model = trained.model;
     let tags = &model.config.tags;
-    let start = Start::Seed { seed: 1, first_image: 0, count: 8, image_shape: [1, 8, 8] };
+    let start = Start::Seed { seed: 1, count: 8, image_shape: [1, 8, 8] };
     let mean = |text: &str| {
         let asked = tags.find("tags", text).unwrap();
         let generation = Generation {
