@@ -4,10 +4,10 @@ use super::*;
 use kao::dataset::Classes;
 use kao::device::DeviceKind;
 use kao::requests::{
-    Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
+    Benchmark, Compute, Convert, Draw, Evaluate, Interpolate, ModelSource, Prepare, Recover, Request, Sample,
     Sweep, Wishes,
 };
-use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, Variance};
+use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, SnapshotOf, Variance};
 use kao::timesteps::{End, Spacing};
 
 /// The command that a command line stands for.
@@ -79,6 +79,8 @@ fn the_command_line_of_a_request_repeats_it() {
             tags_from: None,
         },
         count: Some(3),
+        first: 7,
+        pick: vec![],
         seed: u64::MAX,
         noise: Some("-noise.safetensors".into()),
         batch_size: 5,
@@ -87,9 +89,15 @@ fn the_command_line_of_a_request_repeats_it() {
         strip: Some("strip.png".into()),
         strip_images: 2,
         strip_snapshots: 4,
+        strip_of: SnapshotOf::X0,
+        scale: 3,
+        labels: true,
+        frames: 9,
+        fps: 25,
         save_tensors: Some("x.safetensors".into()),
         compute: compute(),
     });
+    repeats_sample(&Sample { pick: vec![17, 40], out: Some("faces/".into()), ..Sample::default() });
     for sampler in Sampler::all().into_iter().chain([Ddim { eta: 0.25 }.into()]) {
         let sampling = SamplingConfig { sampler: Some(sampler), ..plain.sampling };
         repeats_sample(&Sample { sampling, ..plain.clone() });
@@ -113,6 +121,42 @@ fn the_command_line_of_a_request_repeats_it() {
         batch_size: 2,
         compute: compute(),
     });
+}
+
+#[test]
+fn so_do_those_of_interpolations() {
+    let repeats_it = |request: &Interpolate| {
+        repeats(request, |command| match command {
+            Command::Interpolate(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("interpolation.png".into());
+    repeats_it(&Interpolate {
+        between: vec![3, 17, 42],
+        out: out.clone(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate {
+        model: model(),
+        sampling: sampling(),
+        wishes: Wishes { tags: Some("smile".into()), guidance: Some(3.0), ..Wishes::default() },
+        images: vec![3, 17],
+        seed: 5,
+        latents: Some("latents.safetensors".into()),
+        frames: 9,
+        first: 2,
+        pick: vec![],
+        batch_size: 3,
+        out: Some("ways.webp".into()),
+        columns: Some(4),
+        scale: 4,
+        labels: true,
+        fps: 20,
+        compute: compute(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate { between: vec![3, 17], pick: vec![0, 5], out, ..Interpolate::default() });
 }
 
 #[test]
