@@ -9,6 +9,7 @@ use kao::files::prepare_path;
 use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::quantities::{counted, duration, size};
+use kao::render::AnimationFormat;
 use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
@@ -52,7 +53,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let problem = format!("`{}` is a file; expected a run directory", path.display());
         return Err(Error::invalid("plot", problem));
     }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if is_png || AnimationFormat::of(path).is_some() {
         return picture(path, arguments.json);
     }
     match arguments.json {
@@ -62,7 +64,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn picture(path: &Path, as_json: bool) -> Result<()> {
-    let texts = render::read_png_text(path)?;
+    let texts = match AnimationFormat::of(path) {
+        Some(_) => render::read_animation_text(path)?,
+        None => render::read_png_text(path)?,
+    };
     if texts.is_empty() {
         return Err(Error::malformed(path, "a picture that does not say how it was made"));
     }

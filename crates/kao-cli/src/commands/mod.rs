@@ -6,6 +6,7 @@ pub mod convert;
 pub mod draw;
 pub mod eval;
 pub mod info;
+pub mod interpolate;
 pub mod man;
 pub mod prepare;
 pub mod recover;

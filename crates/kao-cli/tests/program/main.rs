@@ -15,6 +15,7 @@ mod pictures;
 mod provenance;
 mod sampling;
 mod signals;
+mod single_images;
 mod soundness;
 mod streams;
 mod training;

@@ -192,6 +192,13 @@ impl Evaluate {
             }
             count => count.unwrap_or(pictures.len()),
         };
+        if pictures.len() < 2 {
+            let name = &pictures.pictures()[0].name;
+            let problem = format!("holds 1 picture, `{name}`; expected 2 or more, better a thousand");
+            let hint = "a grid is one picture: `kao sample --out DIR/` writes each image to a file \
+                        of its own";
+            return Err(Error::malformed(dir, problem).with_hint(hint));
+        }
         let samples = pictures.images(&Vec::from_iter(0..count))?;
         let data = Folder::load(&self.data, shape, control)?;
         self.prepare_path()?;

@@ -19,13 +19,17 @@ mod draw;
 mod estimate;
 mod evaluate;
 mod evaluation;
+mod interpolate;
 mod measure;
 mod model;
+mod noise_file;
+mod pictures;
 mod prepare;
 mod provenance;
 mod recover;
 mod sample;
 mod sample_from;
+mod selection;
 mod sweep;
 mod wishes;
 
@@ -39,6 +43,7 @@ pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{
     DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };
+pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;
 pub use prepare::Prepare;

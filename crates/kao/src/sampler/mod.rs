@@ -31,7 +31,7 @@ pub use method::{Description, Loop, Method};
 pub use plan::{Batch, Plan};
 pub use process::{DenoisedImages, Observation, Process, unobserved};
 pub use registry::Sampler;
-pub use snapshots::{Snapshots, SnapshotsConfig};
+pub use snapshots::{SnapshotOf, Snapshots, SnapshotsConfig};
 
 #[cfg(test)]
 mod tests;
