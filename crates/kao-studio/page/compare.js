@@ -2,6 +2,7 @@
 
 import { choice, duration, entry, h, say, slider } from "./dom.js";
 import { imageUrl, run, server } from "./api.js";
+import { alone } from "./create.js";
 import { gallery } from "./faces.js";
 import { view } from "./viewer.js";
 
@@ -67,7 +68,7 @@ export async function compare(place) {
           title: `${row.words}, image ${k}`,
           facts: job.result.summary,
           command: job.result.sets[0].commands[k],
-          request: { ...row.request, first: k, count: 1 },
+          request: alone(row.request, k),
         })));
       } catch (problem) {
         row.grid.stop();

@@ -67,6 +67,11 @@ export function samplingFields({ about, models }, kept = {}) {
   };
 }
 
+/** The request that makes image `number` of a request alone. */
+export function alone({ first, count, columns, ...request }, number) {
+  return { ...request, pick: [number] };
+}
+
 export const randomSeed = () => Math.floor(Math.random() * 1_000_000);
 
 export async function create(place) {
@@ -110,7 +115,7 @@ export async function create(place) {
         title: `Seed ${request.seed}, image ${k}`,
         facts: done.result.summary,
         command: commands[k] ?? done.command,
-        request: { ...request, first: k, count: 1 },
+        request: alone(request, k),
       })), index, { actions: actions(request) });
     }
 

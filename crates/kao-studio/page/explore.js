@@ -2,6 +2,7 @@
 
 import { choice, entry, h, slider } from "./dom.js";
 import { imageUrl, run, server } from "./api.js";
+import { alone } from "./create.js";
 import { gallery } from "./faces.js";
 import { view } from "./viewer.js";
 
@@ -55,7 +56,7 @@ export async function explore(place) {
         title: `Seed ${request.seed}, image ${request.first + k}`,
         facts: job.result.summary,
         command: job.result.sets[0].commands[k],
-        request: { ...request, first: request.first + k, count: 1 },
+        request: alone(request, request.first + k),
       })));
       await some.finish(job);
     } catch (problem) {

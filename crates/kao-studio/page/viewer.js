@@ -51,6 +51,8 @@ export function view(faces, index, { actions = [] } = {}) {
     try {
       const job = await run("sample", { ...face.request, snapshots: 21 });
       if (mine !== asked) return;
+      // This job made the image alone: its file is the one that the command line writes.
+      download.href = imageUrl(job.id, "images", "grid.png");
       const frames = job.result.sets.filter(({ name }) => name.startsWith("snapshot-"));
       const images = frames.map(({ name }) => h("img", { src: imageUrl(job.id, name, "0.png"), alt: "" }));
       await Promise.all(images.map((image) => image.decode().catch(() => {})));

@@ -233,6 +233,48 @@ fn schemas() -> Value {
             },
         })
     });
+    schemas["Run"] = object(
+        &["name"],
+        json!({
+            "name": text,
+            "error": text,
+            "running": { "type": ["boolean", "null"] },
+            "step": whole,
+            "loss": { "type": "array", "items": { "type": "array", "items": number } },
+            "validations": { "type": "array", "items": { "type": "object" } },
+            "samples": { "type": "array", "items": whole },
+        }),
+    );
+    schemas["Runs"] = object(&["runs"], json!({ "runs": list("Run") }));
+    schemas["Folders"] = object(
+        &["folders"],
+        json!({
+            "folders": { "type": "array", "items": object(&["name"], json!({
+                "name": text, "is_prepared": { "type": "boolean" },
+            })) },
+        }),
+    );
+    schemas["Folder"] = object(
+        &["name", "count", "pictures", "tags"],
+        json!({
+            "name": text,
+            "count": whole,
+            "chosen": whole,
+            "pictures": { "type": "array", "items": object(&["name", "tags"], json!({
+                "name": text, "tags": { "type": "array", "items": text },
+            })) },
+            "tags": { "type": "array", "items": object(&["tag", "count"], json!({
+                "tag": text, "count": whole,
+            })) },
+            "report": { "type": ["object", "null"] },
+        }),
+    );
+    schemas["Upload"] = object(
+        &["id", "width", "height"],
+        json!({
+            "id": text, "width": whole, "height": whole,
+        }),
+    );
     schemas["NewJob"] = json!({ "oneOf": kinds.collect::<Vec<_>>() });
     schemas
 }

@@ -1,7 +1,7 @@
 //! The server: connections, and how it begins and ends.
 
 use crate::api::{self, App};
-use crate::guard::{self, Guard};
+use crate::guard::Guard;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::places::Places;
@@ -74,8 +74,7 @@ impl Studio {
         let shown = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
         let token = guard.token().map(|token| format!("?token={token}")).unwrap_or_default();
         let url = format!("http://{shown}:{port}/{token}");
-        let is_open = !guard::is_loopback(&host);
-        let app = App::new(places, guard, is_open).map_err(failed)?;
+        let app = App::new(places, guard).map_err(failed)?;
         Ok(Studio { app: Arc::new(app), listener, url })
     }
 

@@ -79,9 +79,10 @@ async fn enqueue(
     kind: String,
     request: Map<String, Value>,
 ) -> Result<Arc<Job>, Problem> {
-    let places = app.clone();
+    let names = app.clone();
     let (work, seconds) = apart(move || {
-        let context = Context { places: &places.places, upload: &|_| None };
+        let upload = |id: &str| names.uploads.path(id);
+        let context = Context { places: &names.places, upload: &upload };
         let work = tasks::kind(&kind)?.work(request, &context)?;
         let seconds = estimate(&*work)?;
         Ok((work, seconds))

@@ -4,8 +4,11 @@
 //! anything else than what is there.
 
 mod about;
+mod data;
 mod jobs;
 mod routes;
+mod runs;
+mod uploads;
 
 use crate::guard::{self, Guard};
 use crate::http::answer;
@@ -32,17 +35,25 @@ pub struct App {
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
     pub connections: Connections,
-    /// Whether other machines can reach the server.
-    pub is_open: bool,
+    pub uploads: uploads::Uploads,
+    pub listing: data::LastListing,
 }
 
 impl App {
-    pub fn new(places: Places, guard: Guard, is_open: bool) -> std::io::Result<Self> {
+    pub fn new(places: Places, guard: Guard) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::default());
         let queue = Queue::new(metrics.clone());
         let first = places.model(None).map(|(_, source)| source).unwrap_or_default();
         queue.start(first)?;
-        Ok(App { places, guard, queue, metrics, connections: Connections::default(), is_open })
+        Ok(App {
+            places,
+            guard,
+            queue,
+            metrics,
+            connections: Connections::default(),
+            uploads: uploads::Uploads::default(),
+            listing: data::LastListing::default(),
+        })
     }
 }
 
@@ -64,6 +75,9 @@ fn interface() -> Routes {
     let mut routes = Routes::default();
     about::add(&mut routes);
     jobs::add(&mut routes);
+    runs::add(&mut routes);
+    data::add(&mut routes);
+    uploads::add(&mut routes);
     routes
 }
 

@@ -26,8 +26,8 @@ pub struct Set {
     pub n_columns: usize,
     /// The texts of the grid's picture.
     pub texts: Vec<(String, String)>,
-    /// The command line that makes image k alone, and the texts that it writes; where there is one.
-    pub alone: Vec<(String, Vec<(String, String)>)>,
+    /// The command lines that make the images one by one; none where there is no such.
+    pub commands: Vec<String>,
 }
 
 impl Output {
@@ -47,7 +47,6 @@ impl Output {
     pub fn to_json(&self) -> Value {
         let sets = self.sets.iter().map(|set| {
             let [n, channels, height, width] = set.images.shape();
-            let commands: Vec<&String> = set.alone.iter().map(|(command, _)| command).collect();
             json!({
                 "name": set.name,
                 "count": n,
@@ -55,7 +54,7 @@ impl Output {
                 "height": height,
                 "width": width,
                 "columns": set.n_columns.min(n),
-                "commands": commands,
+                "commands": set.commands,
             })
         });
         json!({
@@ -67,14 +66,14 @@ impl Output {
 }
 
 impl Set {
-    /// A set whose images have no texts of their own.
+    /// A set without command lines.
     pub fn new(
         name: impl Into<String>,
         images: Images,
         n_columns: usize,
         texts: Vec<(String, String)>,
     ) -> Self {
-        Set { name: name.into(), images, n_columns, texts, alone: Vec::new() }
+        Set { name: name.into(), images, n_columns, texts, commands: Vec::new() }
     }
 
     /// The grid, as the terminal writes it.
@@ -90,10 +89,8 @@ impl Set {
         }
         let one = self.images.slice(index..index + 1);
         let mut texts = self.texts.clone();
-        match self.alone.get(index) {
-            Some((_, own)) => texts = own.clone(),
-            None if self.images.len() > 1 => texts.push(("image".to_owned(), index.to_string())),
-            None => {}
+        if self.images.len() > 1 {
+            texts.push(("position".to_owned(), index.to_string()));
         }
         let picture = render::grid(&one, 1, &Layout::default());
         Some(picture.and_then(|picture| render::png_bytes(&picture, &texts)))

@@ -5,16 +5,18 @@
 //! and pictures are names.
 
 mod fields;
+mod interpolate;
+mod nearest;
 mod sample;
+mod train;
 
 pub use fields::{Field, Kind, from_query, schema};
 
 use crate::jobs::Work;
 use crate::places::Places;
 use crate::problem::Problem;
-use kao::dataset::Picture;
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 /// A kind of task.
 pub struct TaskKind {
@@ -27,12 +29,17 @@ pub struct TaskKind {
 /// What a task may name.
 pub struct Context<'a> {
     pub places: &'a Places,
-    /// The picture that was sent here under this number.
-    pub upload: &'a dyn Fn(&str) -> Option<Arc<Picture>>,
+    /// The file of the picture that was sent here under this number.
+    pub upload: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
 /// All kinds.
-pub const KINDS: &[TaskKind] = &[sample::KIND];
+pub const KINDS: &[TaskKind] =
+    &[sample::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
+
+const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, about }
+}
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Result<&'static TaskKind, Problem> {

@@ -1,12 +1,12 @@
 //! `sample`: images from a model.
 
-use super::{Context, Field, Kind, TaskKind};
+use super::{Context, Field, Kind, TaskKind, field};
 use crate::jobs::{Job, Output, Set, Work, Worker};
 use crate::limits;
 use crate::problem::Problem;
 use kao::Result;
 use kao::model::BUILT_IN;
-use kao::requests::{Estimate, Request, Sample};
+use kao::requests::{Estimate, ModelSource, Request, Sample};
 use kao::sampler::SnapshotsConfig;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -19,15 +19,12 @@ pub const KIND: TaskKind = TaskKind {
     make,
 };
 
-const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
-    Field { name, kind, about }
-}
-
 /// The fields of a sampler, which other tasks have too.
 pub const FIELDS: &[Field] = &[
     field("model", Kind::Text, "The name of a model; without it the first of the list."),
     field("seed", Kind::Integer, "Seed of the noise; by default 999."),
     field("first", Kind::Integer, "Number of the first image among all images of the seed."),
+    field("pick", Kind::Integers, "The images of these numbers, in place of first and count."),
     field(
         "count",
         Kind::Integer,
@@ -65,13 +62,22 @@ fn make(given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work
     work(given, context).map(|work| Box::new(work) as Box<dyn Work>)
 }
 
-fn work(mut given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWork, Problem> {
-    let text = |value: Option<Value>| value.and_then(|value| value.as_str().map(str::to_owned));
-    let (model, source) = context.places.model(text(given.remove("model")).as_deref())?;
-    let guide = match text(given.remove("guide")) {
+/// Takes the name of the model out of what is given, and finds the model.
+pub fn with_model(
+    mut given: Map<String, Value>,
+    context: &Context<'_>,
+) -> Result<(String, ModelSource, Map<String, Value>), Problem> {
+    let name = given.remove("model");
+    let (name, source) = context.places.model(name.as_ref().and_then(Value::as_str))?;
+    Ok((name, source, given))
+}
+
+fn work(given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWork, Problem> {
+    let (model, source, mut given) = with_model(given, context)?;
+    let guide = match given.remove("guide").as_ref().and_then(Value::as_str) {
         None => None,
         Some(name) => {
-            let found = context.places.model(Some(&name));
+            let found = context.places.model(Some(name));
             let (_, source) =
                 found.map_err(|problem| Problem { field: Some("guide".to_owned()), ..problem })?;
             Some(source.path.unwrap_or_else(|| PathBuf::from(BUILT_IN)))
@@ -83,7 +89,10 @@ fn work(mut given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWo
     request.model = source;
     request.wishes.guide = guide;
     request.validate()?;
-    let n_images = request.count.or(request.wishes.n_images()?).unwrap_or(64);
+    let n_images = match request.pick.len() {
+        0 => request.count.or(request.wishes.n_images()?).unwrap_or(64),
+        n => n,
+    };
     at_most("count", n_images, limits::MAX_IMAGES)?;
     at_most("steps", request.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     let n_snapshots = usize::try_from(n_snapshots).unwrap_or(usize::MAX);
@@ -99,7 +108,9 @@ fn work(mut given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWo
         return Err(Problem::invalid("count", problem));
     }
     // What the model does not know is told now, not when the job has had to wait.
-    request.wishes.conditions(&config.tags, n_images)?;
+    if request.first == 0 && request.pick.is_empty() {
+        request.wishes.conditions(&config.tags, n_images)?;
+    }
     Ok(SampleWork { request, model, n_images, n_snapshots })
 }
 
@@ -119,11 +130,13 @@ pub fn command<R: Request>(request: &R) -> String {
 }
 
 impl SampleWork {
-    /// The request that makes image `index` alone.
-    fn alone(&self, index: usize) -> Sample {
-        let first = self.request.first.saturating_add(index as u64);
-        let out = Some(PathBuf::from("image.png"));
-        Sample { first, count: Some(1), out, columns: 8, ..self.request.clone() }
+    /// The request that makes the image at this position alone.
+    fn alone(&self, at: usize) -> Sample {
+        let Sample { first, pick, .. } = &self.request;
+        let number = pick.get(at).copied().unwrap_or(first.saturating_add(at as u64));
+        let default = Sample::default();
+        let (count, columns, out) = (None, default.columns, Some(PathBuf::from("image.png")));
+        Sample { first: 0, pick: vec![number], count, columns, out, ..self.request.clone() }
     }
 }
 
@@ -169,32 +182,11 @@ impl Work for SampleWork {
         });
         let texts = sampled.provenance.texts;
         let mut set = Set::new("images", sampled.images, n_columns, texts);
-        let wishes = &self.request.wishes;
-        // An image of a grid of tags has tags of its own.
-        if wishes.rows.is_none() && wishes.columns_of.is_none() {
-            set.alone = (0..set.images.len())
-                .map(|index| {
-                    let alone = self.alone(index);
-                    (command(&alone), with_first(&set.texts, alone.first))
-                })
-                .collect();
-        }
+        set.commands = (0..set.images.len()).map(|at| command(&self.alone(at))).collect();
         let snapshots = sampled.snapshots.into_iter().enumerate().map(|(index, images)| {
             Set::new(format!("snapshot-{index}"), images, n_columns, set.texts.clone())
         });
         let snapshots: Vec<Set> = snapshots.collect();
         Ok(Output { sets: [set].into_iter().chain(snapshots).collect(), facts, summary })
     }
-}
-
-/// The texts of a picture whose first image is this one of the seed.
-fn with_first(texts: &[(String, String)], first: u64) -> Vec<(String, String)> {
-    let others = texts.iter().filter(|(key, _)| key != "first").cloned();
-    let mut texts: Vec<(String, String)> = others.collect();
-    if first > 0 {
-        let after =
-            texts.iter().position(|(key, _)| key == "seed").map_or(texts.len(), |at| at + 1);
-        texts.insert(after, ("first".to_owned(), first.to_string()));
-    }
-    texts
 }

@@ -44,6 +44,11 @@ fn jobs_give_the_bytes_of_the_terminal() {
     }
 }
 
+/// The picture without its texts, which say more of an image alone than of one among others.
+fn pixels(png: &[u8]) -> Vec<u8> {
+    kao::dataset::Picture::decode(png).unwrap().into_bytes()
+}
+
 #[test]
 fn an_image_alone_is_what_its_command_line_makes() {
     let server = Server::start();
@@ -53,16 +58,19 @@ fn an_image_alone_is_what_its_command_line_makes() {
     let id = job["id"].as_str().unwrap();
     for index in 0..3 {
         let command = job["result"]["sets"][0]["commands"][index].as_str().unwrap();
-        let first = index + 1;
-        assert!(
-            command.contains(&format!("--first {first}")) && command.contains("--count 1"),
-            "{command}"
-        );
+        let number = index + 1;
+        assert!(command.contains(&format!("--pick {number}")), "{command}");
         let mut alone = request.clone();
-        (alone["first"], alone["count"]) = (first.into(), 1.into());
+        for field in ["first", "count"] {
+            alone.as_object_mut().unwrap().remove(field);
+        }
+        alone["pick"] = json!([number]);
         let expected = in_the_terminal(&alone, &folder.path().join(format!("{index}.png")));
         let answer = server.get(&format!("/api/v1/jobs/{id}/images/{index}.png"));
-        assert!(answer.body == expected, "image {index}");
+        assert!(pixels(&answer.body) == pixels(&expected), "image {index}");
+        let alone = server.job("sample", alone);
+        let alone = alone["id"].as_str().unwrap();
+        assert!(server.get(&format!("/api/v1/jobs/{alone}/images/grid.png")).body == expected);
     }
     assert_eq!(server.get(&format!("/api/v1/jobs/{id}/images/3.png")).status, 404);
 }

@@ -202,6 +202,15 @@ impl Request for Interpolate {
 }
 
 impl Interpolate {
+    /// As [`run`](Request::run), on a model that is loaded already.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run).
+    pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Interpolated> {
+        self.validate()?;
+        self.interpolate(model, control)
+    }
+
     fn destination(&self) -> Result<Option<Destination>> {
         let of = |path: &PathBuf| Destination::of(path, Animations::Possible);
         self.out.as_ref().map(of).transpose()
