@@ -5,8 +5,8 @@
 //! and `Sec-Fetch-Site`. Where the server can be reached from other machines, everything needs a
 //! token besides.
 
+use crate::http::problem::Problem;
 use crate::http::query;
-use crate::problem::Problem;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};

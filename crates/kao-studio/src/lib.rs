@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod connections;
 mod guard;
 mod http;
 mod jobs;
@@ -17,7 +18,6 @@ mod metrics;
 mod openapi;
 mod pages;
 mod places;
-mod problem;
 mod server;
 mod tasks;
 

@@ -3,7 +3,7 @@
 //! A request never says a path. It says a name, and the name is looked for among those that there
 //! are: what is not listed does not exist, whatever characters it is made of.
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use kao::dataset::REPORT_FILE;
 use kao::model::{BUILT_IN, RUN_MODEL};
 use kao::requests::ModelSource;

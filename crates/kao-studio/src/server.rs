@@ -1,6 +1,7 @@
 //! The server: connections, and how it begins and ends.
 
 use crate::api::{self, App};
+use crate::connections::{Connection, most_connections};
 use crate::guard::Guard;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -11,14 +12,12 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use kao::{Error, Result};
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 
 /// How often the server looks whether it should end.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -117,55 +116,6 @@ impl Studio {
     }
 }
 
-/// The connections that are open.
-#[derive(Debug, Default)]
-pub struct Connections {
-    last: AtomicU64,
-    open: Mutex<BTreeMap<u64, Connection>>,
-}
-
-#[derive(Debug)]
-struct Connection {
-    handle: AbortHandle,
-    /// Whether a request has come over it.
-    has_asked: Arc<AtomicBool>,
-}
-
-impl Connections {
-    pub fn n_open(&self) -> usize {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    fn add(&self, id: u64, connection: Connection) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(id, connection);
-    }
-
-    fn remove(&self, id: u64) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-
-    /// Ends the oldest connection over which nothing came yet. False where there is none.
-    fn make_room(&self) -> bool {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = open.iter().find(|(_, open)| !open.has_asked.load(Ordering::Relaxed));
-        let Some(id) = silent.map(|(&id, _)| id) else { return false };
-        if let Some(silent) = open.remove(&id) {
-            silent.handle.abort();
-        }
-        true
-    }
-}
-
-/// Connections that this process may have, less a few files that it needs besides.
-fn most_connections() -> usize {
-    const FILES_BESIDES: usize = 64;
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = files.and_then(|files| files.split_whitespace().next()?.parse::<usize>().ok());
-    soft.unwrap_or(1024).saturating_sub(FILES_BESIDES).clamp(16, limits::MAX_CONNECTIONS)
-}
-
 async fn accept(listener: tokio::net::TcpListener, router: Router, app: Arc<App>) {
     let most = most_connections();
     loop {
@@ -180,7 +130,7 @@ async fn accept(listener: tokio::net::TcpListener, router: Router, app: Arc<App>
             continue;
         }
         let _ = stream.set_nodelay(true);
-        let id = app.connections.last.fetch_add(1, Ordering::Relaxed);
+        let id = app.connections.next_id();
         let has_asked = Arc::new(AtomicBool::new(false));
         let task =
             tokio::spawn(serve_one(stream, router.clone(), app.clone(), id, has_asked.clone()));

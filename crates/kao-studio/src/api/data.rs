@@ -2,9 +2,9 @@
 
 use super::routes::Routes;
 use super::{Answer, App, apart};
+use crate::http::problem::Problem;
 use crate::http::{answer, query};
 use crate::openapi::{Body, Operation};
-use crate::problem::Problem;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use kao::dataset::{Fit, Picture, PrepareReport, REPORT_FILE, Tags};

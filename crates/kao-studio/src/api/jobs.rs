@@ -2,12 +2,12 @@
 
 use super::routes::Routes;
 use super::{Answer, App, apart};
+use crate::http::problem::Problem;
 use crate::http::stream::{First, Parts, first_of};
 use crate::http::{answer, body, query};
 use crate::jobs::{Job, State as JobState, Work};
 use crate::limits;
 use crate::openapi::{Body as Described, Operation};
-use crate::problem::Problem;
 use crate::tasks::{self, Context};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, Request, State};
@@ -81,8 +81,7 @@ async fn enqueue(
 ) -> Result<Arc<Job>, Problem> {
     let names = app.clone();
     let (work, seconds) = apart(move || {
-        let upload = |id: &str| names.uploads.path(id);
-        let context = Context { places: &names.places, upload: &upload };
+        let context = Context { places: &names.places };
         let work = tasks::kind(&kind)?.work(request, &context)?;
         let seconds = estimate(&*work)?;
         Ok((work, seconds))

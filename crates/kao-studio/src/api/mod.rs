@@ -10,15 +10,15 @@ mod routes;
 mod runs;
 mod uploads;
 
+use crate::connections::Connections;
 use crate::guard::{self, Guard};
 use crate::http::answer;
+use crate::http::problem::Problem;
 use crate::jobs::Queue;
 use crate::metrics::{Metrics, Now};
 use crate::openapi::{self, Operation};
 use crate::pages;
 use crate::places::Places;
-use crate::problem::Problem;
-use crate::server::Connections;
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};

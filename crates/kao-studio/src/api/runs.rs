@@ -3,8 +3,8 @@
 use super::routes::Routes;
 use super::{Answer, App, apart};
 use crate::http::answer;
+use crate::http::problem::Problem;
 use crate::openapi::{Body, Operation};
-use crate::problem::Problem;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use kao::files::read_regular;

@@ -2,10 +2,10 @@
 
 use super::routes::Routes;
 use super::{Answer, App, apart};
+use crate::http::problem::Problem;
 use crate::http::{answer, body};
 use crate::limits;
 use crate::openapi::{Body, Operation};
-use crate::problem::Problem;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use kao::dataset::Picture;

@@ -1,7 +1,7 @@
 //! Bodies of requests: no larger than is allowed, and no later.
 
+use super::problem::Problem;
 use crate::limits;
-use crate::problem::Problem;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use http_body_util::{BodyExt, LengthLimitError, Limited};

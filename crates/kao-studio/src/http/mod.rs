@@ -3,5 +3,6 @@
 pub mod answer;
 pub mod base64;
 pub mod body;
+pub mod problem;
 pub mod query;
 pub mod stream;

@@ -1,6 +1,6 @@
 //! Queries of URLs.
 
-use crate::problem::Problem;
+use super::problem::Problem;
 
 /// The names and values of a query, decoded.
 pub fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, Problem> {

@@ -1,7 +1,7 @@
 //! One job: its state, and what becomes known of it while it runs.
 
 use super::{Output, Preview, Work};
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use kao::control::{Control, Report};
 use kao::error::shortened;
 use serde_json::{Map, Value, json};

@@ -1,9 +1,9 @@
 //! The queue, and the thread that takes jobs out of it.
 
 use super::{Job, Models, Output, State, Work, Worker};
+use crate::http::problem::Problem;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::problem::Problem;
 use axum::http::StatusCode;
 use kao::control::Unattended;
 use kao::requests::{Estimate, ModelSource};
@@ -143,7 +143,7 @@ impl Queue {
 
     /// Runs the jobs that wait and are not long, for one that lets them go first. On the thread that
     /// works, or two would compute at once.
-    pub fn run_others(&self) {
+    fn run_others(&self) {
         while let Some(job) = self.next(false) {
             self.run(&job);
         }
@@ -170,10 +170,10 @@ impl Queue {
 
     fn run(&self, job: &Arc<Job>) {
         job.start();
-        let worker = Worker { models: &self.models, queue: self };
+        let worker = Worker { models: &self.models, let_others_go: &|| self.run_others() };
         let ran = catch_unwind(AssertUnwindSafe(|| match job.is_asked_to_stop() {
             true => Err(kao::Error::interrupted()),
-            false => job.work.run(&worker, job),
+            false => job.work.run(&worker, &**job),
         }));
         let result = match ran {
             Ok(result) => result.map_err(Problem::from),
@@ -267,16 +267,16 @@ mod tests {
             self.is_long
         }
 
-        fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> kao::Result<Output> {
+        fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> kao::Result<Output> {
             let words = self.words.lock().unwrap();
             for done in 0.. {
                 match words.recv().unwrap_or("end") {
                     "panic" => panic!("as told"),
                     "end" => break,
-                    _ => job.check(&Report::progress("stepping", done, None, "steps"))?,
+                    _ => control.check(&Report::progress("stepping", done, None, "steps"))?,
                 }
                 if self.is_long {
-                    worker.queue.run_others();
+                    (worker.let_others_go)();
                 }
             }
             Ok(Output::default())

@@ -1,10 +1,10 @@
 //! What a job does.
 
-use super::{Job, Models, Output, Queue};
+use super::{Models, Output};
 use kao::Result;
+use kao::control::Control;
 use kao::requests::Estimate;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// The work of a job: a request of the library with everything that it depends on.
 pub trait Work: Send + Sync {
@@ -38,17 +38,17 @@ pub trait Work: Send + Sync {
         false
     }
 
-    /// Does it. The job is the control of the work.
+    /// Does it, and reports to `control`.
     ///
     /// # Errors
     /// As the request's own.
-    fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> Result<Output>;
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output>;
 }
 
 /// What work may use.
 pub struct Worker<'a> {
     /// The models that are loaded.
     pub models: &'a Models,
-    /// For work that lets others go first.
-    pub queue: &'a Queue,
+    /// Does what short jobs wait for; to be called between the steps of long work.
+    pub let_others_go: &'a (dyn Fn() + Sync),
 }

@@ -1,6 +1,6 @@
 //! Fields of tasks: their types, checked before anything else reads them.
 
-use crate::problem::Problem;
+use crate::http::problem::Problem;
 use kao::error::shortened;
 use kao::sampler::Sampler;
 use serde_json::{Map, Value, json};
@@ -25,12 +25,8 @@ pub enum Kind {
     Sampler,
     /// Two numbers.
     Interval,
-    /// Several texts.
-    Texts,
     /// Several whole numbers.
     Integers,
-    /// Several numbers.
-    Numbers,
 }
 
 /// The longest text of a field, in bytes.
@@ -47,9 +43,7 @@ impl Kind {
             Kind::Flag => "true or false",
             Kind::Sampler => "the name of a sampler, or an object of its name and settings",
             Kind::Interval => "a list of two numbers",
-            Kind::Texts => "a list of at most 64 texts",
             Kind::Integers => "a list of at most 64 whole numbers",
-            Kind::Numbers => "a list of at most 64 numbers",
         }
     }
 
@@ -67,11 +61,7 @@ impl Kind {
             Kind::Interval => {
                 all(value, Value::is_number) && value.as_array().is_some_and(|two| two.len() == 2)
             }
-            Kind::Texts => {
-                all(value, |value| value.as_str().is_some_and(|text| text.len() <= MAX_TEXT))
-            }
             Kind::Integers => all(value, Value::is_u64),
-            Kind::Numbers => all(value, Value::is_number),
         }
     }
 
@@ -94,9 +84,7 @@ impl Kind {
             Kind::Interval => json!({
                 "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2,
             }),
-            Kind::Texts => list_of("string"),
             Kind::Integers => list_of("integer"),
-            Kind::Numbers => list_of("number"),
         }
     }
 }
@@ -155,12 +143,11 @@ pub fn from_query(
                 "false" | "0" => Some(Value::from(false)),
                 _ => None,
             },
-            Kind::Interval | Kind::Numbers => text.split(',').map(number).collect(),
+            Kind::Interval => text.split(',').map(number).collect(),
             Kind::Integers => {
                 let whole = |part: &str| part.trim().parse::<u64>().ok().map(Value::from);
                 text.split(',').map(whole).collect()
             }
-            Kind::Texts => Some(text.split(',').map(str::trim).collect()),
         };
         let value = value.ok_or_else(|| wrong(field.kind.expected()))?;
         given.insert(name, value);

@@ -2,14 +2,14 @@
 
 use super::sample::{self, at_most, command};
 use super::{Context, Field, Kind, TaskKind, field};
-use crate::jobs::{Job, Output, Set, Work, Worker};
+use crate::http::problem::Problem;
+use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
-use crate::problem::Problem;
 use kao::Result;
+use kao::control::Control;
 use kao::requests::{Estimate, Interpolate, Request};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 pub const KIND: TaskKind = TaskKind {
     name: "interpolate",
@@ -86,9 +86,9 @@ impl Work for InterpolateWork {
         Some(self.n_images)
     }
 
-    fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> Result<Output> {
-        let model = worker.models.get(&self.request.model, &**job)?;
-        let done = self.request.run_on(&model, &**job)?;
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
+        let model = worker.models.get(&self.request.model, control)?;
+        let done = self.request.run_on(&model, control)?;
         let facts = json!({
             "seconds": done.seconds,
             "steps": done.steps,

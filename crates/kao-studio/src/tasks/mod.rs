@@ -12,11 +12,10 @@ mod train;
 
 pub use fields::{Field, Kind, from_query, schema};
 
+use crate::http::problem::Problem;
 use crate::jobs::Work;
 use crate::places::Places;
-use crate::problem::Problem;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
 /// A kind of task.
 pub struct TaskKind {
@@ -29,8 +28,6 @@ pub struct TaskKind {
 /// What a task may name.
 pub struct Context<'a> {
     pub places: &'a Places,
-    /// The file of the picture that was sent here under this number.
-    pub upload: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
 /// All kinds.

@@ -1,8 +1,8 @@
 //! `nearest`: the pictures of a folder that are most like an image.
 
 use super::{Context, Kind, TaskKind, field};
-use crate::jobs::{Job, Output, Work, Worker};
-use crate::problem::Problem;
+use crate::http::problem::Problem;
+use crate::jobs::{Output, Work, Worker};
 use kao::control::Control;
 use kao::dataset::Folder;
 use kao::eval::nearest;
@@ -10,7 +10,6 @@ use kao::requests::{Estimate, ModelSource, Request, Sample};
 use kao::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// Pictures that are named.
 const N_NEAREST: usize = 12;
@@ -75,8 +74,7 @@ impl Work for NearestWork {
         Some(1)
     }
 
-    fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> Result<Output> {
-        let control: &dyn Control = &**job;
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
         let model = worker.models.get(&self.source, control)?;
         let image = self.sample.run_on(&model, &self.source.name(), control)?.images;
         let folder = Folder::load(&self.data, model.config.unet.image_size, control)?;

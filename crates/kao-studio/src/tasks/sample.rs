@@ -1,16 +1,16 @@
 //! `sample`: images from a model.
 
 use super::{Context, Field, Kind, TaskKind, field};
-use crate::jobs::{Job, Output, Set, Work, Worker};
+use crate::http::problem::Problem;
+use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
-use crate::problem::Problem;
 use kao::Result;
+use kao::control::Control;
 use kao::model::BUILT_IN;
 use kao::requests::{Estimate, ModelSource, Request, Sample};
 use kao::sampler::SnapshotsConfig;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 pub const KIND: TaskKind = TaskKind {
     name: "sample",
@@ -167,12 +167,12 @@ impl Work for SampleWork {
         Some(self.n_images)
     }
 
-    fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> Result<Output> {
-        let model = worker.models.get(&self.request.model, &**job)?;
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
+        let model = worker.models.get(&self.request.model, control)?;
         let snapshots = (self.n_snapshots > 0)
             .then_some(SnapshotsConfig { n_images: self.n_images, n_snapshots: self.n_snapshots });
         let name = self.request.model.name();
-        let sampled = self.request.run_observed(&model, &name, snapshots, &**job)?;
+        let sampled = self.request.run_observed(&model, &name, snapshots, control)?;
         let n_columns = self.request.wishes.grid_columns().unwrap_or(self.request.columns);
         let summary = sampled.summary();
         let facts = json!({

@@ -1,8 +1,8 @@
 //! `train`: a run of training; and `plan`: what it would take.
 
 use super::{Context, Field, Kind, TaskKind, field};
-use crate::jobs::{Job, Output, Queue, Work, Worker};
-use crate::problem::Problem;
+use crate::http::problem::Problem;
+use crate::jobs::{Output, Work, Worker};
 use kao::control::{Control, Report};
 use kao::model::BUILT_IN;
 use kao::requests::{Estimate, Request, Train};
@@ -11,7 +11,6 @@ use kao::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::ThreadId;
 
 pub const TRAIN: TaskKind = TaskKind {
@@ -113,9 +112,9 @@ impl Work for TrainWork {
         !self.is_plan
     }
 
-    fn run(&self, worker: &Worker<'_>, job: &Arc<Job>) -> Result<Output> {
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
         if self.is_plan {
-            let plan = self.request.plan(&**job)?;
+            let plan = self.request.plan(control)?;
             let facts = json!({
                 "preset": plan.preset,
                 "steps": plan.config.steps,
@@ -129,8 +128,11 @@ impl Work for TrainWork {
             let summary = format!("about {}", kao::quantities::estimate(plan.seconds));
             return Ok(Output { facts, summary, ..Output::default() });
         }
-        let control =
-            LettingOthersGo { job, queue: worker.queue, thread: std::thread::current().id() };
+        let control = LettingOthersGo {
+            job: control,
+            let_others_go: worker.let_others_go,
+            thread: std::thread::current().id(),
+        };
         let trained = self.request.run(&control)?;
         if trained.stopped_early {
             return Err(Error::interrupted());
@@ -147,8 +149,8 @@ impl Work for TrainWork {
 
 /// Passes reports on to the job, and between training steps lets jobs that are short go first.
 struct LettingOthersGo<'a> {
-    job: &'a Arc<Job>,
-    queue: &'a Queue,
+    job: &'a dyn Control,
+    let_others_go: &'a (dyn Fn() + Sync),
     /// The thread that works. Reports may come from others while pictures are read.
     thread: ThreadId,
 }
@@ -158,7 +160,7 @@ impl Control for LettingOthersGo<'_> {
         let answer = self.job.report(report);
         let is_step = report.stage == TRAINING && !report.values.is_empty();
         if is_step && std::thread::current().id() == self.thread {
-            self.queue.run_others();
+            (self.let_others_go)();
         }
         answer
     }

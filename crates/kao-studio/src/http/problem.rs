@@ -1,7 +1,7 @@
 //! What an answer says when something is wrong: one type, which becomes a status and JSON in one
 //! place.
 
-use crate::http::answer;
+use super::answer;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use kao::{Error, ErrorKind};
