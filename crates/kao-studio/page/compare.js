@@ -2,8 +2,8 @@
 
 import { choice, duration, entry, h, say, slider } from "./dom.js";
 import { imageUrl, run, server } from "./api.js";
-import { alone } from "./create.js";
 import { gallery } from "./faces.js";
+import { alone } from "./sampling.js";
 import { view } from "./viewer.js";
 
 /** The experiment of the DDIM paper (Song et al. 2021), table 1, as far as a CPU likes it. */

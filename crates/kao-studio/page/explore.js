@@ -2,8 +2,8 @@
 
 import { choice, entry, h, slider } from "./dom.js";
 import { imageUrl, run, server } from "./api.js";
-import { alone } from "./create.js";
 import { gallery } from "./faces.js";
+import { alone } from "./sampling.js";
 import { view } from "./viewer.js";
 
 /** Images that are asked for at a time. */

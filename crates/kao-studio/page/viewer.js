@@ -16,8 +16,17 @@ export function view(faces, index, { actions = [] } = {}) {
   const facts = h("p", { class: "facts" });
   const command = commandLine("");
   const process = h("div", { class: "process" });
+  const before = h("button", {
+    type: "button", "aria-pressed": "false",
+    onclick: () => {
+      const isBefore = before.getAttribute("aria-pressed") !== "true";
+      before.setAttribute("aria-pressed", isBefore ? "true" : "false");
+      before.textContent = isBefore ? "After" : "Before";
+      picture.src = isBefore ? faces[index].before : faces[index].src;
+    },
+  }, "Before");
   const download = h("a", { class: "button", download: "" }, "Download");
-  const buttons = h("div", { class: "actions" }, download,
+  const buttons = h("div", { class: "actions" }, before, download,
     actions.map(([text, act]) => h("button", {
       type: "button", onclick: () => { dialog.close(); act(faces[index], index); },
     }, text)));
@@ -44,6 +53,9 @@ export function view(faces, index, { actions = [] } = {}) {
     download.href = face.src;
     download.download = `${face.title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}.png`;
     say(face.title);
+    before.hidden = !face.before;
+    before.textContent = "Before";
+    before.setAttribute("aria-pressed", "false");
     process.replaceChildren();
     if (!face.request) return;
     const wait = h("p", { class: "wait" }, "Asking for snapshots of the process …");

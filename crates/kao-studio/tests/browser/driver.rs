@@ -2,7 +2,7 @@
 //! `chromedriver`.
 
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -68,10 +68,25 @@ impl Browser {
             body.len()
         );
         stream.write_all(format!("{head}{body}").as_bytes()).map_err(said)?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).map_err(said)?;
-        let at = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or("no answer")?;
-        let value: Value = serde_json::from_slice(&answer[at + 4..]).map_err(|e| e.to_string())?;
+        // The driver keeps the connection open, whatever it is asked for.
+        let mut reader = BufReader::new(stream);
+        let mut n_bytes = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).map_err(said)? == 0 {
+                return Err("no answer".to_owned());
+            }
+            let line = line.trim_end().to_ascii_lowercase();
+            if let Some(length) = line.strip_prefix("content-length:") {
+                n_bytes = length.trim().parse().unwrap_or(0);
+            }
+            if line.is_empty() {
+                break;
+            }
+        }
+        let mut answer = vec![0; n_bytes];
+        reader.read_exact(&mut answer).map_err(said)?;
+        let value: Value = serde_json::from_slice(&answer).map_err(|e| e.to_string())?;
         match value["value"].get("error") {
             Some(error) => Err(format!("{error}: {}", value["value"]["message"])),
             None => Ok(value["value"].clone()),

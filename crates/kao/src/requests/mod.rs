@@ -31,7 +31,6 @@ mod sample;
 mod sample_from;
 mod selection;
 mod sweep;
-mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
@@ -53,7 +52,6 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
-pub use train::{Train, TrainOutcome, TrainPlan};
 pub use wishes::Wishes;
 
 use crate::control::Control;
