@@ -4,7 +4,7 @@ use super::*;
 use kao::dataset::Classes;
 use kao::device::DeviceKind;
 use kao::requests::{
-    Benchmark, Compute, Convert, Draw, Evaluate, Interpolate, ModelSource, Prepare, Recover, Request, Sample,
+    Benchmark, Compute, Convert, Draw, Edit, Evaluate, Interpolate, ModelSource, Prepare, Recover, Request, Sample,
     Sweep, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, SnapshotOf, Variance};
@@ -121,6 +121,42 @@ fn the_command_line_of_a_request_repeats_it() {
         batch_size: 2,
         compute: compute(),
     });
+}
+
+#[test]
+fn so_do_those_of_edits() {
+    let repeats_it = |request: &Edit| {
+        repeats(request, |command| match command {
+            Command::Edit(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("edit.png".into());
+    let pictures = vec!["a picture.png".into(), "b.png".into()];
+    repeats_it(&Edit { pictures: pictures.clone(), out: out.clone(), ..Edit::default() });
+    repeats_it(&Edit {
+        model: model(),
+        pictures,
+        fit: kao::dataset::Fit::Stretch,
+        strength: Some(0.25),
+        mask: Some("mask.png".into()),
+        jumps: Some(10),
+        jump_length: Some(3),
+        sampling: sampling(),
+        wishes: Wishes { columns_of: Some("smile,sad".into()), ..Wishes::default() },
+        count: Some(2),
+        first: 4,
+        pick: vec![],
+        seed: 5,
+        batch_size: 3,
+        out: Some("varied/".into()),
+        columns: 4,
+        scale: 2,
+        labels: true,
+        compute: compute(),
+    });
+    let pictures = vec!["a.png".into()];
+    repeats_it(&Edit { pictures, pick: vec![1, 2], strength: Some(0.0), out, ..Edit::default() });
 }
 
 #[test]

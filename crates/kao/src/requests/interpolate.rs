@@ -459,7 +459,7 @@ impl Interpolate {
             false => Vec::new(),
         };
         let places = places.into_iter().map(Some).collect();
-        Sheet { places, labels, n_columns: self.frames, layout: drawing.layout() }
+        Sheet { places, labels, ..Sheet::grid(1, self.frames, drawing.layout()) }
     }
 
     fn write(
@@ -499,9 +499,13 @@ impl Interpolate {
                     false => vec![String::new(); outcome.count],
                 };
                 let drawing = self.drawing();
+                let alone = |at: usize| Sheet {
+                    places: vec![Some(at)],
+                    other_labels: labels.clone(),
+                    ..drawing.grid(1, 1, |_| labels[at].clone())
+                };
                 self.animation(format, n_frames, &texts).write(&path, |at| {
-                    let alone = drawing.grid(1, 1, |_| labels[at].clone());
-                    Sheet { places: vec![Some(at)], ..alone }.draw(&outcome.images)
+                    alone(at).draw(&outcome.images)
                 })?;
                 outcome.files.push(path);
             }

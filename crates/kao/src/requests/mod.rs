@@ -16,6 +16,7 @@ mod compute;
 mod convert;
 mod destinations;
 mod draw;
+mod edit;
 mod estimate;
 mod evaluate;
 mod evaluation;
@@ -38,6 +39,7 @@ pub use command_line::{CommandLine, flag};
 pub use compute::Compute;
 pub use convert::{Convert, Converted};
 pub use draw::{Draw, Drawn};
+pub use edit::{Edit, Edited};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{

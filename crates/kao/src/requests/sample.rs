@@ -295,7 +295,7 @@ impl Sample {
         let n_wished = self.wishes.n_images()?;
         let of_wishes = || {
             let n = counted(n_wished.unwrap_or(0) as u64, "image");
-            format!("since tags are given for {n}")
+            format!("the {n} that tags are given for")
         };
         let is_plain = self.first == 0 && self.pick.is_empty();
         match (n_given, n_wished) {

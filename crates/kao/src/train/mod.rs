@@ -36,6 +36,7 @@ mod sample_grid;
 mod start;
 pub mod step;
 pub mod summary;
+pub mod timelapse;
 #[cfg(test)]
 mod tests;
 mod validation;
