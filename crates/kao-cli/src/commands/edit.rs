@@ -19,7 +19,7 @@ Examples:
   kao edit one.jpg                                       8 variations, half of the way to noise
   kao edit one.jpg two.png --strength 0.3 --count 4      closer to the pictures
   kao edit one.jpg --mask mask.png                       paint anew what is white in the mask
-  kao edit one.jpg --mask mask.png --jumps 10            as RePaint does: ten times as long
+  kao edit one.jpg --mask mask.png --jumps 10            as often as RePaint does: twice as long
   kao edit one.jpg --count 100 --out varied/             each variation in a file of its own
   kao edit one.jpg --pick 3 --scale 4 --out liked.png    one of them, enlarged
 
@@ -40,8 +40,8 @@ pub struct Arguments {
     /// Picture whose white is painted anew, and whose black stays as it is
     #[arg(long, value_name = "FILE")]
     mask: Option<PathBuf>,
-    /// With --mask, go each part of the way N times, with noise added in between; RePaint has 10
-    /// [default: 1]
+    /// With --mask, go each part of the way N times, with noise added in between, so that what is
+    /// painted fits what stays: 1 is quick, RePaint has 10 [default: 5]
     #[arg(long, value_name = "N")]
     jumps: Option<usize>,
     /// Steps of such a part [default: 10 of 250, as RePaint has it]

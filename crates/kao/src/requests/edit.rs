@@ -27,8 +27,11 @@ mod work;
 const COUNT: usize = 8;
 /// The strength of variations where none is given.
 const STRENGTH: f64 = 0.5;
-/// How often each part of the way is gone where a mask is given and nobody says.
-const JUMPS: usize = 1;
+/// How often each part of the way is gone where a mask is given and nobody says. Of half faces that
+/// the built-in model painted anew in 20 steps, the edge along the mask is 1.39 times as strong as
+/// those beside it when the way is gone once, 1.12 times with 5 and 1.07 times with the 10 of RePaint,
+/// which take twice as long.
+const JUMPS: usize = 5;
 
 /// Varies pictures: noise is added up to a strength, and taken away again (SDEdit, Meng et al. 2022).
 /// With a mask, only a part of each picture is made anew, to go with the rest (RePaint, Lugmayr et
@@ -52,7 +55,7 @@ pub struct Edit {
     /// has the size of the picture, or its shape.
     pub mask: Option<PathBuf>,
     /// With a mask, how often each part of the way is gone, with noise added in between: RePaint has
-    /// 10. By default once.
+    /// 10. By default 5 times.
     pub jumps: Option<usize>,
     /// Steps of such a part; by default 10 of 250, as RePaint has it.
     pub jump_length: Option<usize>,
@@ -244,7 +247,7 @@ impl Edit {
     /// The jumps over a sequence of `n_steps`.
     fn jumps(&self, n_steps: usize) -> Jumps {
         Jumps {
-            times: self.jumps.unwrap_or(JUMPS),
+            times: self.jumps.unwrap_or(if self.mask.is_some() { JUMPS } else { 1 }),
             length: self.jump_length.unwrap_or_else(|| Jumps::default_length(n_steps)),
         }
     }
