@@ -27,6 +27,7 @@ mod recover;
 mod sample;
 mod sample_from;
 mod sweep;
+mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
@@ -47,6 +48,7 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
+pub use train::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
 pub use wishes::Wishes;
 
 use crate::control::Control;
