@@ -166,7 +166,7 @@ fn resume(
     let loaded = load(&config, !config.tags.is_empty(), control);
     let folder = loaded.map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if request.data.is_none() => {
-            error.with_hint("give the folder where the pictures of the run are now as `data`")
+            error.with_hint("give `data` where the pictures of the run are now")
         }
         _ => error,
     })?;
