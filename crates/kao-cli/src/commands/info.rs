@@ -54,8 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if path.is_dir() {
         return run_dir(arguments);
     }
-    let of_runs =
-        [("plot", arguments.plot.is_some()), ("animate", arguments.animate.is_some())];
+    let of_runs = [("plot", arguments.plot.is_some()), ("animate", arguments.animate.is_some())];
     if let Some((flag, _)) = of_runs.into_iter().find(|(_, is_given)| *is_given)
         && (path.exists() || model::is_built_in(path))
     {

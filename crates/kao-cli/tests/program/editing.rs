@@ -41,7 +41,8 @@ fn strength_goes_from_the_picture_to_noise() {
     let original = pixels(folder, "a.png");
     let mut differences = Vec::new();
     for strength in ["0", "0.25", "0.75", "1"] {
-        let arguments = format!("{edit} a.png --strength {strength} --count 1 --out {strength}.png");
+        let arguments =
+            format!("{edit} a.png --strength {strength} --count 1 --out {strength}.png");
         kao(folder, &arguments).ok();
         let row = pixels(folder, &format!("{strength}.png"));
         // The picture first, then its variation.
@@ -101,9 +102,15 @@ fn what_a_mask_keeps_is_exact_to_the_byte() {
     let folder = folder.path();
     mask(folder, "half.png", |x| if x < 8 { 0 } else { 255 });
     let original = pixels(folder, "a.png");
-    for more in
-        ["", "--clip", "--jumps 3", "--sampler ddpm", "--spacing linear", "--strength 0.5", "--eta 1"]
-    {
+    for more in [
+        "",
+        "--clip",
+        "--jumps 3",
+        "--sampler ddpm",
+        "--spacing linear",
+        "--strength 0.5",
+        "--eta 1",
+    ] {
         kao(folder, &format!("{edit} a.png --mask half.png {more} --count 3 --out out/")).ok();
         for name in names(&folder.join("out")) {
             let made = pixels(folder, &format!("out/{name}"));
@@ -152,12 +159,17 @@ fn pictures_and_masks_of_any_size_are_prepared_alike() {
     fs::copy(folder.join("wide.bmp"), folder.join("raw/wide.bmp")).unwrap();
     kao(folder, "prepare raw ready --size 16").ok();
     assert!(prepared == pixels(folder, "ready/wide.png"), "as `kao prepare` does");
-    for (mask, note) in [("same", None), ("scaled", Some("is scaled to")), ("ready", Some("is scaled"))] {
+    for (mask, note) in
+        [("same", None), ("scaled", Some("is scaled to")), ("ready", Some("is scaled"))]
+    {
         let arguments = format!("{edit} wide.bmp --mask {mask}.png --count 1 --out {mask}/");
         let ran = kao(folder, &arguments).ok();
         assert_eq!(ran.err.contains("the mask, "), note.is_some(), "{ran:?}");
         assert!(note.is_none_or(|note| ran.err.contains(note)), "{ran:?}");
-        assert!(ran.err.contains("1 of 1 pictures cropped or scaled to the model's 16 × 16"), "{ran:?}");
+        assert!(
+            ran.err.contains("1 of 1 pictures cropped or scaled to the model's 16 × 16"),
+            "{ran:?}"
+        );
         let made = pixels(folder, &format!("{mask}/wide-seed-999-image-00000.png"));
         // The edge of a mask that was scaled is grey.
         assert_eq!(difference(&made, &prepared, 0..6), 0.0, "{mask}");
@@ -175,7 +187,10 @@ fn what_cannot_be_edited_is_refused_in_a_line() {
     let before = names(folder);
     for (arguments, words) in [
         ("a.png --mask black.png", "`black.png`: black all over"),
-        ("a.png --mask other.png", "`other.png`: a mask of 30 × 20 pixels; expected the 16 × 16 of `a.png`"),
+        (
+            "a.png --mask other.png",
+            "`other.png`: a mask of 30 × 20 pixels; expected the 16 × 16 of `a.png`",
+        ),
         ("a.png --mask words.png", "`words.png`: not a picture"),
         ("words.png", "`words.png`: not a picture"),
         ("no.png", "`no.png`: cannot be read"),
@@ -204,7 +219,8 @@ fn a_hundred_pictures_and_wishes_go_through() {
         fs::copy(folder.join("a.png"), folder.join(name)).unwrap();
     }
     let edit = edit.replace("--steps 4", "--steps 1");
-    let arguments = format!("{edit} {} --count 1 --strength 1 --out many.png --labels", many.join(" "));
+    let arguments =
+        format!("{edit} {} --count 1 --strength 1 --out many.png --labels", many.join(" "));
     kao(folder, &arguments).ok();
     // A hundred rows of a picture and a variation; columns are as wide as the longest label.
     let (width, height) = pixels(folder, "many.png").dimensions();
@@ -213,5 +229,8 @@ fn a_hundred_pictures_and_wishes_go_through() {
     assert_eq!(pixels(folder, "wishes.png").width(), 2 + 4 * 18);
     kao(folder, &format!("{edit} a.png --tags smile --guidance 3 --count 1 --out tagged.png")).ok();
     let ran = kao(folder, &format!("{edit} a.png --columns-of smile,sad --pick 2"));
-    assert!(ran.error().contains("--pick 2: must be below 2, to be one of the 2 variations"), "{ran:?}");
+    assert!(
+        ran.error().contains("--pick 2: must be below 2, to be one of the 2 variations"),
+        "{ran:?}"
+    );
 }

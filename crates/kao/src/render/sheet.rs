@@ -107,10 +107,8 @@ impl Sheet {
             0 => 0,
             n => 2 * MARGIN + n * (font::HEIGHT + LEADING) - LEADING,
         };
-        let cells = cells.with_footer(
-            footer.saturating_mul(letter_scale),
-            widest.saturating_mul(letter_scale),
-        );
+        let cells = cells
+            .with_footer(footer.saturating_mul(letter_scale), widest.saturating_mul(letter_scale));
         let n_columns = self.n_columns.min(self.places.len());
         let size = [n_columns, self.places.len().div_ceil(n_columns)];
         Ok(Measured { cells, size, labels, letter_scale })
@@ -165,7 +163,9 @@ mod tests {
         for (n, n_columns, scale) in [(1, 8, 1), (5, 2, 1), (4, 4, 3)] {
             let layout = Layout { scale, ..Layout::default() };
             let sheet = Sheet::grid(n, n_columns, layout);
-            assert!(sheet.draw(&images(n)).unwrap() == grid(&images(n), n_columns, &layout).unwrap());
+            assert!(
+                sheet.draw(&images(n)).unwrap() == grid(&images(n), n_columns, &layout).unwrap()
+            );
             assert!(sheet.check([3, 16, 16]).is_ok());
         }
     }
@@ -174,8 +174,12 @@ mod tests {
     fn labels_stand_under_their_images_and_empty_places_stay_empty() {
         let layout = Layout { scale: 2, ..Layout::default() };
         let labels = ["17", "", "a b"].map(str::to_owned).to_vec();
-        let sheet =
-            Sheet { places: vec![Some(1), None, Some(0)], labels, n_columns: 2, ..Sheet::grid(1, 1, layout) };
+        let sheet = Sheet {
+            places: vec![Some(1), None, Some(0)],
+            labels,
+            n_columns: 2,
+            ..Sheet::grid(1, 1, layout)
+        };
         let picture = sheet.draw(&images(2)).unwrap();
         let row = 32 + 2 * MARGIN + font::HEIGHT + 2;
         assert_eq!((picture.width(), picture.height()), (2 + 2 * 34, 2 + 2 * row));

@@ -173,7 +173,8 @@ impl Request for Edit {
         }
         self.jumps(1).validate()?;
         if self.jump_length.is_some() && self.jumps(1).times == 1 {
-            let problem = "only applies where parts of the way are gone more than once, see `jumps`";
+            let problem =
+                "only applies where parts of the way are gone more than once, see `jumps`";
             return Err(Error::invalid("jump_length", problem));
         }
         self.wishes.validate()?;
@@ -296,7 +297,8 @@ impl Edit {
         memory::check("count", "so many images", unet.image_bytes(n_held))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         if count > MAX_FILES {
-            let allowed = format!("at most {}, {MAX_FILES} images in all", MAX_FILES / self.pictures.len());
+            let allowed =
+                format!("at most {}, {MAX_FILES} images in all", MAX_FILES / self.pictures.len());
             return Err(Error::out_of_range("count", numbers.len(), allowed));
         }
         let Some(destination) = self.destination()? else { return Ok(()) };

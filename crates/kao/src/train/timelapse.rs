@@ -41,8 +41,7 @@ pub fn write(summary: &Summary, path: &Path) -> Result<Timelapse> {
         let picture = render::read_png(path).ok()?;
         Some([picture.width(), picture.height()])
     };
-    let sizes: Vec<Option<[usize; 2]>> =
-        summary.samples.iter().map(|path| size(path)).collect();
+    let sizes: Vec<Option<[usize; 2]>> = summary.samples.iter().map(|path| size(path)).collect();
     let Some(newest) = sizes.iter().rev().flatten().next() else {
         let problem = "the run has no sample grids yet";
         return Err(Error::malformed(&summary.path, problem));

@@ -10,8 +10,8 @@ use crate::model::Model;
 use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::quantities::{counted, estimate};
 use crate::render;
-use crate::requests::pictures::{Destination, Inputs, Single, remaining};
 use crate::requests::Provenance;
+use crate::requests::pictures::{Destination, Inputs, Single, remaining};
 use crate::sampler::{Inpainting, Known, Start};
 use rayon::prelude::*;
 use std::path::Path;
@@ -138,7 +138,8 @@ impl Work<'_> {
         }
         let picture_of: Vec<usize> = positions.iter().map(|&at| self.place(at).0).collect();
         let Some(route) = &self.way.route else {
-            control.check(&Report::message("sampling", "strength 0: the pictures stay as they are"))?;
+            control
+                .check(&Report::message("sampling", "strength 0: the pictures stay as they are"))?;
             return done(0, self.prepared.pictures.chosen(&picture_of));
         };
         self.report_time(positions.len(), control)?;
@@ -244,11 +245,13 @@ impl Work<'_> {
 
     fn provenance(&self, command: &Edit) -> Provenance {
         let (edit, n_timesteps) = (self.edit, self.model.schedule.n_timesteps());
-        let provenance =
-            Provenance::new().with_command(command).with("model", edit.model.name());
+        let provenance = Provenance::new().with_command(command).with("model", edit.model.name());
         let provenance = provenance.with_all(edit.sampling.describe(n_timesteps));
-        let provenance =
-            edit.wishes.describe(provenance).with("strength", edit.strength()).with("fit", edit.fit);
+        let provenance = edit
+            .wishes
+            .describe(provenance)
+            .with("strength", edit.strength())
+            .with("fit", edit.fit);
         let provenance = match &edit.mask {
             Some(mask) => provenance
                 .with("mask", shown(mask))

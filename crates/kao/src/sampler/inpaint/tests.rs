@@ -88,7 +88,9 @@ fn inpainted(sampler: Sampler, jumps: Jumps, n: usize, batch_size: usize) -> Ima
 #[test]
 fn what_is_known_stays_and_the_rest_is_of_the_distribution() {
     const N: usize = 4000;
-    for sampler in [Sampler::from(Ddim { eta: 1.0 }), Ddpm::default().into(), Ddim::default().into()] {
+    for sampler in
+        [Sampler::from(Ddim { eta: 1.0 }), Ddpm::default().into(), Ddim::default().into()]
+    {
         for times in [1, 4] {
             let images = inpainted(sampler, Jumps { length: 3, times }, N, 512);
             assert!((0..N).all(|k| images.image(k)[0] == 0.7), "known pixels are exact");
