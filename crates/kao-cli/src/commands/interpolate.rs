@@ -14,11 +14,11 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  kao interpolate --between 3,17,42 --frames 8             a grid, each row from one seed to the next
-  kao interpolate --images 3,17 --out ways.png             between images of one seed
-  kao interpolate --between 3,17,3 --frames 30 --out ways.webp --scale 4      an animation that loops
-  kao interpolate --latents noise.safetensors --out ways/  noise of a file, such as `kao encode` writes
-  kao interpolate --between 3,17 --pick 5 --out five.png   one of them alone
+  kao interpolate --between 3,17,42 --frames 8                 a grid, a row from each to the next
+  kao interpolate --images 3,17 --out ways.png                 between images of one seed
+  kao interpolate --between 3,17,3 --frames 30 --out ways.webp   an animation that loops
+  kao interpolate --latents noise.safetensors --out ways/      between noise of a file
+  kao interpolate --between 3,17 --pick 5 --out five.png       one of them alone
 
 The ends are the images that `kao sample` makes of the same seeds and numbers. What lies between
 starts from noise on the arc between theirs (spherical interpolation).")]

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod completions;
 pub mod convert;
 pub mod draw;
+pub mod edit;
 pub mod eval;
 pub mod info;
 pub mod interpolate;

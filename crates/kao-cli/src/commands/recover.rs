@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Picture to write (.png), or folder for a file of each recovered picture (DIR/)
     #[arg(long, short, value_name = "FILE_OR_DIR", default_value = "recover.png")]
     out: PathBuf,
-    /// Walk the sampler's whole range from the slightly noisy images, as the original does: it fails
+    /// Take all timesteps of the sampler from the slightly noisy images, as the original does: it fails
     #[arg(long)]
     origin_bug: bool,
     /// Images at a time

@@ -42,6 +42,13 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A mask for drawn faces: the lower half is painted anew.
+fn mask(path: &Path) {
+    let side = image::image_dimensions(trained().join("faces/face-000000.png")).unwrap().0;
+    let shade = |_, y| image::Luma([if y < side / 2 { 0 } else { 255u8 }]);
+    image::GrayImage::from_fn(side, side, shade).save(path).unwrap();
+}
+
 /// A file with the noise of three images of the built-in model.
 fn noise(path: &Path) {
     let noise = SeededNoise { seed: 1, first_image: 0 }.x_t(3, [3, 64, 64]);
@@ -72,6 +79,7 @@ fn place(example: &str) -> TempDir {
     ] {
         copy(&trained().join(from), &folder.path().join(to));
     }
+    mask(&folder.path().join("mask.png"));
     noise(&folder.path().join("noise.safetensors"));
     let words: Vec<&str> = example.split_whitespace().collect();
     let written = words.iter().position(|word| *word == "--out").map(|at| words[at + 1]);
@@ -92,6 +100,8 @@ fn shortened(example: &str) -> String {
         "draw" => &[("--count", "3")],
         // A grid over two lists has as many images as the lists ask for.
         "sample" if has(&words, "--rows") => &[("--steps", "2")],
+        "edit" if has(&words, "--pick") => &[("--steps", "2")],
+        "edit" => &[("--count", "2"), ("--steps", "2")],
         "interpolate" if has(&words, "--pick") => &[("--steps", "2")],
         "interpolate" => &[("--frames", "3"), ("--steps", "2")],
         "sample" if has(&words, "--pick") => &[("--steps", "2")],

@@ -5,6 +5,7 @@
 //! draws them. Every picture is made of whole pixels; nothing is smoothed.
 
 mod animation;
+mod caption;
 mod chart;
 mod columns;
 mod font;
@@ -15,6 +16,7 @@ mod sheet;
 mod strip;
 
 pub use self::animation::{Animation, AnimationFormat, read_animation_text};
+pub use self::caption::captioned;
 pub use self::chart::{Chart, Curve, Scale, Style, charts};
 pub use self::columns::labelled_columns;
 pub use self::grid::{check_grid, grid};

@@ -91,6 +91,11 @@ impl Picture {
         }
     }
 
+    /// Copies `other`, which is as wide and no taller, to the top.
+    pub(super) fn copy_top(&mut self, other: &Picture) {
+        self.rgb[..other.rgb.len()].copy_from_slice(&other.rgb);
+    }
+
     /// Draws image `index` with its upper left corner at `x`, `y`, each of its pixels a square
     /// of `scale` pixels. Images of one channel are drawn in grey.
     pub(super) fn draw(&mut self, images: &Images, index: usize, [x, y]: [usize; 2], scale: usize) {

@@ -21,6 +21,8 @@ pub struct Sheet {
     pub places: Vec<Option<usize>>,
     /// The labels of the places, or none at all.
     pub labels: Vec<String>,
+    /// Labels of other sheets: there is as much room for labels as on those.
+    pub other_labels: Vec<String>,
     /// Columns.
     pub n_columns: usize,
     /// Padding, background and scale. A single place has no padding.
@@ -31,7 +33,7 @@ impl Sheet {
     /// A grid of so many images without labels.
     pub fn grid(n_images: usize, n_columns: usize, layout: Layout) -> Self {
         let places = (0..n_images).map(Some).collect();
-        Sheet { places, labels: Vec::new(), n_columns, layout }
+        Sheet { places, labels: Vec::new(), other_labels: Vec::new(), n_columns, layout }
     }
 
     /// Checks that [`draw`](Self::draw) can draw images of shape `[C, H, W]`, before they are made.
@@ -96,16 +98,17 @@ impl Sheet {
         let max_letters = (image_width / letter_scale + 1) / font::PITCH;
         let labels: Vec<Vec<String>> =
             self.labels.iter().map(|label| lines(label, max_letters)).collect();
-        let n_lines = labels.iter().map(Vec::len).max().unwrap_or(0);
-        let widest = labels.iter().flatten().map(|line| font::width(line)).max().unwrap_or(0);
+        let others: Vec<Vec<String>> =
+            self.other_labels.iter().map(|label| lines(label, max_letters)).collect();
+        let all = || labels.iter().chain(&others);
+        let n_lines = all().map(Vec::len).max().unwrap_or(0);
+        let widest = all().flatten().map(|line| font::width(line)).max().unwrap_or(0);
         let footer = match n_lines {
             0 => 0,
             n => 2 * MARGIN + n * (font::HEIGHT + LEADING) - LEADING,
         };
-        let cells = cells.with_footer(
-            footer.saturating_mul(letter_scale),
-            widest.saturating_mul(letter_scale),
-        );
+        let cells = cells
+            .with_footer(footer.saturating_mul(letter_scale), widest.saturating_mul(letter_scale));
         let n_columns = self.n_columns.min(self.places.len());
         let size = [n_columns, self.places.len().div_ceil(n_columns)];
         Ok(Measured { cells, size, labels, letter_scale })
@@ -160,7 +163,9 @@ mod tests {
         for (n, n_columns, scale) in [(1, 8, 1), (5, 2, 1), (4, 4, 3)] {
             let layout = Layout { scale, ..Layout::default() };
             let sheet = Sheet::grid(n, n_columns, layout);
-            assert!(sheet.draw(&images(n)).unwrap() == grid(&images(n), n_columns, &layout).unwrap());
+            assert!(
+                sheet.draw(&images(n)).unwrap() == grid(&images(n), n_columns, &layout).unwrap()
+            );
             assert!(sheet.check([3, 16, 16]).is_ok());
         }
     }
@@ -169,8 +174,12 @@ mod tests {
     fn labels_stand_under_their_images_and_empty_places_stay_empty() {
         let layout = Layout { scale: 2, ..Layout::default() };
         let labels = ["17", "", "a b"].map(str::to_owned).to_vec();
-        let sheet =
-            Sheet { places: vec![Some(1), None, Some(0)], labels, n_columns: 2, layout };
+        let sheet = Sheet {
+            places: vec![Some(1), None, Some(0)],
+            labels,
+            n_columns: 2,
+            ..Sheet::grid(1, 1, layout)
+        };
         let picture = sheet.draw(&images(2)).unwrap();
         let row = 32 + 2 * MARGIN + font::HEIGHT + 2;
         assert_eq!((picture.width(), picture.height()), (2 + 2 * 34, 2 + 2 * row));
@@ -182,6 +191,9 @@ mod tests {
         assert!(white(2..34, 34..46) > 10, "the first label");
         assert_eq!(white(36..68, 2..46), 0, "an empty place");
         assert!(white(2..34, 2 + row + 32..2 + 2 * row) > 10, "the label of the second row");
+        let others = vec!["a longer label than all of them".to_owned()];
+        let roomier = Sheet { other_labels: others, ..sheet.clone() };
+        assert!(roomier.size([3, 16, 16]).unwrap()[1] > picture.height());
         let missing = Sheet { places: vec![Some(2)], ..sheet };
         assert!(missing.draw(&images(2)).is_err());
     }

@@ -342,7 +342,10 @@ impl Interpolate {
             let places: Vec<Place> =
                 positions.iter().map(|&at| way.place(numbers.get(at) as usize)).collect();
             let x_t = path::between(&ends, &places);
-            Start::Images { x_t, noise: Arc::new(InterpolatedNoise { noise: noise.clone(), places }) }
+            Start::Images {
+                x_t,
+                noise: Arc::new(InterpolatedNoise { noise: noise.clone(), places }),
+            }
         };
         let models = [Some(model), guide.as_ref()].into_iter().flatten();
         let models: Vec<String> = models.map(Model::fingerprint).collect();
@@ -354,7 +357,9 @@ impl Interpolate {
             let inputs = [place.from, place.to].into_iter().fold(inputs, |inputs, end| {
                 let inputs = inputs.values(ends.image(end));
                 match &*noise {
-                    EndNoise::Given(z) => z.iter().fold(inputs, |inputs, z| inputs.values(z.image(end))),
+                    EndNoise::Given(z) => {
+                        z.iter().fold(inputs, |inputs, z| inputs.values(z.image(end)))
+                    }
                     EndNoise::Seeds(_) => inputs,
                 }
             });
@@ -468,7 +473,7 @@ impl Interpolate {
             false => Vec::new(),
         };
         let places = places.into_iter().map(Some).collect();
-        Sheet { places, labels, n_columns: self.frames, layout: drawing.layout() }
+        Sheet { places, labels, ..Sheet::grid(1, self.frames, drawing.layout()) }
     }
 
     fn write(
@@ -494,7 +499,8 @@ impl Interpolate {
                     _ => false,
                 };
                 let is_whole = self.first == 0 && self.pick.is_empty();
-                let n_frames = outcome.count - usize::from(is_loop && is_whole && outcome.count > 2);
+                let n_frames =
+                    outcome.count - usize::from(is_loop && is_whole && outcome.count > 2);
                 // Labels of the grid may stand in other places.
                 let labels: Vec<String> = match self.labels {
                     true => {
@@ -508,10 +514,13 @@ impl Interpolate {
                     false => vec![String::new(); outcome.count],
                 };
                 let drawing = self.drawing();
-                self.animation(format, n_frames, &texts).write(&path, |at| {
-                    let alone = drawing.grid(1, 1, |_| labels[at].clone());
-                    Sheet { places: vec![Some(at)], ..alone }.draw(&outcome.images)
-                })?;
+                let alone = |at: usize| Sheet {
+                    places: vec![Some(at)],
+                    other_labels: labels.clone(),
+                    ..drawing.grid(1, 1, |_| labels[at].clone())
+                };
+                self.animation(format, n_frames, &texts)
+                    .write(&path, |at| alone(at).draw(&outcome.images))?;
                 outcome.files.push(path);
             }
             Some(Destination::Folder(_)) | None => {}
@@ -532,9 +541,8 @@ impl Interpolate {
     }
 
     fn provenance(&self, model: &Model, command: &Interpolate) -> Provenance {
-        let listed = |numbers: &[u64]| {
-            numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-        };
+        let listed =
+            |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
         let provenance = Provenance::new().with_command(command).with("model", self.model.name());
         let n_timesteps = model.schedule.n_timesteps();
         let provenance =

@@ -16,6 +16,7 @@ mod compute;
 mod convert;
 mod destinations;
 mod draw;
+mod edit;
 mod estimate;
 mod evaluate;
 mod evaluation;
@@ -31,6 +32,7 @@ mod sample;
 mod sample_from;
 mod selection;
 mod sweep;
+mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
@@ -38,6 +40,7 @@ pub use command_line::{CommandLine, flag};
 pub use compute::Compute;
 pub use convert::{Convert, Converted};
 pub use draw::{Draw, Drawn};
+pub use edit::{Edit, Edited};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{
@@ -52,6 +55,7 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
+pub use train::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
 pub use wishes::Wishes;
 
 use crate::control::Control;

@@ -1,6 +1,7 @@
 //! Where images go, and how they are drawn: one picture, an animation, or a folder of single ones.
 
 use super::Provenance;
+use super::destinations::check_no_run;
 use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::files::{check_folder, prepare_path};
@@ -74,6 +75,7 @@ impl Destination {
             Destination::Picture(path) | Destination::Animation(path, _) => prepare_path(path),
             Destination::Folder(folder) => {
                 check_folder(folder)?;
+                check_no_run(folder)?;
                 prepare_path(folder.join("image.png"))
             }
         }
@@ -102,7 +104,11 @@ impl Drawing {
     /// When it is 0, or larger than makes sense.
     pub fn validate(&self) -> Result<()> {
         if !(1..=MAX_SCALE).contains(&self.scale) {
-            return Err(Error::out_of_range("scale", self.scale, format!("between 1 and {MAX_SCALE}")));
+            return Err(Error::out_of_range(
+                "scale",
+                self.scale,
+                format!("between 1 and {MAX_SCALE}"),
+            ));
         }
         Ok(())
     }
@@ -145,7 +151,8 @@ impl Single {
     /// # Errors
     /// When it cannot be drawn or written.
     pub fn write(&self, images: &Images, index: usize, drawing: &Drawing) -> Result<()> {
-        let sheet = Sheet { places: vec![Some(index)], ..drawing.grid(1, 1, |_| self.label.clone()) };
+        let sheet =
+            Sheet { places: vec![Some(index)], ..drawing.grid(1, 1, |_| self.label.clone()) };
         render::write_png(&self.path, &sheet.draw(images)?, &self.provenance.texts)
     }
 }

@@ -1,6 +1,6 @@
 //! Images from a model.
 
-use super::destinations::check_distinct;
+use super::destinations::{check_distinct, check_no_model_of_a_run};
 use super::noise_file::GivenNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::selection::Selection;
@@ -310,7 +310,7 @@ impl Sample {
         let n_wished = self.wishes.n_images()?;
         let of_wishes = || {
             let n = counted(n_wished.unwrap_or(0) as u64, "image");
-            format!("since tags are given for {n}")
+            format!("the {n} that tags are given for")
         };
         let is_plain = self.first == 0 && self.pick.is_empty();
         match (n_given, n_wished) {
@@ -373,6 +373,9 @@ impl Sample {
             render::check_grid(count, unet.image_size, self.grid_columns(), &drawing.layout())?;
         }
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
+        if let Some(path) = &self.save_tensors {
+            check_no_model_of_a_run(path)?;
+        }
         destination.map_or(Ok(()), |destination| destination.prepare())?;
         [&self.strip, &self.save_tensors].into_iter().flatten().try_for_each(prepare_path)
     }

@@ -43,7 +43,7 @@ impl Selection<'_> {
     }
 
     /// The numbers that are asked for: `default` where no count is given, all below `end` where
-    /// there is one, which `of` explains.
+    /// there is one, which are `of`.
     ///
     /// # Errors
     /// When a number is not below `end`.
@@ -62,17 +62,21 @@ impl Selection<'_> {
             return Ok(self.chosen(count));
         };
         if let Some(number) = pick.iter().find(|number| **number >= end as u64) {
-            let allowed = format!("below {end}, {}", of());
+            let allowed = format!("below {end}, to be one of {}", of());
             return Err(Error::out_of_range("pick", number, allowed));
         }
         if pick.is_empty() && first >= end as u64 {
-            return Err(Error::out_of_range("first", first, format!("below {end}, {}", of())));
+            let allowed = format!("below {end}, to be one of {}", of());
+            return Err(Error::out_of_range("first", first, allowed));
         }
         // Below `end`, so it fits.
         let n_left = end - if pick.is_empty() { first as usize } else { 0 };
         match count {
             Some(count) if count > n_left => {
-                let allowed = format!("at most {n_left}, {}", of());
+                let allowed = match first {
+                    0 => format!("at most {}", of()),
+                    first => format!("at most {n_left} from {first} on, of {}", of()),
+                };
                 Err(Error::out_of_range("count", count, allowed))
             }
             count => Ok(self.chosen(count.unwrap_or(n_left))),
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_that_are_asked_for() {
-        let of = || "the images there are".to_owned();
+        let of = || "the 5 images".to_owned();
         let numbers = |selection: Selection<'_>, end: Option<usize>| {
             let end = end.map(|end| (end, &of as &dyn Fn() -> String));
             selection.numbers(4, end).map(|numbers| numbers.iter().collect::<Vec<u64>>())
@@ -108,9 +112,10 @@ mod tests {
         assert_eq!(numbers(selection(2, None, &[]), Some(5)).unwrap(), [2, 3, 4]);
         assert_eq!(numbers(selection(0, None, &[4, 0]), Some(5)).unwrap(), [4, 0]);
         for (selection, end, words) in [
-            (selection(0, None, &[5]), Some(5), "pick 5: must be below 5, the images there are"),
-            (selection(5, None, &[]), Some(5), "first 5: must be below 5, the images there are"),
-            (selection(3, Some(3), &[]), Some(5), "count 3: must be at most 2, the images there are"),
+            (selection(0, None, &[5]), Some(5), "pick 5: must be below 5, to be one of the 5"),
+            (selection(5, None, &[]), Some(5), "first 5: must be below 5, to be one of the 5"),
+            (selection(3, Some(3), &[]), Some(5), "count 3: must be at most 2 from 3 on, of the 5"),
+            (selection(0, Some(6), &[]), Some(5), "count 6: must be at most the 5 images"),
             (selection(u64::MAX, Some(2), &[]), None, "first 18446744073709551615: must be small"),
         ] {
             let error = numbers(selection, end).unwrap_err().to_string();

@@ -117,8 +117,9 @@ impl Animation<'_> {
         // What goes wrong with a picture is no failure to write, and is handed on as it is.
         let mut failed = None;
         let mut first = Some(first);
-        let mut next = |index: usize| {
-            let picture = match first.take() {
+        let mut next =
+            |index: usize| {
+                let picture = match first.take() {
                 Some(first) => Ok(first),
                 None => frame(index).and_then(|picture| match [picture.width(), picture.height()] {
                     other if other == size => Ok(picture),
@@ -131,11 +132,11 @@ impl Animation<'_> {
                     }
                 }),
             };
-            picture.map_err(|error| {
-                failed = Some(error);
-                io::Error::other("a picture could not be made")
-            })
-        };
+                picture.map_err(|error| {
+                    failed = Some(error);
+                    io::Error::other("a picture could not be made")
+                })
+            };
         let written = atomic_write(path, |file| match self.format {
             AnimationFormat::Apng => apng::write(file, self, size, &mut next),
             AnimationFormat::Gif => gif::write(file, self, size, &mut next),

@@ -89,7 +89,8 @@ fn what_cannot_be_written_is_refused_and_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.gif");
     let format = AnimationFormat::Gif;
-    let animation = Animation { format, n_frames: 2, frames_per_second: 10, rest_ms: 0, texts: &[] };
+    let animation =
+        Animation { format, n_frames: 2, frames_per_second: 10, rest_ms: 0, texts: &[] };
     let refused = |animation: Animation<'_>, size| animation.check(size).unwrap_err().to_string();
     assert!(refused(animation, [70_000, 1]).starts_with("out: an animation of 2 pictures"));
     assert!(refused(Animation { n_frames: 0, ..animation }, [1, 1]).starts_with("frames 0"));

@@ -98,9 +98,10 @@ fn escaped(text: &str) -> String {
 
 fn unescaped(text: &str) -> String {
     // `&` last: what it stands for is no escape.
-    ESCAPES.iter().rev().fold(text.to_owned(), |text, (plain, escaped)| {
-        text.replace(escaped, &plain.to_string())
-    })
+    ESCAPES
+        .iter()
+        .rev()
+        .fold(text.to_owned(), |text, (plain, escaped)| text.replace(escaped, &plain.to_string()))
 }
 
 /// The texts of the XMP packet, as Kao writes it; none where `bytes` is no WebP.

@@ -72,8 +72,7 @@ impl Work<'_> {
         let of = |config| Snapshots::of(request.strip_of, config, n_steps, &start);
         let mut snapshots = snapshots.map(of);
         let animated = matches!(destination, Some(Destination::Animation(..)));
-        let config =
-            SnapshotsConfig { n_images: self.numbers.len(), n_snapshots: request.frames };
+        let config = SnapshotsConfig { n_images: self.numbers.len(), n_snapshots: request.frames };
         let mut frames = animated.then(|| of(config));
         let mut observer = |first: usize, observation: Observation<'_>| {
             for snapshots in [&mut snapshots, &mut frames].into_iter().flatten() {
