@@ -287,6 +287,7 @@ export async function edit(place) {
   place.addEventListener("dragover", over);
   place.addEventListener("dragleave", left);
   place.addEventListener("drop", dropped);
+  again.hidden = !known.about.tasks.includes("encode");
   adapt();
   if (handed) {
     const { blob, first } = handed;

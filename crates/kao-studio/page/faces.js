@@ -5,7 +5,7 @@ import { imageUrl, previewBitmap } from "./api.js";
 
 /** So many columns that rows are full where that can be, and no image smaller than `least`. */
 function columnsFor(n, width, least) {
-  const most = Math.max(1, Math.min(n, Math.floor(width / (least || Math.max(76, Math.min(132, width / 6))))));
+  const most = Math.max(1, Math.min(n, Math.floor(width / (least || Math.max(72, Math.min(112, width / 8.8))))));
   for (let columns = most; columns > most / 2; columns--) if (n % columns === 0) return columns;
   return most;
 }

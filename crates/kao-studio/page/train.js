@@ -82,7 +82,8 @@ async function watch(place, chosen) {
       run.trend ? fact("It is", run.trend.direction) : null);
     view.replaceChildren(
       h("div", { class: "head" }, h("h2", {}, run.name), h("div", { class: "actions" }, stop, resume, use)),
-      notes, ...messages, facts, ...samples(run), ...curves(run, compared, runs));
+      notes, ...messages, facts,
+      h("div", { class: "split" }, h("div", {}, curves(run, compared, runs)), h("div", {}, samples(run))));
     if (focused) view.querySelector(`[data-key="${focused}"]`)?.focus();
   }
 

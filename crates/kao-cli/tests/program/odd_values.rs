@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The commands with arguments that make little work. `NEW` is a name not used before.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "prepare FACES NEW --size 16",
     "draw --count 1 --size 16 --out NEW",
     "train --config small.toml --data FACES --out NEW --steps 1 --sample-count 0",

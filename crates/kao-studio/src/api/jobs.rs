@@ -81,7 +81,8 @@ async fn enqueue(
 ) -> Result<Arc<Job>, Problem> {
     let names = app.clone();
     let (work, seconds) = apart(move || {
-        let context = Context { places: &names.places };
+        let upload = |id: &str| names.uploads.path(id);
+        let context = Context { places: &names.places, upload: &upload };
         let work = tasks::kind(&kind)?.work(request, &context)?;
         let seconds = estimate(&*work)?;
         Ok((work, seconds))
@@ -258,8 +259,8 @@ impl Drop for Awaited<'_> {
 async fn sample_png(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
     let kind = &tasks::KINDS[0];
     let mut given = tasks::from_query(kind.fields, query::pairs(query.as_deref())?)?;
-    let is_grid = given.contains_key("rows") || given.contains_key("columns_of");
-    if !is_grid {
+    let says_which = ["rows", "columns_of", "pick"].iter().any(|field| given.contains_key(*field));
+    if !says_which {
         given.entry("count").or_insert(1.into());
     }
     let job = enqueue(&app, kind.name.to_owned(), given).await?;

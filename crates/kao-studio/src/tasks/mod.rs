@@ -4,6 +4,7 @@
 //! document says, and what is refused by name all come from there. No field is a path: models, data
 //! and pictures are names.
 
+mod edit;
 mod fields;
 mod interpolate;
 mod nearest;
@@ -16,6 +17,7 @@ use crate::http::problem::Problem;
 use crate::jobs::Work;
 use crate::places::Places;
 use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 /// A kind of task.
 pub struct TaskKind {
@@ -28,11 +30,13 @@ pub struct TaskKind {
 /// What a task may name.
 pub struct Context<'a> {
     pub places: &'a Places,
+    /// The file of the picture that was sent here under this id.
+    pub upload: &'a dyn Fn(&str) -> Option<PathBuf>,
 }
 
 /// All kinds.
 pub const KINDS: &[TaskKind] =
-    &[sample::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
+    &[sample::KIND, edit::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
 
 const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, about }

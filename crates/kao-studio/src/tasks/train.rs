@@ -5,7 +5,7 @@ use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use kao::control::{Control, Report};
 use kao::model::BUILT_IN;
-use kao::requests::{Estimate, Request, Train};
+use kao::requests::{Estimate, MeasureConfig, Request, Train, measure};
 use kao::train::reports::TRAINING;
 use kao::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -85,7 +85,41 @@ fn work(
         }
     };
     request.validate()?;
+    if !request.resume && request.data.is_none() {
+        return Err(Problem::invalid("data", "none given; expected the name of a folder"));
+    }
+    // What does not fit the preset or the model is told now, not when the job has had to wait.
+    request.estimate()?;
     Ok(Box::new(TrainWork { request, name, is_plan }))
+}
+
+impl TrainWork {
+    /// What the run would take, measured in a few steps.
+    fn plan(&self, control: &dyn Control) -> Result<Output> {
+        let planned = self.request.dry_run(control)?;
+        let config = planned.config();
+        let measuring = MeasureConfig {
+            batch_size: config.micro_batch_size,
+            n_rounds: 3,
+            n_warmup: 1,
+            training: true,
+            by_kernel: false,
+        };
+        let measured = measure(&config.model_config(), measuring, planned.device(), control)?;
+        let speed = measured.training.map_or(0.0, |training| training.images_per_second);
+        let seconds = config.estimated_seconds(planned.n_steps_before(), speed);
+        let facts = json!({
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "image_size": config.model.image_size,
+            "tags": config.tags.len(),
+            "estimate": planned.estimate()?,
+            "images_per_second": speed,
+            "seconds": seconds,
+        });
+        let summary = format!("about {}", kao::quantities::estimate(seconds));
+        Ok(Output { facts, summary, ..Output::default() })
+    }
 }
 
 impl Work for TrainWork {
@@ -114,19 +148,7 @@ impl Work for TrainWork {
 
     fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
         if self.is_plan {
-            let plan = self.request.plan(control)?;
-            let facts = json!({
-                "preset": plan.preset,
-                "steps": plan.config.steps,
-                "batch_size": plan.config.batch_size,
-                "image_size": plan.config.model.image_size,
-                "tags": plan.config.tags.len(),
-                "estimate": plan.estimate,
-                "images_per_second": plan.images_per_second,
-                "seconds": plan.seconds,
-            });
-            let summary = format!("about {}", kao::quantities::estimate(plan.seconds));
-            return Ok(Output { facts, summary, ..Output::default() });
+            return self.plan(control);
         }
         let control = LettingOthersGo {
             job: control,
@@ -140,7 +162,6 @@ impl Work for TrainWork {
         let facts = json!({
             "run": self.name,
             "steps": trained.n_steps,
-            "best_validation_loss": trained.best_validation_loss,
         });
         let summary = format!("{} steps", trained.n_steps);
         Ok(Output { facts, summary, ..Output::default() })

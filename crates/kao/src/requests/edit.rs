@@ -229,6 +229,15 @@ impl Way {
 }
 
 impl Edit {
+    /// As [`run`](Request::run), on a model that is loaded already.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run).
+    pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Edited> {
+        self.validate()?;
+        work::edit(self, model, control)
+    }
+
     fn destination(&self) -> Result<Option<Destination>> {
         self.out.as_ref().map(|path| Destination::of(path, Animations::No)).transpose()
     }
