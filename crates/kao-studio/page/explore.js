@@ -1,8 +1,9 @@
-// Explore: an endless wall of images of one seed.
+// Explore: a plane between four images, and an endless wall of images of one seed.
 
 import { choice, entry, h, slider } from "./dom.js";
 import { imageUrl, run, server } from "./api.js";
 import { gallery } from "./faces.js";
+import { plane } from "./plane.js";
 import { alone } from "./sampling.js";
 import { view } from "./viewer.js";
 
@@ -10,15 +11,21 @@ import { view } from "./viewer.js";
 const TOGETHER = 24;
 
 export async function explore(place) {
-  const { models } = await server();
+  const { about, models } = await server();
   const model = choice("Model", models.map(({ name }) => [name, name]), { name: "model" });
   const seed = entry("Seed", { type: "number", min: 0, step: 1, value: 1, name: "seed" });
   const steps = slider("Steps", { min: 4, max: 40, value: 12, name: "steps" });
   const wall = h("div", { class: "wall" });
   const end = h("div", { class: "wall-end", "aria-hidden": "true" });
   const form = h("form", { class: "panel row", "aria-label": "What to show", onsubmit: (event) => { event.preventDefault(); begin(); } },
-    model, seed, steps, h("button", { type: "submit", class: "primary" }, "Show"));
-  place.append(form, h("section", { class: "canvas", "aria-label": "Endless wall" }, wall, end));
+    model, steps, seed, h("button", { type: "submit", class: "primary" }, "Show the wall"));
+  const size = () => models.find(({ name }) => name === model.value).image_size;
+  const between = about.tasks.includes("interpolate")
+    ? plane(() => ({ model: model.value, steps: steps.value, size: size() })) : null;
+  place.append(form,
+    between ? h("section", { class: "canvas", "aria-label": "Plane between four images" }, between.element) : "",
+    h("section", { class: "canvas", "aria-label": "Endless wall" }, wall, end));
+  for (const field of [model, steps]) field.control.addEventListener("change", () => between?.begin());
   let visit = 0;
   let isBusy = false;
   let first = 0;
@@ -79,6 +86,7 @@ export async function explore(place) {
     observer.observe(end);
   }
 
+  between?.begin();
   begin();
-  return () => { visit++; observer.disconnect(); };
+  return () => { visit++; between?.end(); observer.disconnect(); };
 }

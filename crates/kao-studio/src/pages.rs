@@ -29,6 +29,7 @@ const FILES: &[File] = files! {
     "api.js" as "text/javascript; charset=utf-8",
     "dom.js" as "text/javascript; charset=utf-8",
     "faces.js" as "text/javascript; charset=utf-8",
+    "plane.js" as "text/javascript; charset=utf-8",
     "sampling.js" as "text/javascript; charset=utf-8",
     "viewer.js" as "text/javascript; charset=utf-8",
     "create.js" as "text/javascript; charset=utf-8",

@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Images from each to the next, both of them among these
     #[arg(long, value_name = "N", default_value_t = 16)]
     frames: usize,
+    /// Of four images, all points of the plane between them, --frames a side
+    #[arg(long)]
+    plane: bool,
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
@@ -76,6 +79,7 @@ impl Arguments {
             seed: self.seed,
             latents: self.latents.clone(),
             frames: self.frames,
+            plane: self.plane,
             first: self.selection.first,
             pick: self.selection.pick.clone(),
             batch_size: self.batch_size,

@@ -24,6 +24,7 @@ const FIELDS: &[Field] = &[
     field("images", Kind::Integers, "In place of between: numbers of images of the seed."),
     field("seed", Kind::Integer, "Seed of images."),
     field("frames", Kind::Integer, "Images from each to the next, both of them among these."),
+    field("plane", Kind::Flag, "Of four images, all points of the plane between them, frames a side."),
     field("pick", Kind::Integers, "These of them, in place of all."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
     field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
@@ -48,6 +49,7 @@ fn make(given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work
     request.validate()?;
     let ways = request.between.len().max(request.images.len()) - 1;
     let n_images = match request.pick.len() {
+        0 if request.plane => request.frames.saturating_mul(request.frames),
         0 => ways.saturating_mul(request.frames.saturating_sub(1)).saturating_add(1),
         n => n,
     };

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -174,6 +174,35 @@ impl Browser {
     pub fn set_when_there(&self, selector: &str, value: &str) {
         self.wait_for(&format!("document.querySelector({selector:?})"));
         self.set(selector, value);
+    }
+
+    fn element(&self, selector: &str) -> Value {
+        self.within("POST", "/element", json!({ "using": "css selector", "value": selector }))
+    }
+
+    /// Chooses a file, as in the dialog of the system.
+    pub fn choose(&self, selector: &str, file: &Path) {
+        let element = self.element(selector);
+        let id = element.as_object().unwrap().values().next().unwrap().as_str().unwrap();
+        let text = file.to_str().unwrap();
+        self.within("POST", &format!("/element/{id}/value"), json!({ "text": text }));
+    }
+
+    /// Drags from one point to another, both seen from the middle of what a selector finds.
+    pub fn drag(&self, selector: &str, from: (i64, i64), to: (i64, i64)) {
+        self.run(&format!(
+            "document.querySelector({selector:?}).scrollIntoView({{ block: 'center' }})"
+        ));
+        let origin = self.element(selector);
+        let move_to = |(x, y): (i64, i64)| json!({ "type": "pointerMove", "duration": 60, "origin": origin, "x": x, "y": y });
+        let actions = json!([{
+            "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" },
+            "actions": [
+                move_to(from), { "type": "pointerDown", "button": 0 },
+                move_to(to), { "type": "pointerUp", "button": 0 },
+            ],
+        }]);
+        self.within("POST", "/actions", json!({ "actions": actions }));
     }
 
     /// Keeps a picture of the window.

@@ -120,9 +120,62 @@ fn a_wall_goes_on() {
     browser.go(&server.url("explore"));
     browser.set_when_there("input[name=steps]", "4");
     browser.wait_for("document.querySelectorAll('.wall .face img').length >= 24");
+    // The plane between four images is dragged, and gone over by keys.
+    browser.wait_for("document.querySelector('.plane code')?.textContent.includes('--plane')");
+    let line = "return document.querySelector('.plane code').textContent";
+    let before = browser.run(line);
+    browser.drag(".map", (-50, 0), (50, 30));
+    browser.wait_for(&format!("document.querySelector('.plane code').textContent !== {before}"));
+    let before = browser.run(line);
+    browser.run("document.querySelector('.map').focus()");
+    browser.press(ARROW_RIGHT);
+    browser.wait_for(&format!("document.querySelector('.plane code').textContent !== {before}"));
     browser.screenshot("explore");
     browser.run("scrollTo(0, document.body.scrollHeight)");
     browser.wait_for("document.querySelectorAll('.wall .face img').length >= 48");
+    browser.is_clean(&server.host);
+}
+
+#[test]
+fn a_picture_is_edited() {
+    let server = Server::start();
+    let browser = Browser::open(1400, 1000);
+    browser.go(&server.url("create"));
+    browser.set_when_there("input[name=count]", "4");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelectorAll('.face img').length === 4");
+    browser.click(".face");
+    browser.wait_for("document.querySelector('.viewer .actions button')");
+    // Variations of a face are edits of its picture.
+    browser.run(
+        "[...document.querySelectorAll('.viewer .actions button')] \
+         .find((button) => button.textContent === 'Variations').click()",
+    );
+    browser.wait_for("location.hash === '#/edit'");
+    browser.wait_for("document.querySelectorAll('.edit .face img').length === 8");
+    browser.screenshot("edit-variations");
+    // A file that somebody chooses, and a mask that they paint.
+    browser.choose("input[name=picture]", &server.picture());
+    browser.wait_for(
+        "document.querySelector('.work')?.getContext('2d').getImageData(9, 9, 1, 1).data[3] > 0",
+    );
+    browser.click("[data-mode=mask]");
+    browser.drag(".work", (-60, -40), (60, 40));
+    browser.wait_for("document.querySelector('form .primary').textContent === 'Fill the mask'");
+    browser.set("input[name=count]", "3");
+    browser.set("input[name=steps]", "6");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelectorAll('.edit .face img').length === 3");
+    browser.screenshot("edit-mask");
+    browser.click(".edit .face");
+    browser.wait_for("document.querySelector('.viewer')");
+    browser.run("document.querySelector('.viewer .actions button').click()");
+    browser.wait_for("document.querySelector('.viewer .large').src.includes('/original/')");
+    browser.resize(360, 900);
+    browser.press(ESCAPE);
+    let overflow = "return document.documentElement.scrollWidth - innerWidth";
+    assert!(browser.run(overflow).as_i64().unwrap() <= 0);
+    browser.screenshot("edit-360");
     browser.is_clean(&server.host);
 }
 

@@ -3,6 +3,7 @@
 use kao::control::Unattended;
 use kao::requests::{Draw, Request};
 use kao_studio::{Options, Studio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,8 +11,7 @@ use tempfile::TempDir;
 
 pub struct Server {
     pub host: String,
-    /// Lives as long as the server.
-    _folder: TempDir,
+    folder: TempDir,
     stops: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,11 +35,18 @@ impl Server {
         let thread = std::thread::spawn(move || {
             studio.serve(&|| flag.load(Ordering::SeqCst)).unwrap();
         });
-        Server { host, _folder: folder, stops, thread: Some(thread) }
+        Server { host, folder, stops, thread: Some(thread) }
     }
 
     pub fn url(&self, page: &str) -> String {
         format!("http://{}/#/{page}", self.host)
+    }
+}
+
+impl Server {
+    /// A picture that somebody may choose.
+    pub fn picture(&self) -> PathBuf {
+        self.folder.path().join("data/faces/face-000000.png")
     }
 }
 

@@ -1,5 +1,7 @@
 //! A server on a free port, and a client that writes what it is told.
 
+use kao::control::Unattended;
+use kao::requests::{Draw, Request};
 use kao_studio::{Options, Studio};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -90,6 +92,25 @@ impl Server {
             &[("Content-Type", "application/json")],
             value.to_string().as_bytes(),
         )
+    }
+
+    /// With a folder of pictures, `faces`, and a folder of runs. The folder ends with its owner.
+    pub fn with_data() -> (Self, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("data/faces");
+        let draw = Draw { count: 24, out, size: 32, seed: 1, threads: None };
+        draw.run(&Unattended).unwrap();
+        let path = |name: &str| Some(folder.path().join(name));
+        let server =
+            Server::with(Options { runs: path("runs"), data: path("data"), ..Options::default() });
+        (server, folder)
+    }
+
+    /// Sends a picture, and returns its id.
+    pub fn send(&self, picture: &[u8]) -> String {
+        let answer = self.ask("POST", "/api/v1/uploads", &[], picture);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Makes a job and waits for its end.

@@ -191,3 +191,39 @@ fn a_full_queue_refuses_and_says_when_to_come_again() {
         assert!(started.elapsed() < Duration::from_secs(60));
     }
 }
+
+/// A PNG of this size whose pixels are all 0, packed a thousandfold.
+fn bomb(side: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, side, side);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::High);
+    let mut writer = encoder.write_header().unwrap();
+    let mut stream = writer.stream_writer().unwrap();
+    let row = vec![0; side as usize * 3];
+    (0..side).for_each(|_| stream.write_all(&row).unwrap());
+    stream.finish().unwrap();
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn pictures_that_are_none_or_too_large_are_refused() {
+    let server = Server::start();
+    let send = |bytes: &[u8]| server.ask("POST", "/api/v1/uploads", &[], bytes);
+    for bytes in [&b""[..], b"<svg/>", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"GIF89a\xff\xff\xff\xff"]
+    {
+        assert_eq!(send(bytes).status, 422, "{bytes:?}");
+    }
+    assert_eq!(send(&vec![0; (10 << 20) + 1]).status, 413);
+    // A few hundred kilobytes that are 49 and 400 megapixels.
+    let seven = bomb(7000);
+    assert!(seven.len() < 1 << 20, "{}", seven.len());
+    assert_eq!(send(&seven).status, 413);
+    let mut declared = bomb(16);
+    declared[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
+    assert_eq!(send(&declared).status, 422);
+    assert_eq!(send(&bomb(16)).status, 201);
+    assert_eq!(server.get("/api/v1/uploads/..%2f1").status, 404);
+}

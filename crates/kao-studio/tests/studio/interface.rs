@@ -2,6 +2,9 @@
 
 use super::Server;
 use super::client::Answer;
+use kao::control::Unattended;
+use kao::requests::{Edit, Request};
+use kao::sampler::SamplingConfig;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant};
@@ -229,31 +232,60 @@ fn check(schema: &Value, value: &Value, document: &Value, at: &str) {
     }
 }
 
+/// A run of a few steps.
+fn a_short_run(server: &Server) {
+    let request = json!({
+        "name": "first", "data": "faces", "preset": "tiny", "steps": 2, "batch_size": 4,
+        "save_every": 1, "log_every": 1, "sample_count": 1,
+    });
+    let job = server.job("train", request);
+    assert_eq!(job["state"], "done", "{job}");
+}
+
 #[test]
 fn the_description_is_true() {
-    let server = Server::start();
+    let (server, folder) = Server::with_data();
     let document = server.get("/api/v1/openapi.json").json();
     assert_eq!(document["openapi"], "3.1.0");
+    a_short_run(&server);
+    let picture = std::fs::read(folder.path().join("data/faces/face-000000.png")).unwrap();
+    let upload = server.send(&picture);
     let job = server.job("sample", json!({ "count": 1, "steps": 1 }));
     let id = job["id"].as_str().unwrap();
     let paths = document["paths"].as_object().unwrap();
-    assert!(paths.len() > 6);
+    assert!(paths.len() > 12);
     for (path, methods) in paths {
-        let filled = path.replace("{id}", id).replace("{set}", "images").replace("{file}", "0.png");
+        let filled = [
+            ("{id}", id),
+            ("{set}", "images"),
+            ("{file}", "0.png"),
+            ("{run}", "first"),
+            ("{step}", "2.png"),
+            ("{folder}", "faces"),
+            ("{name}", "face-000003.png"),
+            ("{upload}", &upload),
+        ]
+        .iter()
+        .fold(path.clone(), |path, (name, value)| path.replace(name, value));
+        assert!(!filled.contains('{'), "{filled}");
         let filled = match path.as_str() {
             "/api/v1/sample.png" => format!("{filled}?steps=1"),
             _ => filled,
         };
         for (method, operation) in methods.as_object().unwrap() {
-            let takes_json = operation["requestBody"]["content"].get("application/json").is_some();
-            let body = if takes_json {
-                r#"{"kind":"sample","request":{"count":1,"steps":1}}"#
+            let takes = &operation["requestBody"]["content"];
+            let body = if takes.get("application/json").is_some() {
+                br#"{"kind":"sample","request":{"count":1,"steps":1}}"#.to_vec()
+            } else if takes.is_object() {
+                picture.clone()
             } else {
-                ""
+                Vec::new()
             };
-            let answer = server.ask(&method.to_uppercase(), &filled, &[], body.as_bytes());
-            let described = &operation["responses"][answer.status.to_string()];
-            assert!(described.is_object(), "{method} {filled} answered {}", answer.status);
+            let answer = server.ask(&method.to_uppercase(), &filled, &[], &body);
+            let status = answer.status.to_string();
+            assert!(status.starts_with('2'), "{method} {filled}: {}", answer.text());
+            let described = &operation["responses"][&status];
+            assert!(described.is_object(), "{method} {filled} answered {status}");
             let content = described["content"].as_object().unwrap();
             let found = answer.header("content-type").unwrap();
             assert!(content.contains_key(found), "{method} {filled}: {found}");
@@ -328,4 +360,120 @@ fn the_end_lets_the_running_job_finish() {
     let (first, second) = (rest.next().unwrap(), rest.next().unwrap());
     assert!(first.contains("\"state\":\"done\""), "{first}");
     assert!(second.contains("\"state\":\"cancelled\""), "{second}");
+}
+
+#[test]
+fn a_training_lets_others_go_first_and_goes_on_after_a_stop() {
+    let (server, folder) = Server::with_data();
+    let request = json!({
+        "name": "long", "data": "faces", "preset": "tiny", "batch_size": 4, "save_every": 100_000,
+        "log_every": 1, "sample_count": 0,
+    });
+    let training =
+        server.post("/api/v1/jobs", &json!({ "kind": "train", "request": request })).json();
+    let id = training["id"].as_str().unwrap();
+    assert!(training["command"].as_str().unwrap().starts_with("kao train "), "{training}");
+    server.wait_for(id, |job| job["progress"]["values"]["loss"].is_number());
+    let sampled = server.job("sample", json!({ "count": 2, "steps": 2 }));
+    assert_eq!(sampled["state"], "done");
+    assert_eq!(server.get(&format!("/api/v1/jobs/{id}")).json()["state"], "running");
+    let runs = server.get("/api/v1/runs").json();
+    assert_eq!(runs["runs"][0]["name"], "long");
+    assert_eq!(runs["runs"][0]["running"], true);
+    assert_eq!(server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"").status, 200);
+    assert_eq!(server.end_of(id)["state"], "cancelled");
+    let run = server.get("/api/v1/runs/long").json();
+    assert_eq!((&run["running"], &run["has_checkpoint"]), (&json!(false), &json!(true)));
+    let step = run["step"].as_u64().unwrap();
+    assert!(step > 0 && run["loss"].as_array().unwrap().len() as u64 >= step);
+
+    let on = json!({ "kind": "train", "request": { "name": "long", "resume": true, "steps": step + 2 } });
+    let on = server.post("/api/v1/jobs", &on).json();
+    assert_eq!(server.end_of(on["id"].as_str().unwrap())["state"], "done", "{on}");
+    assert_eq!(server.get("/api/v1/runs/long").json()["step"], step + 2);
+    // Its model is there for images.
+    let made = server.job("sample", json!({ "model": "run:long", "count": 1, "steps": 2 }));
+    assert_eq!(made["state"], "done", "{made}");
+
+    let twice = json!({ "kind": "train", "request": { "name": "long", "data": "faces" } });
+    assert_eq!(server.post("/api/v1/jobs", &twice).field().as_deref(), Some("name"));
+    for name in ["../elsewhere", "a/b", "", ".hidden"] {
+        let new = json!({ "kind": "train", "request": { "name": name, "data": "faces" } });
+        assert_eq!(server.post("/api/v1/jobs", &new).field().as_deref(), Some("name"), "{name}");
+    }
+    let entries = std::fs::read_dir(folder.path().join("runs")).unwrap();
+    assert_eq!(entries.count(), 1);
+}
+
+#[test]
+fn what_a_training_takes_is_told_and_nothing_is_written() {
+    let (server, folder) = Server::with_data();
+    let request = json!({ "name": "planned", "data": "faces", "preset": "tiny", "batch_size": 4 });
+    let job = server.job("plan", request);
+    let facts = &job["result"]["facts"];
+    assert!(facts["seconds"].as_f64().unwrap() > 0.0, "{job}");
+    assert!(facts["estimate"]["memory_bytes"].as_u64().unwrap() > 1 << 20);
+    assert!(job["command"].as_str().unwrap().ends_with(" --dry-run"));
+    assert_eq!(std::fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
+}
+
+#[test]
+fn pictures_are_named_with_their_tags_and_their_like() {
+    let (server, folder) = Server::with_data();
+    let all = server.get("/api/v1/data/faces?limit=5").json();
+    assert_eq!((&all["count"], all["pictures"].as_array().unwrap().len()), (&json!(24), 5));
+    let tag = all["tags"][0]["tag"].as_str().unwrap();
+    let some = server.get(&format!("/api/v1/data/faces?tag={}", tag.replace(' ', "+"))).json();
+    assert_eq!(some["chosen"], all["tags"][0]["count"]);
+    let job = server.job("nearest", json!({ "data": "faces", "seed": 3, "steps": 2 }));
+    let nearest = job["result"]["facts"]["nearest"].as_array().unwrap();
+    assert_eq!(nearest.len(), 12, "{job}");
+    let rms: Vec<f64> = nearest.iter().map(|near| near["rms"].as_f64().unwrap()).collect();
+    assert!(rms.is_sorted());
+    // Nothing outside, whatever links say.
+    std::fs::write(folder.path().join("secret.png"), "secret").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(
+        folder.path().join("secret.png"),
+        folder.path().join("data/faces/zlink.png"),
+    )
+    .unwrap();
+    for name in ["zlink.png", "..%2f..%2fsecret.png", "%2fetc%2fpasswd", "nowhere.png"] {
+        let answer = server.get(&format!("/api/v1/data/faces/pictures/{name}"));
+        assert_eq!(answer.status, 404, "{name}");
+    }
+}
+
+#[test]
+fn a_picture_that_was_sent_is_edited() {
+    let (server, folder) = Server::with_data();
+    let path = folder.path().join("data/faces/face-000001.png");
+    let picture = std::fs::read(&path).unwrap();
+    let id = server.send(&picture);
+    let shown = server.get(&format!("/api/v1/uploads/{id}")).body;
+    let pixels = |png: &[u8]| kao::dataset::Picture::decode(png).unwrap();
+    assert!(pixels(&shown) == pixels(&picture));
+    let request = json!({ "picture": id, "count": 2, "steps": 4, "strength": 0.5, "seed": 7 });
+    let job = server.job("edit", request);
+    assert_eq!(job["state"], "done", "{job}");
+    let expected = "kao edit picture.png --count 2 --out variations.png --seed 7 --steps 4";
+    assert_eq!(job["command"].as_str().unwrap().replace(" --strength 0.5", ""), expected);
+    let edit = Edit {
+        pictures: vec![path],
+        count: Some(2),
+        strength: Some(0.5),
+        seed: 7,
+        sampling: SamplingConfig { steps: Some(4), ..SamplingConfig::default() },
+        ..Edit::default()
+    };
+    let edited = edit.run(&Unattended).unwrap();
+    let job = job["id"].as_str().unwrap();
+    for k in 0..2 {
+        let found = server.get(&format!("/api/v1/jobs/{job}/images/{k}.png")).body;
+        assert!(pixels(&found).bytes() == edited.images.to_bytes_hwc(k), "variation {k}");
+    }
+    let missing = json!({ "kind": "edit", "request": { "picture": "99" } });
+    assert_eq!(server.post("/api/v1/jobs", &missing).field().as_deref(), Some("picture"));
+    let path = json!({ "kind": "edit", "request": { "picture": "/etc/passwd" } });
+    assert_eq!(server.post("/api/v1/jobs", &path).field().as_deref(), Some("picture"));
 }

@@ -56,6 +56,9 @@ pub struct Interpolate {
     pub latents: Option<PathBuf>,
     /// Images from each to the next, both of them among these.
     pub frames: usize,
+    /// Of four images, all points of the plane between them, row by row, `frames` a side: the first
+    /// two are its upper corners, the others its lower ones.
+    pub plane: bool,
     /// The first of all these images.
     pub first: u64,
     /// These of them, in the place of all.
@@ -89,6 +92,7 @@ impl Default for Interpolate {
             seed: 999,
             latents: None,
             frames: 16,
+            plane: false,
             first: 0,
             pick: Vec::new(),
             batch_size: 16,
@@ -241,6 +245,7 @@ impl Interpolate {
             (1.., 1.., _) => Err(Error::invalid("images", "only applies without `between`")),
             (1.., _, Some(_)) => Err(Error::invalid("latents", "only applies without `between`")),
             (1, _, _) => Err(Error::invalid("between", "names 1 seed; expected two or more")),
+            (n @ 1.., _, _) | (_, n @ 1.., _) if self.plane && n != 4 => Err(of_four(n)),
             (_, n @ 1, _) => few("images", n),
             _ => Ok(()),
         }
@@ -254,9 +259,17 @@ impl Interpolate {
         }
     }
 
+    /// The way between so many images.
+    fn way(&self, n_ends: usize) -> Way {
+        match self.plane {
+            true => Way::plane(self.frames),
+            false => Way::new(n_ends, self.frames),
+        }
+    }
+
     /// Which of all images on the way.
     fn numbers(&self, n_ends: usize) -> Result<ImageNumbers> {
-        let n = Way::new(n_ends, self.frames).len();
+        let n = self.way(n_ends).len();
         if n > MAX_FILES {
             let problem = format!("{n} images in all; expected at most {MAX_FILES}");
             return Err(Error::invalid("frames", problem));
@@ -316,7 +329,10 @@ impl Interpolate {
             given.check(path, &plan)?;
         }
         let Ends { names, x_t: ends, noise } = self.ends(given.as_ref())?;
-        let way = Way::new(names.len(), self.frames);
+        if self.plane && names.len() != 4 {
+            return Err(of_four(names.len()));
+        }
+        let way = self.way(names.len());
         let numbers = self.numbers(names.len())?;
         let sheet = self.sheet(&way, &numbers, &names);
         self.check(model, &sheet, numbers.len())?;
@@ -354,7 +370,7 @@ impl Interpolate {
             let place = way.place(number);
             let inputs = models.iter().fold(Inputs::default(), |inputs, model| inputs.text(model));
             let inputs = inputs.numbers(same.of(0)).numbers(same.avoided_of(0));
-            let inputs = [place.from, place.to].into_iter().fold(inputs, |inputs, end| {
+            let inputs = place.ends().into_iter().fold(inputs, |inputs, end| {
                 let inputs = inputs.values(ends.image(end));
                 match &*noise {
                     EndNoise::Given(z) => {
@@ -498,7 +514,7 @@ impl Interpolate {
                     ([first, .., last], _) | (_, [first, .., last]) => first == last,
                     _ => false,
                 };
-                let is_whole = self.first == 0 && self.pick.is_empty();
+                let is_whole = self.first == 0 && self.pick.is_empty() && !self.plane;
                 let n_frames =
                     outcome.count - usize::from(is_loop && is_whole && outcome.count > 2);
                 // Labels of the grid may stand in other places.
@@ -556,7 +572,8 @@ impl Interpolate {
             true => provenance,
             false => provenance.with("images", listed(&self.images)),
         };
-        provenance.with("frames", self.frames)
+        let provenance = provenance.with("frames", self.frames);
+        if self.plane { provenance.with("plane", true) } else { provenance }
     }
 }
 
@@ -590,8 +607,13 @@ impl NoiseSource for EndNoise {
 /// What stands under an image: what is gone between is called by its name, the rest by its number.
 fn label(way: &Way, number: usize, names: &[String]) -> String {
     let place = way.place(number);
-    match place.share {
-        0.0 => names[place.from].clone(),
-        _ => number.to_string(),
+    match place.end() {
+        Some(end) => names[end].clone(),
+        None => number.to_string(),
     }
+}
+
+fn of_four(n: usize) -> Error {
+    let problem = format!("goes between four images; {} found", counted(n as u64, "image"));
+    Error::invalid("plane", problem)
 }
