@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod data_folders;
+mod editing;
 mod evaluating;
 mod examples;
 mod failures;
@@ -15,6 +16,7 @@ mod pictures;
 mod provenance;
 mod sampling;
 mod signals;
+mod single_images;
 mod soundness;
 mod streams;
 mod training;

@@ -15,6 +15,7 @@ mod ddpm;
 mod dpm;
 mod euler;
 mod generate;
+mod inpaint;
 mod method;
 mod plan;
 mod process;
@@ -27,11 +28,12 @@ pub use ddpm::{Ddpm, Variance};
 pub use dpm::DpmPlusPlus;
 pub use euler::Euler;
 pub use generate::{Generation, Start};
+pub use inpaint::{Inpainting, Jumps, Known, Masked, Route};
 pub use method::{Description, Loop, Method};
 pub use plan::{Batch, Plan};
 pub use process::{DenoisedImages, Observation, Process, unobserved};
 pub use registry::Sampler;
-pub use snapshots::{Snapshots, SnapshotsConfig};
+pub use snapshots::{SnapshotOf, Snapshots, SnapshotsConfig};
 
 #[cfg(test)]
 mod tests;
