@@ -19,6 +19,7 @@ Examples:
   kao interpolate --between 3,17,3 --frames 30 --out ways.webp   an animation that loops
   kao interpolate --latents noise.safetensors --out ways/      between noise of a file
   kao interpolate --between 3,17 --pick 5 --out five.png       one of them alone
+  kao interpolate --between 3,17,42,5 --plane --frames 8       the plane between four images
 
 The ends are the images that `kao sample` makes of the same seeds and numbers. What lies between
 starts from noise on the arc between theirs (spherical interpolation).")]
