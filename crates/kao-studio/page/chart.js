@@ -19,10 +19,16 @@ function ticks(low, high, n) {
   return found;
 }
 
+/** Round numbers between two on a logarithmic axis: the closer these are, the more of them. */
 function logTicks(low, high) {
+  const ratio = high / low;
+  let factors = [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9];
+  if (ratio > 2) factors = [1, 1.5, 2, 3, 4, 5, 7];
+  if (ratio > 8) factors = [1, 2, 5];
+  if (ratio > 100) factors = [1];
   const found = [];
   for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) {
-    for (const factor of high / low > 50 ? [1] : [1, 2, 5]) {
+    for (const factor of factors) {
       const at = factor * 10 ** power;
       if (at >= low * 0.999 && at <= high * 1.001) found.push(at);
     }
@@ -37,8 +43,8 @@ const shown = (value) => Number(value.toPrecision(3)).toString();
  * `title` is read to those who do not see it.
  */
 export function chart(curves, { title, log = false, height = 240 } = {}) {
-  const width = 720;
-  const [left, right, top, bottom] = [56, 12, 10, 28];
+  const width = 600;
+  const [left, right, top, bottom] = [56, 22, 10, 28];
   const fits = ([x, y]) => isFinite(x) && isFinite(y) && (!log || y > 0);
   const all = curves.flatMap(({ points }) => points.filter(fits));
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": title });

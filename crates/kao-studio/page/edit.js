@@ -60,11 +60,11 @@ export async function edit(place) {
 
   for (const [name, text] of [["move", "Crop"], ["mask", "Mask"], ["paint", "Paint"]]) {
     modes.append(h("button", {
-      type: "button", role: "radio", class: "chip", "aria-checked": name === mode ? "true" : "false", "aria-pressed": name === mode ? "true" : "false",
+      type: "button", role: "radio", class: "chip", "aria-checked": name === mode ? "true" : "false",
       "data-mode": name,
       onclick: () => {
         mode = name;
-        for (const button of modes.children) for (const state of ["aria-checked", "aria-pressed"]) button.setAttribute(state, button.dataset.mode === mode ? "true" : "false");
+        for (const button of modes.children) button.setAttribute("aria-checked", button.dataset.mode === mode ? "true" : "false");
         adapt();
       },
     }, text));

@@ -3,11 +3,18 @@
 import { h } from "./dom.js";
 import { imageUrl, previewBitmap } from "./api.js";
 
-/** So many columns that rows are full where that can be, and no image smaller than `least`. */
+/** So many columns that images are large, all of them are in sight, and rows are rather full. */
 function columnsFor(n, width, least) {
-  const most = Math.max(1, Math.min(n, Math.floor(width / (least || Math.max(72, Math.min(112, width / 8.8))))));
-  for (let columns = most; columns > most / 2; columns--) if (n % columns === 0) return columns;
-  return most;
+  const most = Math.max(1, Math.min(n, Math.floor(width / (least || 72))));
+  const height = 0.72 * innerHeight;
+  let [best, score] = [most, 0];
+  for (let columns = most; columns > most / 3; columns--) {
+    const side = width / columns;
+    const isInSight = side * Math.ceil(n / columns) <= height;
+    const worth = side * (n % columns === 0 ? 1 : 0.85);
+    if (worth > score && (isInSight || columns === most)) [best, score] = [columns, worth];
+  }
+  return best;
 }
 
 /** A grid of `n` faces. `onOpen(index)` is called when one is chosen. */

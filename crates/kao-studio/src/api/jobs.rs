@@ -32,8 +32,11 @@ pub fn add(routes: &mut Routes) {
         create,
     );
     routes.add(
-        Operation::get("/api/v1/jobs", "All jobs that are kept, the newest first")
-            .answers(Described::Schema("Jobs")),
+        Operation::get(
+            "/api/v1/jobs",
+            "All jobs that are kept, the newest first, without their results",
+        )
+        .answers(Described::Schema("Jobs")),
         list,
     );
     routes.add(
@@ -128,8 +131,13 @@ async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
 }
 
 async fn list(State(app): State<Arc<App>>) -> Answer {
-    let jobs: Vec<Value> = app.queue.jobs().iter().map(|job| job.to_json()).collect();
-    Ok(answer::json(StatusCode::OK, &json!({ "jobs": jobs })))
+    let jobs = app.queue.jobs().into_iter().map(|job| {
+        let mut job = job.to_json();
+        // Whoever wants the results asks for the job.
+        job["result"] = Value::Null;
+        job
+    });
+    Ok(answer::json(StatusCode::OK, &json!({ "jobs": jobs.collect::<Vec<_>>() })))
 }
 
 fn found(app: &App, id: &str) -> Result<Arc<Job>, Problem> {

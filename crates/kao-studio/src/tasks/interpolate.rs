@@ -24,7 +24,11 @@ const FIELDS: &[Field] = &[
     field("images", Kind::Integers, "In place of between: numbers of images of the seed."),
     field("seed", Kind::Integer, "Seed of images."),
     field("frames", Kind::Integer, "Images from each to the next, both of them among these."),
-    field("plane", Kind::Flag, "Of four images, all points of the plane between them, frames a side."),
+    field(
+        "plane",
+        Kind::Flag,
+        "Of four images, all points of the plane between them, frames a side.",
+    ),
     field("pick", Kind::Integers, "These of them, in place of all."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
     field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
