@@ -196,8 +196,8 @@ fn help_and_version_are_no_failures() {
     let here = Path::new(".");
     assert!(kao(here, "--version").ok().out.starts_with("kao "));
     for command in [
-        "prepare", "draw", "train", "sample", "recover", "sweep", "eval", "convert", "info",
-        "bench",
+        "prepare", "draw", "train", "sample", "recover", "encode", "compare", "sweep", "eval",
+        "convert", "info", "bench",
     ] {
         let ran = kao(here, &format!("{command} --help")).ok();
         assert!(ran.out.contains("Examples:"), "{command}");

@@ -1,7 +1,9 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
 mod checkpoints;
+mod comparing;
 mod data_folders;
+mod encoding;
 mod evaluating;
 mod examples;
 mod failures;

@@ -39,7 +39,10 @@ impl CommandLine {
         }
         let mut words = vec![R::COMMAND.to_owned()];
         for field in R::POSITIONAL {
-            words.extend(given.get(*field).and_then(Value::as_str).map(str::to_owned));
+            match given.get(*field) {
+                Some(Value::Array(values)) => words.extend(values.iter().map(in_words)),
+                value => words.extend(value.and_then(Value::as_str).map(str::to_owned)),
+            }
         }
         let mut fields = Vec::new();
         differing("", &given, Some(&default), &mut fields);

@@ -12,13 +12,16 @@
 
 mod benchmark;
 mod command_line;
+mod compare;
 mod compute;
 mod convert;
 mod destinations;
 mod draw;
+mod encode;
 mod estimate;
 mod evaluate;
 mod evaluation;
+mod latents;
 mod measure;
 mod model;
 mod prepare;
@@ -26,14 +29,17 @@ mod provenance;
 mod recover;
 mod sample;
 mod sample_from;
+mod series;
 mod sweep;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
+pub use compare::{Compare, Compared, Comparison};
 pub use compute::Compute;
 pub use convert::{Convert, Converted};
 pub use draw::{Draw, Drawn};
+pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{

@@ -1,6 +1,7 @@
 //! Images from a model.
 
 use super::destinations::check_distinct;
+use super::latents::decoded_otherwise;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
@@ -196,6 +197,14 @@ impl Sample {
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
+        if let Some(path) = &self.noise
+            && let Some(differences) =
+                decoded_otherwise(&formats::peek(path)?.metadata, model, &self.sampling)
+        {
+            let path = path.display();
+            let message = format!("warning: `{path}` was encoded otherwise: {differences}");
+            control.check(&Report::message("sampling", &message))?;
+        }
         let started = Instant::now();
         let mut snapshots =
             snapshots.map(|config| Snapshots::new(config, plan.steps().len(), &start));
@@ -217,7 +226,11 @@ impl Sample {
         let n_timesteps = model.schedule.n_timesteps();
         let what = if self.model.path.is_none() { "face" } else { "image" };
         let asked = self.wishes.summary();
-        let sampling = self.sampling.summary(n_timesteps);
+        let n_evaluations = plan.n_evaluations() * self.wishes.evaluations();
+        let mut sampling = self.sampling.summary(n_timesteps);
+        if n_evaluations != plan.steps().len() {
+            sampling += &format!(", {n_evaluations} evaluations of the network");
+        }
         let noise = match &self.noise {
             Some(path) => format!("noise {}", path.display()),
             None => format!("seed {}", self.seed),
@@ -230,7 +243,7 @@ impl Sample {
                 .collect(),
             images,
             snapshots: snapshots.map(Snapshots::into_frames).unwrap_or_default(),
-            n_evaluations: plan.n_evaluations() * self.wishes.evaluations(),
+            n_evaluations,
             seconds: 0.0,
             provenance: self.provenance(name, n_timesteps),
             files: Vec::new(),
