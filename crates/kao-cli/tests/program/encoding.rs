@@ -25,7 +25,7 @@ fn what_is_encoded_is_decoded_by_the_line_that_is_printed() {
     let (error, psnr) = (number(&ran.out, "error per dimension"), number(&ran.out, "PSNR"));
     assert!(error > 0.0 && error < 0.1 && psnr > 10.0, "{ran:?}");
     // 3 columns of 16 pixels, twice enlarged, or as wide as their names.
-    assert_eq!(image::image_dimensions(path.join("p.png")).unwrap().1, 2 + 11 + 3 * 34);
+    assert_eq!(image::image_dimensions(path.join("p.png")).unwrap().1, 2 + 12 + 3 * 34);
 
     let line = ran.err.lines().find_map(|line| line.strip_prefix("to decode: kao ")).unwrap();
     assert!(line.contains("--sampler ddim --steps 20 --noise l.safetensors"), "{line}");
@@ -74,8 +74,8 @@ fn pictures_of_any_size_are_encoded_and_none_is_overwritten() {
     let before = fs::read(path.join(picture)).unwrap();
     let model = trained().join("run/model.safetensors");
     let model = model.display();
-    let arguments = format!("encode {picture} --model {model} --steps 2");
-    kao(path, &format!("{arguments} --out l.safetensors")).ok();
+    let arguments = format!("encode {picture} --model {model}");
+    kao(path, &format!("{arguments} --steps 2 --out l.safetensors")).ok();
     let ran = kao(path, &format!("{arguments} --out {picture}"));
     assert!(ran.error().starts_with("error: --out: names the file of "), "{ran:?}");
     let ran = kao(path, &format!("{arguments} --out l.safetensors --picture {picture}"));

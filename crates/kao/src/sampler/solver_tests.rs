@@ -269,7 +269,10 @@ proptest! {
         };
         let (parted, whole) = (generate(batch_size), generate(5));
         prop_assert_eq!(parted.data(), whole.data());
-        // The data are of two clusters at ±0.7, and any method that works ends near them.
-        prop_assert!(whole.data().iter().all(|value| value.abs() < 3.0), "{:?}", whole.data());
+prop_assert!(whole.data().iter().all(|value| value.is_finite()), "{:?}", whole.data());
+        // The data are of two clusters at ±0.7, and any method ends near them whose steps are not
+        // all too long.
+        let is_near = whole.data().iter().all(|value| value.abs() < 3.0);
+        prop_assert!(is_near || n_steps < 10 || spacing.is_the_originals(), "{:?}", whole.data());
     }
 }

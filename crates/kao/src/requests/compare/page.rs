@@ -12,13 +12,13 @@ use std::fmt::Write as _;
 const MAX_PICTURE_BYTES: u64 = 64 << 20;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8884;--best:#2fa36b33}\
+:root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;margin:2rem;background:#fff;color:#222}\
 h1{margin-bottom:0}h2{margin-top:2.5rem}\
 p,svg{max-width:60rem}svg{width:100%;height:auto}\
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid var(--line)}\
-td:first-child,th:first-child{text-align:left}.best{background:var(--best);font-weight:600}\
+td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #8884}\
+td:first-child,th:first-child{text-align:left}.best{background:#2fa36b33;font-weight:600}\
 .scroll{overflow-x:auto}.sets td,.sets th{vertical-align:top;text-align:left;border:0;padding:.4rem}\
 .sets th{font-weight:600}figure{margin:0}figcaption{font-size:.8rem;line-height:1.3}\
 img{image-rendering:pixelated;display:block;min-width:11rem;max-width:100%}\
