@@ -93,6 +93,9 @@ fn main() -> ExitCode {
         output::be_quiet();
     }
     interrupt::listen();
+    if let Some(command) = name.and_then(|name| parser.find_subcommand(name)) {
+        usage::remember(command.clone());
+    }
     let result = match arguments.command {
         Command::Prepare(arguments) => commands::prepare::run(&arguments),
         Command::Draw(arguments) => commands::draw::run(&arguments),
@@ -118,7 +121,7 @@ fn main() -> ExitCode {
         {
             ExitCode::from(interrupt::EXIT_CODE)
         }
-        Err(error) => usage::tell(&error, name.and_then(|name| parser.find_subcommand(name))),
+        Err(error) => usage::tell(&error),
     }
 }
 

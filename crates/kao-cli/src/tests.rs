@@ -2,13 +2,15 @@
 
 use super::*;
 use kao::dataset::Classes;
+use kao::denoiser::Prediction;
 use kao::device::DeviceKind;
 use kao::requests::{
     Benchmark, Compare, Compute, Convert, Draw, Encode, Evaluate, ModelSource, Prepare, Recover,
-    Request, Sample, Sweep, Wishes,
+    Request, Sample, Sweep, Train, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, Variance};
 use kao::timesteps::{End, Spacing};
+use kao::train::{Decay, Optimizer, TimestepSampling};
 
 /// The command that a command line stands for.
 fn parsed(words: &[String]) -> Command {
@@ -37,6 +39,13 @@ fn repeats_sample(request: &Sample) {
 fn repeats_recover(request: &Recover) {
     repeats(request, |command| match command {
         Command::Recover(arguments) => Some(arguments.request().unwrap()),
+        _ => None,
+    });
+}
+
+fn repeats_train(request: &Train) {
+    repeats(request, |command| match command {
+        Command::Train(arguments) => Some(arguments.request()),
         _ => None,
     });
 }
@@ -223,6 +232,51 @@ fn so_do_those_of_all_other_requests() {
         Command::Convert(arguments) => Some(arguments.request()),
         _ => None,
     });
+    repeats_train(&Train { data: Some("faces".into()), out: "run".into(), ..Train::default() });
+    repeats_train(&Train {
+        data: Some("my faces".into()),
+        out: "run".into(),
+        preset: Some("tiny".into()),
+        resume: true,
+        from: Some("weak.safetensors".into()),
+        steps: Some(u64::MAX),
+        batch_size: Some(8),
+        micro_batch_size: Some(4),
+        gradient_checkpointing: true,
+        prediction: Some(Prediction::V),
+        timestep_sampling: Some(TimestepSampling::Stratified),
+        min_snr_gamma: Some(5.5),
+        dropout: Some(0.25),
+        optimizer: Some(Optimizer::Adamw),
+        weight_decay: Some(0.01),
+        learning_rate: Some(1e-4),
+        learning_rate_decay: Some(Decay::Linear),
+        final_learning_rate: Some(1e-6),
+        warmup_steps: Some(7),
+        max_gradient_norm: Some(0.5),
+        ema_halflife: Some(1e4),
+        classes: Some(Classes::Folders),
+        min_tag_count: Some(3),
+        tag_dropout: Some(0.5),
+        no_flip: true,
+        seed: Some(0),
+        save_every: Some(10),
+        keep_checkpoints: Some(2),
+        log_every: Some(5),
+        validation_images: Some(0),
+        sample_count: Some(0),
+        sample_steps: Some(9),
+        compute: compute(),
+        ..Train::default()
+    });
+    repeats_train(&Train {
+        out: "run".into(),
+        config: Some("config.toml".into()),
+        epochs: Some(3),
+        memory: Some(4 << 30),
+        no_tags: true,
+        ..Train::default()
+    });
     let bench = Benchmark {
         preset: Some("tiny".into()),
         batch_size: 1,
@@ -260,6 +314,8 @@ fn a_command_without_flags_is_the_request_as_by_default() {
     assert_eq!(encode.request(), expected);
     let Command::Draw(draw) = parsed("draw --count 1 --out x") else { panic!() };
     assert_eq!(draw.request(), Draw { count: 1, out: "x".into(), ..Draw::default() });
+    let Command::Train(train) = parsed("train --out x") else { panic!() };
+    assert_eq!(train.request(), Train { out: "x".into(), ..Train::default() });
     let Command::Bench(bench) = parsed("bench") else { panic!() };
     assert_eq!(bench.request(), Benchmark::default());
 }

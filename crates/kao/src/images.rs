@@ -1,6 +1,6 @@
 //! A batch of images on the host: `[N, C, H, W]` in `f32`, nominal range `[-1, 1]`.
 //!
-//! This is what samplers walk on, what data sets yield and what `render` draws. It knows neither
+//! This is what samplers work on, what data sets yield and what `render` draws. It knows neither
 //! files nor devices.
 
 use crate::error::{Error, Result};

@@ -88,7 +88,7 @@ impl Stream {
 /// Where a sampler gets its noise from.
 pub trait NoiseSource: Sync {
     /// Fills `z` (one image, `[C, H, W]`) with the noise of step `step_index` (position in the
-    /// walk, 0 first) for image `image` of the batch.
+    /// timestep sequence, 0 first) for image `image` of the batch.
     fn fill(&self, step_index: usize, image: usize, z: &mut [f32]);
 }
 
@@ -124,7 +124,7 @@ impl NoiseSource for SeededNoise {
     }
 }
 
-/// Noise for the steps of a walk from images that draw 0 of the same streams has noised.
+/// Noise for the steps that start from images to which draw 0 of the same streams has added noise.
 #[derive(Clone, Copy, Debug)]
 pub struct NoisingNoise {
     /// The seed.
@@ -155,9 +155,9 @@ impl NoiseSource for GivenNoise<'_> {
     }
 }
 
-/// For walks that draw no noise.
+/// For samplers that draw no noise.
 ///
-/// Asking it for noise yields zeros: a stochastic walk over it is the walk of its means.
+/// Asked for noise, it yields zeros: a stochastic sampler then goes along its means.
 #[derive(Clone, Copy, Debug)]
 pub struct NoNoise;
 

@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Picture to write (.png)
     #[arg(long, short, value_name = "FILE", default_value = "recover.png")]
     out: PathBuf,
-    /// Walk the sampler's whole range from the slightly noisy images, as the original does: it fails
+    /// Take all timesteps of the sampler from the slightly noisy images, as the original does: it fails
     #[arg(long)]
     origin_bug: bool,
     /// Images at a time

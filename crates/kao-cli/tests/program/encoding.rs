@@ -33,10 +33,10 @@ fn what_is_encoded_is_decoded_by_the_line_that_is_printed() {
     assert!(!decoded.err.contains("warning"), "{decoded:?}");
     // A warning for all that is not as it was.
     for (other, words) in [
-        ("--sampler heun", "sampler heun in place of ddim"),
-        ("--sampler ddim --steps 19", "steps 19 in place of 20"),
-        ("--sampler ddim --steps 20 --spacing karras", "spacing karras in place of trailing"),
-        ("--sampler ddim --steps 20 --eta 1 --clip", "eta 1 in place of 0"),
+        ("--sampler heun", "--sampler heun in place of ddim"),
+        ("--sampler ddim --steps 19", "--steps 19 in place of 20"),
+        ("--sampler ddim --steps 20 --spacing karras", "--spacing karras in place of trailing"),
+        ("--sampler ddim --steps 20 --eta 1 --clip", "--eta 1 in place of 0"),
     ] {
         let (_, arguments) =
             with_model(&format!("sample --model MODEL --noise l.safetensors {other}"));

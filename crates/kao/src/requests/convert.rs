@@ -1,5 +1,6 @@
 //! Another program's checkpoint as a Kao model.
 
+use super::destinations::check_no_model_of_a_run;
 use super::model::report_notes;
 use super::{Estimate, Request};
 use crate::control::{Control, Report};
@@ -67,6 +68,7 @@ impl Request for Convert {
 
     fn run(&self, control: &dyn Control) -> Result<Converted> {
         self.validate()?;
+        check_no_model_of_a_run(&self.output)?;
         prepare_path(&self.output)?;
         let options = LoadOptions {
             weights: match self.raw_weights {

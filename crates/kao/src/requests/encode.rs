@@ -1,6 +1,6 @@
 //! Encoding: the noise from which DDIM makes given pictures.
 
-use super::destinations::check_distinct;
+use super::destinations::{check_distinct, check_no_model_of_a_run};
 use super::latents::ENCODED;
 use super::recover::mean_psnr;
 use super::sample::check_batch;
@@ -157,6 +157,7 @@ impl Request for Encode {
                 render::check_grid(originals.len() * 3, unet.image_size, 3, &columns)?;
                 prepare_path(path)?;
             }
+            check_no_model_of_a_run(&self.out)?;
             prepare_path(&self.out)?;
             self.model.report_default(control)?;
             self.encode(&model, originals, &names, control)

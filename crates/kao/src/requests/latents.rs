@@ -20,10 +20,9 @@ pub(super) fn decoded_otherwise(
     let here = here.chain([("model_fingerprint".to_owned(), model.fingerprint())]);
     let differs = |(key, here): (String, String)| {
         let there = metadata.get(&key).and_then(|value| value.as_str()).unwrap_or("none");
-        let name = key.replace('_', " ");
         (there != here).then(|| match key.as_str() {
             "model_fingerprint" => "another model".to_owned(),
-            _ => format!("{name} {} in place of {}", here, shortened(there, 40)),
+            _ => format!("`{key}` {here} in place of {}", shortened(there, 40)),
         })
     };
     let differences: Vec<String> = here.filter_map(differs).collect();

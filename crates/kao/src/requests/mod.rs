@@ -31,6 +31,7 @@ mod sample;
 mod sample_from;
 mod series;
 mod sweep;
+mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
@@ -53,6 +54,7 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
+pub use train::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
 pub use wishes::Wishes;
 
 use crate::control::Control;

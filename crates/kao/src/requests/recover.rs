@@ -172,15 +172,26 @@ impl Recover {
 
     /// The pictures that are named: files, or pictures that training on the folder leaves out.
     fn pictures(&self, shape: [usize; 3], control: &dyn Control) -> Result<Images> {
+        let warn = |words: &str| control.check(&Report::message("reading", words));
+        let warn_of_enlarged = |folder: &Folder| match folder.n_enlarged() {
+            0 => Ok(()),
+            n => warn(&format!(
+                "warning: {} enlarged to {}x{} pixels, so what is recovered is blurred too",
+                counted(n as u64, "picture"),
+                shape[2],
+                shape[1]
+            )),
+        };
         let dir = match self.data.as_slice() {
             [dir] if dir.is_dir() => dir,
             files => {
                 let folder = Folder::load_files(files, shape)?;
+                warn_of_enlarged(&folder)?;
                 return folder.images(&Vec::from_iter(0..folder.len()));
             }
         };
         let folder = Folder::load(dir, shape, control)?;
-        let warn = |words: &str| control.check(&Report::message("reading", words));
+        warn_of_enlarged(&folder)?;
         let split = folder.split(&SplitConfig::default())?;
         let all: Vec<usize> = (0..folder.len()).collect();
         let of = if split.test.is_empty() {

@@ -1,6 +1,6 @@
 //! Images from a model.
 
-use super::destinations::check_distinct;
+use super::destinations::{check_distinct, check_no_model_of_a_run};
 use super::latents::decoded_otherwise;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::{Control, Report};
@@ -278,6 +278,9 @@ impl Sample {
         render::check_grid(count, unet.image_size, self.grid_columns(), &Layout::default())?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let files = [&self.out, &self.strip, &self.save_tensors];
+        if let Some(path) = &self.save_tensors {
+            check_no_model_of_a_run(path)?;
+        }
         files.into_iter().flatten().try_for_each(prepare_path)
     }
 

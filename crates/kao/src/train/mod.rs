@@ -46,7 +46,7 @@ pub use history::StepReport;
 pub use objective::TimestepSampling;
 pub use pictures::fingerprint;
 pub use run::{Trained, Training};
-pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir};
+pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir, SAMPLES};
 pub use sample_grid::SAMPLE_COLUMNS;
 pub use start::{check_initial_model, check_pictures, check_steps};
 pub use validation::{Validation, ValidationLoss};

@@ -8,6 +8,7 @@ mod tables;
 
 pub use tables::Comparison;
 
+use super::destinations::check_no_run;
 use super::evaluate::check_size;
 use super::evaluation::{DistanceAndFloor, RealSets};
 use super::sample::check_batch;
@@ -163,6 +164,7 @@ impl Request for Compare {
         self.model.check()?;
         self.validate()?;
         check_folder(&self.out)?;
+        check_no_run(&self.out)?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
             let combinations = self.combinations()?;
