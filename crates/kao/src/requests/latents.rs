@@ -17,6 +17,8 @@ pub(super) fn decoded_otherwise(
 ) -> Option<String> {
     metadata.get(ENCODED)?;
     let here = sampling.describe(model.schedule.n_timesteps()).into_iter();
+    // What a sampler costs follows from the rest.
+    let here = here.filter(|(key, _)| key != "evaluations");
     let here = here.chain([("model_fingerprint".to_owned(), model.fingerprint())]);
     let differs = |(key, here): (String, String)| {
         let there = metadata.get(&key).and_then(|value| value.as_str()).unwrap_or("none");

@@ -15,6 +15,9 @@ const COLOURS: [&str; 10] = [
     "#a99a1f", "#2aa5b8",
 ];
 
+/// Costs that are written below the axis, each of them.
+const MOST_TICKS: usize = 8;
+
 const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#8884;stroke-width:1}\
     .floor{stroke:#888;stroke-dasharray:6 4;stroke-width:1.5}.line{fill:none;stroke-width:2}\
     @media(prefers-color-scheme:dark){text{fill:#e8e8ea}}";
@@ -41,12 +44,21 @@ impl Axis {
         self.from + share * (self.to - self.from)
     }
 
-    /// 1, 2 and 5 of every power of ten that is on the axis.
+    /// 1, 2 and 5 of every power of ten that is on the axis, and more where those are few.
     fn ticks(&self) -> Vec<f64> {
+        const FEW: usize = 3;
         let first = self.low.log10().floor() as i32;
-        let powers = first..=first + 12;
-        let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|of| of * 10f64.powi(power)));
-        ticks.filter(|tick| (self.low..=self.high).contains(tick)).collect()
+        let ticks = |of: &[f64]| -> Vec<f64> {
+            let powers = first..=first + 12;
+            let all = powers.flat_map(|power| of.iter().map(move |of| of * 10f64.powi(power)));
+            all.filter(|tick| (self.low..=self.high).contains(tick)).collect()
+        };
+        match ticks(&[1.0, 2.0, 5.0]) {
+            few if few.len() < FEW => {
+                ticks(&[1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0])
+            }
+            enough => enough,
+        }
     }
 }
 
@@ -67,13 +79,21 @@ pub(super) fn svg(comparisons: &[Comparison]) -> Option<String> {
          <style>{STYLE}</style>\n"
     );
     // Writing to a string cannot fail.
-    for tick in x.ticks() {
+    let mut costs: Vec<usize> = drawn.iter().map(|of| of.evaluations).collect();
+    costs.sort_unstable();
+    costs.dedup();
+    let costs = match costs.len() {
+        0..=MOST_TICKS => costs.into_iter().map(|n| n as f64).collect(),
+        _ => x.ticks(),
+    };
+    for tick in costs {
         let at = x.at(tick);
         let _ = writeln!(
             svg,
             "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>\
-             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{tick}</text>",
-            bottom + 18.0
+             <text x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            bottom + 18.0,
+            label(tick)
         );
     }
     for tick in y.ticks() {
@@ -81,9 +101,10 @@ pub(super) fn svg(comparisons: &[Comparison]) -> Option<String> {
         let _ = writeln!(
             svg,
             "<path class=\"grid\" d=\"M{left} {at:.1}H{right}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{tick}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
             left - 8.0,
-            at + 4.0
+            at + 4.0,
+            label(tick)
         );
     }
     let _ = writeln!(
@@ -142,6 +163,12 @@ pub(super) fn svg(comparisons: &[Comparison]) -> Option<String> {
     Some(svg)
 }
 
+/// A tick without what rounding adds to it.
+fn label(tick: f64) -> f64 {
+    const DIGITS: f64 = 1e6;
+    (tick * DIGITS).round() / DIGITS
+}
+
 /// The combinations of each method, cheapest first.
 fn lines<'a>(drawn: &[&'a Comparison]) -> Vec<Vec<&'a Comparison>> {
     let mut lines: Vec<Vec<&Comparison>> = Vec::new();
@@ -198,6 +225,8 @@ mod tests {
     fn ticks_are_round_numbers_on_the_axis() {
         let axis = Axis::of([5.0, 50.0].into_iter(), 0.0, 1.0);
         assert_eq!(axis.ticks(), [5.0, 10.0, 20.0, 50.0]);
+        let short = Axis::of([17.0, 24.0].into_iter(), 0.0, 1.0);
+        assert_eq!(short.ticks(), [15.0, 20.0, 25.0]);
         assert!(axis.at(5.0) > 0.0 && axis.at(50.0) < 1.0 && axis.at(5.0) < axis.at(50.0));
     }
 }
