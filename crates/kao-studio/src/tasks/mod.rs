@@ -5,6 +5,7 @@
 //! and pictures are names.
 
 mod edit;
+mod encode;
 mod fields;
 mod interpolate;
 mod nearest;
@@ -36,7 +37,8 @@ pub struct Context<'a> {
 
 /// All kinds.
 pub const KINDS: &[TaskKind] =
-    &[sample::KIND, edit::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
+    &[sample::KIND, edit::KIND,
+    encode::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
 
 const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, about }
