@@ -1,7 +1,7 @@
 // Compare: samplers × steps × η from the same noise.
 
 import { choice, duration, entry, h, say, slider } from "./dom.js";
-import { imageUrl, run, server } from "./api.js";
+import { get, imageUrl, run, server } from "./api.js";
 import { gallery } from "./faces.js";
 import { alone } from "./sampling.js";
 import { view } from "./viewer.js";
@@ -19,12 +19,15 @@ export async function compare(place) {
   const samplers = h("fieldset", { class: "field checks" }, h("legend", {}, "Samplers"),
     about.samplers.map(({ name, title }) => h("label", {},
       h("input", { type: "checkbox", value: name, name: "sampler", checked: ["ddim", "dpm++"].includes(name) }), title)));
+  const folders = about.has_data ? (await get("/data")).folders : [];
+  const data = choice("Distance from", [["", "nothing"], ...folders.map(({ name }) => [name, `the pictures in ${name}`])], { name: "data", help: "takes 64 more samples of each" });
+  data.hidden = folders.length === 0;
   const table = h("div", { class: "runs" });
   const summary = h("p", { class: "summary" });
   const go = h("button", { type: "submit", class: "primary" }, "Compare");
   const paper = h("button", { type: "button", onclick: () => start(PAPER) }, "The DDIM paper's");
   const form = h("form", { class: "panel", "aria-label": "What to compare", onsubmit: (event) => { event.preventDefault(); start(chosen()); } },
-    model, seed, count, samplers, stepsList, etas, go, paper);
+    model, seed, count, samplers, stepsList, etas, data, go, paper);
   place.append(form, h("section", { class: "canvas", "aria-label": "Runs" }, summary, table));
   let visit = 0;
 
@@ -63,6 +66,13 @@ export async function compare(place) {
         await row.grid.finish(job);
         const each = job.result.facts.seconds / row.request.count;
         row.time.textContent = `${duration(each)} an image`;
+        if (data.value) {
+          const { model, seed, steps, sampler } = row.request;
+          row.time.textContent += ", measuring …";
+          const { result } = await run("evaluate", { model, seed, steps, sampler, data: data.value });
+          const { distance, floor } = result.facts;
+          row.time.textContent = `${duration(each)} an image, distance ${distance.toFixed(0)} (floor ${floor.toFixed(0)})`;
+        }
         row.set(row.grid.cells.map((_, k) => ({
           src: imageUrl(job.id, "images", `${k}.png`),
           title: `${row.words}, image ${k}`,

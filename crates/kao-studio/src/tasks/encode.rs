@@ -88,7 +88,8 @@ impl Work for EncodeWork {
             "psnr": encoded.psnr,
             "model": self.model,
         });
-        let summary = format!("{:.1} dB between the picture and what its noise is decoded to", encoded.psnr);
+        let summary =
+            format!("{:.1} dB between the picture and what its noise is decoded to", encoded.psnr);
         let set = |name: &str, images| Set::new(name, images, 1, texts.clone());
         let sets = vec![
             set("images", encoded.decoded),

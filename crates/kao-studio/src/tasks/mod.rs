@@ -6,6 +6,7 @@
 
 mod edit;
 mod encode;
+mod evaluate;
 mod fields;
 mod interpolate;
 mod nearest;
@@ -36,9 +37,16 @@ pub struct Context<'a> {
 }
 
 /// All kinds.
-pub const KINDS: &[TaskKind] =
-    &[sample::KIND, edit::KIND,
-    encode::KIND, interpolate::KIND, train::TRAIN, train::PLAN, nearest::KIND];
+pub const KINDS: &[TaskKind] = &[
+    sample::KIND,
+    edit::KIND,
+    encode::KIND,
+    evaluate::KIND,
+    interpolate::KIND,
+    train::TRAIN,
+    train::PLAN,
+    nearest::KIND,
+];
 
 const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, about }

@@ -477,3 +477,21 @@ fn a_picture_that_was_sent_is_edited() {
     let path = json!({ "kind": "edit", "request": { "picture": "/etc/passwd" } });
     assert_eq!(server.post("/api/v1/jobs", &path).field().as_deref(), Some("picture"));
 }
+
+#[test]
+fn a_picture_is_encoded_and_samples_are_measured() {
+    let (server, folder) = Server::with_data();
+    let picture = std::fs::read(folder.path().join("data/faces/face-000001.png")).unwrap();
+    let id = server.send(&picture);
+    let job = server.job("encode", json!({ "picture": id, "steps": 3 }));
+    assert_eq!(job["state"], "done", "{job}");
+    let sets = job["result"]["sets"].as_array().unwrap();
+    let names: Vec<&str> = sets.iter().filter_map(|set| set["name"].as_str()).collect();
+    assert_eq!(names, ["images", "noise", "original"]);
+    assert!(job["result"]["facts"]["psnr"].as_f64().unwrap() > 0.0);
+    assert!(job["command"].as_str().unwrap().starts_with("kao encode picture.png "), "{job}");
+    let job = server.job("evaluate", json!({ "data": "faces", "count": 4, "steps": 1 }));
+    let facts = &job["result"]["facts"];
+    let both = [&facts["distance"], &facts["floor"]].map(|value| value.as_f64().unwrap());
+    assert!(both[0] > both[1] && both[1] > 0.0, "{job}");
+}
