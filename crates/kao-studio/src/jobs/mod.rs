@@ -12,7 +12,7 @@ mod work;
 
 pub use job::{Job, State};
 pub use models::Models;
-pub use output::{Output, Set};
+pub use output::{Output, Set, SheetPlaces};
 pub use preview::Preview;
 pub use queue::Queue;
 pub use work::{Work, Worker};

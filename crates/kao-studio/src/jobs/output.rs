@@ -1,6 +1,6 @@
 //! What a job leaves: sets of images, and facts.
 
-use kao::render::{self, Layout};
+use kao::render::{self, Layout, Sheet};
 use kao::{Images, Result};
 use serde_json::{Value, json};
 
@@ -24,10 +24,23 @@ pub struct Set {
     pub images: Images,
     /// Columns of their grid.
     pub n_columns: usize,
+    /// What stands where on the grid, where it is more than the images one after the other.
+    pub sheet: Option<SheetPlaces>,
     /// The texts of the grid's picture.
     pub texts: Vec<(String, String)>,
     /// The command lines that make the images one by one; none where there is no such.
     pub commands: Vec<String>,
+}
+
+/// A grid with other images among those of the set, or some of them twice.
+#[derive(Debug)]
+pub struct SheetPlaces {
+    /// Images that are counted before those of the set.
+    pub others: Images,
+    /// Row by row, the position of each image; places without one stay empty.
+    pub places: Vec<Option<usize>>,
+    /// Columns.
+    pub n_columns: usize,
 }
 
 impl Output {
@@ -73,12 +86,20 @@ impl Set {
         n_columns: usize,
         texts: Vec<(String, String)>,
     ) -> Self {
-        Set { name: name.into(), images, n_columns, texts, commands: Vec::new() }
+        Set { name: name.into(), images, n_columns, texts, sheet: None, commands: Vec::new() }
     }
 
     /// The grid, as the terminal writes it.
     pub fn grid_png(&self) -> Result<Vec<u8>> {
-        let grid = render::grid(&self.images, self.n_columns, &Layout::default())?;
+        let grid = match &self.sheet {
+            None => render::grid(&self.images, self.n_columns, &Layout::default())?,
+            Some(SheetPlaces { others, places, n_columns }) => {
+                let mut all = others.clone();
+                all.append(&self.images)?;
+                let sheet = Sheet::grid(1, *n_columns, Layout::default());
+                Sheet { places: places.clone(), ..sheet }.draw(&all)?
+            }
+        };
         render::png_bytes(&grid, &self.texts)
     }
 

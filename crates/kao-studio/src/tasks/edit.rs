@@ -3,7 +3,7 @@
 use super::sample::{at_most, command, with_model};
 use super::{Context, Field, Kind, TaskKind, field};
 use crate::http::problem::Problem;
-use crate::jobs::{Output, Set, Work, Worker};
+use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
 use kao::Result;
 use kao::control::Control;
@@ -90,6 +90,22 @@ impl EditWork {
     }
 }
 
+impl EditWork {
+    /// Texts that name the files as whoever sent the pictures does. Where they lie here is nobody's
+    /// business, and in the terminal they have these names.
+    fn with_shown_names(&self, texts: Vec<(String, String)>) -> Vec<(String, String)> {
+        let shown = self.shown();
+        let here = self.request.pictures.iter().chain(&self.request.mask);
+        let names: Vec<(String, String)> = here
+            .zip(shown.pictures.iter().chain(&shown.mask))
+            .map(|(here, shown)| (here.display().to_string(), shown.display().to_string()))
+            .collect();
+        let rename =
+            |text: String| names.iter().fold(text, |text, (from, to)| text.replace(from, to));
+        texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
+    }
+}
+
 impl Work for EditWork {
     fn kind(&self) -> &'static str {
         KIND.name
@@ -128,8 +144,18 @@ impl Work for EditWork {
             "model": self.model,
         });
         let summary = edited.summary();
-        let texts = edited.provenance.texts;
+        let texts = self.with_shown_names(edited.provenance.texts);
         let mut set = Set::new("images", edited.images, self.request.columns, texts.clone());
+        let n = set.images.len();
+        let n_columns = self.request.columns.clamp(1, n.max(1));
+        // Each row begins with the picture.
+        let row = |first: usize| {
+            let place = move |at: usize| (at < n).then_some(at + 1);
+            [Some(0)].into_iter().chain((first..first + n_columns).map(place))
+        };
+        let places = (0..n).step_by(n_columns).flat_map(row).collect();
+        let others = edited.originals.clone();
+        set.sheet = Some(SheetPlaces { others, places, n_columns: n_columns + 1 });
         let shown = self.shown();
         set.commands = (0..set.images.len())
             .map(|at| {

@@ -3,11 +3,11 @@
 use super::sample::{self, at_most, command};
 use super::{Context, Field, Kind, TaskKind, field};
 use crate::http::problem::Problem;
-use crate::jobs::{Output, Set, Work, Worker};
+use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
-use kao::Result;
 use kao::control::Control;
 use kao::requests::{Estimate, Interpolate, Request};
+use kao::{Images, Result};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
@@ -106,6 +106,16 @@ impl Work for InterpolateWork {
             n => n,
         });
         let mut set = Set::new("images", done.images, n_columns, done.provenance.texts);
+        let Interpolate { between, images, frames, columns, plane, pick, .. } = &self.request;
+        let n_ends = between.len().max(images.len());
+        if pick.is_empty() && columns.is_none() && !plane && n_ends > 2 {
+            // Each row leads from one end to the next, so that those between stand there twice.
+            let of_row = |row: usize| row * (frames - 1)..=(row + 1) * (frames - 1);
+            let places = (0..n_ends - 1).flat_map(of_row).map(Some).collect();
+            let [_, c, h, w] = set.images.shape();
+            let others = Images::zeros([0, c, h, w]);
+            set.sheet = Some(SheetPlaces { others, places, n_columns: *frames });
+        }
         set.commands = (0..set.images.len())
             .map(|at| {
                 let number = self.request.pick.get(at).copied().unwrap_or(at as u64);
