@@ -54,7 +54,7 @@ export async function compare(place) {
       const words = `${title(one.sampler)}, ${one.steps} steps${one.eta ? `, η ${one.eta}` : ""}`;
       const time = h("span", { class: "time" }, "waits");
       let faces = [];
-      const grid = gallery(request.count, { width, height, label: (k) => `${words}, image ${k}`, least: 64, onOpen: (k) => view(faces, k) });
+      const grid = gallery(request.count, { width, height, label: (k) => `${words}, image ${k}`, isSmall: true, onOpen: (k) => view(faces, k) });
       table.append(h("article", { class: "run" }, h("h3", {}, words), time, grid.element));
       return { request, words, time, grid, set: (found) => { faces = found; } };
     });

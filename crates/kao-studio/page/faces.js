@@ -4,8 +4,9 @@ import { h } from "./dom.js";
 import { imageUrl, previewBitmap } from "./api.js";
 
 /** So many columns that images are large, all of them are in sight, and rows are rather full. */
-function columnsFor(n, width, least) {
-  const most = Math.max(1, Math.min(n, Math.floor(width / (least || 72))));
+function columnsFor(n, width, isSmall) {
+  const most = Math.max(1, Math.min(n, Math.floor(width / 72)));
+  if (isSmall) return most;
   const height = 0.72 * innerHeight;
   let [best, score] = [most, 0];
   for (let columns = most; columns > most / 3; columns--) {
@@ -17,8 +18,8 @@ function columnsFor(n, width, least) {
   return best;
 }
 
-/** A grid of `n` faces. `onOpen(index)` is called when one is chosen. */
-export function gallery(n, { width = 64, height = 64, label = (k) => `Face ${k + 1}`, onOpen, least = 0 } = {}) {
+/** A grid of `n` faces. `onOpen(index)` is called when one is chosen; `isSmall` makes one row of them. */
+export function gallery(n, { width = 64, height = 64, label = (k) => `Face ${k + 1}`, onOpen, isSmall = false } = {}) {
   const cells = Array.from({ length: n }, (_, k) => {
     const canvas = h("canvas", { width, height, "aria-hidden": "true" });
     return h("button", {
@@ -29,7 +30,7 @@ export function gallery(n, { width = 64, height = 64, label = (k) => `Face ${k +
   const element = h("div", { class: "faces", role: "group", "aria-label": "Images" }, cells);
   element.style.setProperty("--n", n);
   new ResizeObserver(([{ contentRect }]) => {
-    element.style.setProperty("--columns", columnsFor(n, contentRect.width, least));
+    element.style.setProperty("--columns", columnsFor(n, contentRect.width, isSmall));
   }).observe(element);
   element.classList.toggle("few", n <= 4);
   element.addEventListener("keydown", move);

@@ -20,7 +20,7 @@ export function plane(choices) {
   const command = commandLine("");
   const problems = h("div", {});
   const element = h("div", { class: "plane" },
-    h("div", { class: "plane-side" }, map, h("div", { class: "panel row" }, seeds), others),
+    h("div", { class: "plane-side" }, map, h("div", { class: "panel pairs" }, seeds), others),
     h("div", { class: "plane-side" }, problems, canvas, where, command));
   let at = { x: 0.5, y: 0.5 };
   let isBusy = false;
