@@ -15,8 +15,29 @@ for eta in 0 0.5 1; do
     "$kao" sample --count 8 --steps 20 --eta $eta --out eta-$eta.png
 done
 
+"$kao" sample --count 4 --steps 20 --out strip-grid.png --strip strip-x0.png --strip-of x0
+rm strip-grid.png
+"$kao" interpolate --between 3,17,42 --frames 12 --labels --out interpolation.png
+"$kao" interpolate --between 3,17,42,3 --frames 16 --scale 2 --out interpolation.webp
+
 faces=$(mktemp -d)
 trap 'rm -r "$faces"' EXIT
 "$kao" draw --count 400 --seed 12 --out "$faces/faces"
 "$kao" recover --data "$faces/faces" --count 8 --t 300 --out recover.png
 "$kao" recover --data "$faces/faces" --count 8 --t 300 --origin-bug --out recover-origin-bug.png
+
+# Faces that the model has not seen, and a mask: the left half black, the right half white.
+"$kao" draw --count 8 --seed 4242 --out "$faces/unseen"
+mask=$faces/mask.bmp
+printf 'BM\076\002\0\0\0\0\0\0\076\0\0\0\050\0\0\0\100\0\0\0\100\0\0\0\001\0\001\0' > "$mask"
+printf '\0\0\0\0\0\002\0\0\023\013\0\0\023\013\0\0\002\0\0\0\002\0\0\0' >> "$mask"
+printf '\0\0\0\0\377\377\377\0' >> "$mask"
+for row in $(seq 64); do
+    printf '\0\0\0\0\377\377\377\377' >> "$mask"
+done
+one=$faces/unseen/face-000000.png
+two=$faces/unseen/face-000003.png
+for strength in 0.3 0.6 0.9; do
+    "$kao" edit "$one" "$two" --strength $strength --count 7 --out edit-$strength.png
+done
+"$kao" edit "$one" "$two" --mask "$mask" --count 7 --out edit-mask.png

@@ -122,7 +122,7 @@ fn what_a_mask_keeps_is_exact_to_the_byte() {
 }
 
 #[test]
-fn grey_blends_and_white_all_over_is_like_no_mask() {
+fn grey_changes_less_and_white_all_over_is_like_no_mask() {
     let (folder, edit) = place();
     let folder = folder.path();
     let original = pixels(folder, "a.png");
