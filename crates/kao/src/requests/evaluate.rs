@@ -210,8 +210,8 @@ impl Evaluate {
         match &self.samples {
             _ if data.len() < LEAST => few(&self.data, data.len(), LEAST),
             Some(dir) if n_samples < 2 && self.count.is_none() => {
-                let hint = "a grid is one picture: `kao sample --out DIR/` writes each image to a \
-                            file of its own";
+                let hint = "a grid is one picture: where a folder is named to write to (`DIR/`), \
+                            `kao sample` gives each image a file of its own";
                 few(dir, n_samples, 2).map_err(|error| error.with_hint(hint))
             }
             _ if n_samples < 2 => {

@@ -21,6 +21,9 @@ use crate::schedule::NoiseSchedule;
 use crate::timesteps::Step;
 use rayon::prelude::*;
 
+/// The most that a part of the way can be gone.
+const MAX_TIMES: usize = 1000;
+
 /// How often parts of the way are gone again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jumps {
@@ -36,15 +39,17 @@ impl Jumps {
         (10 * n_steps).div_ceil(250).max(1)
     }
 
-    /// Checks that there is something to do.
+    /// Checks that there is something to do, and not without an end.
     ///
     /// # Errors
-    /// When one of the numbers is 0.
+    /// When one of the numbers is 0, or the way is to be gone more than 1000 times.
     pub fn validate(&self) -> Result<()> {
-        for (field, n) in [("jump_length", self.length), ("jumps", self.times)] {
-            if n == 0 {
-                return Err(Error::out_of_range(field, 0, "at least 1"));
-            }
+        if self.length == 0 {
+            return Err(Error::out_of_range("jump_length", 0, "at least 1"));
+        }
+        if !(1..=MAX_TIMES).contains(&self.times) {
+            let allowed = format!("between 1 and {MAX_TIMES}");
+            return Err(Error::out_of_range("jumps", self.times, allowed));
         }
         Ok(())
     }
