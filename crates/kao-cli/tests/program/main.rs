@@ -1,8 +1,10 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
 mod checkpoints;
+mod comparing;
 mod data_folders;
 mod editing;
+mod encoding;
 mod evaluating;
 mod examples;
 mod failures;

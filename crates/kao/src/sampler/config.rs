@@ -55,12 +55,18 @@ impl SamplingConfig {
         self.sampler().validate()
     }
 
-    /// The timestep sequence over a schedule of `n_timesteps`.
+    /// How often the network is evaluated for each image: what an image costs.
+    pub fn n_evaluations(&self, n_timesteps: usize) -> usize {
+        self.sampler().n_evaluations(self.n_steps(n_timesteps), self.end())
+    }
+
+    /// The timestep sequence over `schedule`.
     ///
     /// # Errors
     /// When there are more steps than timesteps, or none.
-    pub fn sequence(&self, n_timesteps: usize) -> Result<Vec<Step>> {
-        sequence(self.spacing, self.n_steps(n_timesteps), n_timesteps, self.end())
+    pub fn sequence(&self, schedule: &NoiseSchedule) -> Result<Vec<Step>> {
+        let n_steps = self.n_steps(schedule.n_timesteps());
+        sequence(self.spacing, n_steps, schedule.alpha_bars(), self.end())
     }
 
     /// The method planned for its timestep sequence over `schedule`.
@@ -69,7 +75,7 @@ impl SamplingConfig {
     /// As [`sequence`](Self::sequence), and when a setting does not fit the sequence.
     pub fn plan(&self, schedule: &NoiseSchedule) -> Result<Plan> {
         self.validate()?;
-        self.sampler().plan(schedule, self.sequence(schedule.n_timesteps())?, self.clip)
+        self.sampler().plan(schedule, self.sequence(schedule)?, self.clip)
     }
 
     /// In a few words: `DPM-Solver++ 20 steps`, `DDIM 10 steps η 1`.
@@ -92,6 +98,11 @@ impl SamplingConfig {
             ("sampler".to_owned(), self.sampler().name().to_owned()),
             ("steps".to_owned(), self.n_steps(n_timesteps).to_string()),
         ];
+        // What a step costs is said where it is not one evaluation.
+        let n_evaluations = self.n_evaluations(n_timesteps);
+        if n_evaluations != self.n_steps(n_timesteps) {
+            texts.push(("evaluations".to_owned(), n_evaluations.to_string()));
+        }
         let settings = self.sampler().settings().into_iter();
         // What a flag switches on is said only where it is on.
         let settings = settings.filter(|(_, value)| *value != Value::Bool(false));
@@ -120,7 +131,7 @@ pub(super) fn in_words(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::{Ddpm, Euler};
+    use crate::sampler::{Ddpm, Euler, Heun};
 
     #[test]
     fn the_texts_of_pictures_are_those_of_all_versions() {
@@ -138,6 +149,8 @@ mod tests {
         let final_noise = Ddpm { final_noise: true, ..ddpm };
         assert!(texts(of(final_noise.into())).contains("final_noise true, variance posterior"));
         assert_eq!(texts(of(Euler {}.into())), format!("sampler euler, steps 20, {rest}"));
+        let heun = "sampler heun, steps 20, evaluations 39";
+        assert_eq!(texts(of(Heun {}.into())), format!("{heun}, {rest}"));
         let linear = SamplingConfig { spacing: Spacing::Linear, clip: true, ..default };
         assert_eq!(
             texts(linear),
