@@ -11,7 +11,7 @@ use kao::files::read_regular;
 use kao::train::summary::Summary;
 use kao::train::{CONFIG_FILE, StepReport, TrainConfig};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::Path as FilePath;
 use std::sync::Arc;
 
 /// Points of a curve that are sent.
@@ -52,12 +52,12 @@ fn outline(name: &str, summary: &Summary) -> Value {
         "seconds_left": summary.seconds_left,
         "has_checkpoint": summary.n_checkpoints > 0,
         "has_model": summary.model.is_some(),
-        "newest_sample": summary.sample.as_ref().and_then(step_of),
+        "newest_sample": summary.sample.as_deref().and_then(step_of),
     })
 }
 
 /// The step of a sample grid, from the name of its file.
-fn step_of(path: &PathBuf) -> Option<u64> {
+fn step_of(path: &FilePath) -> Option<u64> {
     let name = path.file_stem()?.to_str()?;
     name.strip_prefix("step-")?.parse().ok()
 }

@@ -1,7 +1,7 @@
 //! `edit`: variations of a picture that was sent here, and pictures with a part painted anew.
 
 use super::sample::{at_most, command, with_model};
-use super::{Context, Field, Kind, TaskKind, field};
+use super::{Context, Field, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -61,7 +61,7 @@ pub fn sent(
     }
 }
 
-fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let picture = sent(&mut given, "picture", context)?;
     let mask = sent(&mut given, "mask", context)?;
     let (model, source, given) = with_model(given, context)?;

@@ -3,7 +3,7 @@
 
 use super::edit::sent;
 use super::sample::{at_most, command, with_model};
-use super::{Context, Kind, TaskKind, field};
+use super::{Context, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -30,7 +30,7 @@ struct EncodeWork {
     picture: String,
 }
 
-fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let picture = sent(&mut given, "picture", context)?;
     let (picture, path) = picture.ok_or_else(|| Problem::invalid("picture", "none given"))?;
     let (model, source, given) = with_model(given, context)?;

@@ -1,7 +1,7 @@
 //! `evaluate`: how far samples are from the pictures of a folder.
 
 use super::sample::{at_most, command, with_model};
-use super::{Context, Kind, TaskKind, field};
+use super::{Context, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use crate::limits;
@@ -37,7 +37,7 @@ struct EvaluateWork {
     data: String,
 }
 
-fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let data = given.remove("data").and_then(|value| value.as_str().map(str::to_owned));
     let data = data.ok_or_else(|| Problem::invalid("data", "none given"))?;
     let (model, source, given) = with_model(given, context)?;

@@ -1,7 +1,7 @@
 //! `interpolate`: images on the way between others.
 
 use super::sample::{self, at_most, command};
-use super::{Context, Field, Kind, TaskKind, field};
+use super::{Context, Field, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -45,7 +45,7 @@ struct InterpolateWork {
     n_images: usize,
 }
 
-fn make(given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(given: Map<String, Value>, context: &Context<'_>) -> Made {
     let (model, source, given) = sample::with_model(given, context)?;
     let mut request: Interpolate = serde_json::from_value(Value::Object(given))
         .map_err(|error| Problem::invalid("request", error))?;

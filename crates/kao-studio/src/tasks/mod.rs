@@ -21,12 +21,15 @@ use crate::places::Places;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
+/// Work, or what is wrong with what was asked for.
+type Made = Result<Box<dyn Work>, Problem>;
+
 /// A kind of task.
 pub struct TaskKind {
     pub name: &'static str,
     pub about: &'static str,
     pub fields: &'static [Field],
-    make: fn(Map<String, Value>, &Context<'_>) -> Result<Box<dyn Work>, Problem>,
+    make: fn(Map<String, Value>, &Context<'_>) -> Made,
 }
 
 /// What a task may name.
@@ -62,11 +65,7 @@ pub fn kind(name: &str) -> Result<&'static TaskKind, Problem> {
 
 impl TaskKind {
     /// The work that is asked for, checked as far as can be without doing it.
-    pub fn work(
-        &self,
-        given: Map<String, Value>,
-        context: &Context<'_>,
-    ) -> Result<Box<dyn Work>, Problem> {
+    pub fn work(&self, given: Map<String, Value>, context: &Context<'_>) -> Made {
         fields::check(self.fields, &given)?;
         (self.make)(given, context)
     }

@@ -1,6 +1,6 @@
 //! `nearest`: the pictures of a folder that are most like an image.
 
-use super::{Context, Kind, TaskKind, field};
+use super::{Context, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use kao::control::Control;
@@ -35,7 +35,7 @@ struct NearestWork {
     sample: Sample,
 }
 
-fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let data = given.remove("data").and_then(|value| value.as_str().map(str::to_owned));
     let data_name = data.ok_or_else(|| Problem::invalid("data", "none given"))?;
     let image = given.remove("image").and_then(|value| value.as_u64()).unwrap_or(0);

@@ -1,6 +1,6 @@
 //! `sample`: images from a model.
 
-use super::{Context, Field, Kind, TaskKind, field};
+use super::{Context, Field, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -58,7 +58,7 @@ struct SampleWork {
     n_snapshots: usize,
 }
 
-fn make(given: Map<String, Value>, context: &Context<'_>) -> Result<Box<dyn Work>, Problem> {
+fn make(given: Map<String, Value>, context: &Context<'_>) -> Made {
     work(given, context).map(|work| Box::new(work) as Box<dyn Work>)
 }
 

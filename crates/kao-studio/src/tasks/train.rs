@@ -1,6 +1,6 @@
 //! `train`: a run of training; and `plan`: what it would take.
 
-use super::{Context, Field, Kind, TaskKind, field};
+use super::{Context, Field, Kind, Made, TaskKind, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use kao::control::{Control, Report};
@@ -58,11 +58,7 @@ struct TrainWork {
     is_plan: bool,
 }
 
-fn work(
-    mut given: Map<String, Value>,
-    context: &Context<'_>,
-    is_plan: bool,
-) -> Result<Box<dyn Work>, Problem> {
+fn work(mut given: Map<String, Value>, context: &Context<'_>, is_plan: bool) -> Made {
     let mut text =
         |field: &str| given.remove(field).and_then(|value| value.as_str().map(str::to_owned));
     let (name, data, from) = (text("name").unwrap_or_default(), text("data"), text("from"));
