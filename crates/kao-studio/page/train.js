@@ -31,7 +31,7 @@ async function watch(place, chosen) {
     const [{ runs }, { jobs }] = await Promise.all([get("/runs"), get("/jobs")]);
     if (stopped) return;
     const trainings = jobs.filter((job) => job.kind === "train" && ["running", "waiting"].includes(job.state));
-    const name = chosen ?? runs.find(({ running }) => running)?.name ?? runs[0]?.name;
+    const name = chosen ?? runs.find(({ running }) => running)?.name ?? runs.find(({ error }) => !error)?.name;
     list.replaceChildren(
       h("a", { class: "button primary", href: "#/train/new" }, "New run"),
       ...runs.map((run) => h("a", {
@@ -41,11 +41,17 @@ async function watch(place, chosen) {
       view.replaceChildren(h("p", { class: "notice" }, "No run yet. A first one takes minutes with the preset tiny."));
       return;
     }
+    const training = trainings.find((job) => job.request.name === name);
+    if (runs.find((run) => run.name === name)?.error ?? !runs.some((run) => run.name === name)) {
+      const words = training ? `${name} is about to begin …` : `There is no run ${name}.`;
+      view.replaceChildren(h("p", { class: "notice" }, words), ...(training?.messages ?? []).map((text) => h("p", { class: "wait" }, text)));
+      return;
+    }
     const [run, compared] = await Promise.all([
       get(`/runs/${encodeURIComponent(name)}`),
       other && other !== name ? get(`/runs/${encodeURIComponent(other)}`).catch(() => null) : null,
     ]);
-    if (!stopped) show(run, compared, runs, trainings.find((job) => job.request.name === name));
+    if (!stopped) show(run, compared, runs, training);
   }
 
   function standing(run) {
@@ -117,7 +123,7 @@ async function watch(place, chosen) {
     ];
     const both = [...of(run, 1, compared ? `${run.name} ` : ""), ...(compared ? of(compared, 2, `${compared.name} `) : [])];
     const scale = h("label", { class: "check" }, h("input", { type: "checkbox", checked: log, "data-key": "log", onchange: (event) => { log = event.target.checked; refresh(); } }), "logarithmic");
-    const second = choice("Beside it", [["", "nothing"], ...runs.filter(({ name }) => name !== run.name).map(({ name }) => [name, name])], { value: other, name: "beside" });
+    const second = choice("Beside it", [["", "nothing"], ...runs.filter(({ name, error }) => name !== run.name && !error).map(({ name }) => [name, name])], { value: other, name: "beside" });
     second.control.addEventListener("change", () => { other = second.value; second.control.blur(); refresh(); });
     const ranges = run.validations.at(-1)?.validation_by_t ?? [];
     const levels = ranges.map(({ from, to }, k) => ({
