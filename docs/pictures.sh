@@ -20,3 +20,4 @@ trap 'rm -r "$faces"' EXIT
 "$kao" draw --count 400 --seed 12 --out "$faces/faces"
 "$kao" recover --data "$faces/faces" --count 8 --t 300 --out recover.png
 "$kao" recover --data "$faces/faces" --count 8 --t 300 --origin-bug --out recover-origin-bug.png
+"$kao" encode "$faces/faces" --count 4 --steps 50 --picture encoded.png --out "$faces/latents.safetensors"
