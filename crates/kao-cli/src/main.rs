@@ -8,6 +8,7 @@ mod commands;
 mod compute;
 mod interrupt;
 mod output;
+mod pictures;
 mod progress;
 mod sampling;
 mod usage;
@@ -50,6 +51,10 @@ enum Command {
     Train(Box<commands::train::Arguments>),
     /// Sample images from a model
     Sample(Box<commands::sample::Arguments>),
+    /// Vary pictures, or paint a part of them anew
+    Edit(Box<commands::edit::Arguments>),
+    /// Sample images on the way from one image to the next
+    Interpolate(Box<commands::interpolate::Arguments>),
     /// Noise real pictures part of the way and recover them
     Recover(commands::recover::Arguments),
     /// Find the noise from which a model makes given pictures
@@ -101,6 +106,8 @@ fn main() -> ExitCode {
         Command::Draw(arguments) => commands::draw::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Sample(arguments) => commands::sample::run(&arguments),
+        Command::Edit(arguments) => commands::edit::run(&arguments),
+        Command::Interpolate(arguments) => commands::interpolate::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Encode(arguments) => commands::encode::run(&arguments),
         Command::Compare(arguments) => commands::compare::run(&arguments),

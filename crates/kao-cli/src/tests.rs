@@ -5,10 +5,10 @@ use kao::dataset::Classes;
 use kao::denoiser::Prediction;
 use kao::device::DeviceKind;
 use kao::requests::{
-    Benchmark, Compare, Compute, Convert, Draw, Encode, Evaluate, ModelSource, Prepare, Recover,
-    Request, Sample, Sweep, Train, Wishes,
+    Benchmark, Compare, Compute, Convert, Draw, Edit, Encode, Evaluate, Interpolate, ModelSource,
+    Prepare, Recover, Request, Sample, Sweep, Train, Wishes,
 };
-use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, Variance};
+use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, SnapshotOf, Variance};
 use kao::timesteps::{End, Spacing};
 use kao::train::{Decay, Optimizer, TimestepSampling};
 
@@ -88,6 +88,8 @@ fn the_command_line_of_a_request_repeats_it() {
             tags_from: None,
         },
         count: Some(3),
+        first: 7,
+        pick: vec![],
         seed: u64::MAX,
         noise: Some("-noise.safetensors".into()),
         batch_size: 5,
@@ -96,9 +98,15 @@ fn the_command_line_of_a_request_repeats_it() {
         strip: Some("strip.png".into()),
         strip_images: 2,
         strip_snapshots: 4,
+        strip_of: SnapshotOf::X0,
+        scale: 3,
+        labels: true,
+        frames: 9,
+        fps: 25,
         save_tensors: Some("x.safetensors".into()),
         compute: compute(),
     });
+    repeats_sample(&Sample { pick: vec![17, 40], out: Some("faces/".into()), ..Sample::default() });
     for sampler in Sampler::all().into_iter().chain([Ddim { eta: 0.25 }.into()]) {
         let sampling = SamplingConfig { sampler: Some(sampler), ..plain.sampling };
         repeats_sample(&Sample { sampling, ..plain.clone() });
@@ -121,6 +129,83 @@ fn the_command_line_of_a_request_repeats_it() {
         origin_bug: true,
         batch_size: 2,
         compute: compute(),
+    });
+}
+
+#[test]
+fn so_do_those_of_edits() {
+    let repeats_it = |request: &Edit| {
+        repeats(request, |command| match command {
+            Command::Edit(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("edit.png".into());
+    let pictures = vec!["a picture.png".into(), "b.png".into()];
+    repeats_it(&Edit { pictures: pictures.clone(), out: out.clone(), ..Edit::default() });
+    repeats_it(&Edit {
+        model: model(),
+        pictures,
+        fit: kao::dataset::Fit::Stretch,
+        strength: Some(0.25),
+        mask: Some("mask.png".into()),
+        jumps: Some(10),
+        jump_length: Some(3),
+        sampling: sampling(),
+        wishes: Wishes { columns_of: Some("smile,sad".into()), ..Wishes::default() },
+        count: Some(2),
+        first: 4,
+        pick: vec![],
+        seed: 5,
+        batch_size: 3,
+        out: Some("varied/".into()),
+        columns: 4,
+        scale: 2,
+        labels: true,
+        compute: compute(),
+    });
+    let pictures = vec!["a.png".into()];
+    repeats_it(&Edit { pictures, pick: vec![1, 2], strength: Some(0.0), out, ..Edit::default() });
+}
+
+#[test]
+fn so_do_those_of_interpolations() {
+    let repeats_it = |request: &Interpolate| {
+        repeats(request, |command| match command {
+            Command::Interpolate(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("interpolation.png".into());
+    repeats_it(&Interpolate {
+        between: vec![3, 17, 42],
+        out: out.clone(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate {
+        model: model(),
+        sampling: sampling(),
+        wishes: Wishes { tags: Some("smile".into()), guidance: Some(3.0), ..Wishes::default() },
+        images: vec![3, 17],
+        seed: 5,
+        latents: Some("latents.safetensors".into()),
+        frames: 9,
+        first: 2,
+        pick: vec![],
+        batch_size: 3,
+        out: Some("ways.webp".into()),
+        columns: Some(4),
+        scale: 4,
+        labels: true,
+        fps: 20,
+        compute: compute(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate {
+        between: vec![3, 17],
+        pick: vec![0, 5],
+        out,
+        ..Interpolate::default()
     });
 }
 

@@ -81,18 +81,17 @@ pub fn run(faces: &Path, out: &Path, steps: u64) -> kao::Result<()> {
     let classifier = Classifier::load(out)?;
     let test: Vec<usize> = split.test.iter().copied().take(2000).collect();
     let seen = classifier.see(&folder.images(&test)?)?;
-    for group in &classifier.config().groups {
-        let (mut n, mut right) = (0, 0);
-        for (row, &index) in seen.probabilities.chunks_exact(names.len()).zip(&test) {
-            for tag in folder.tags_of(index).iter().filter(|tag| group.tags.contains(tag)) {
-                n += 1;
-                right += usize::from(classifier.shows(row, tag) == Some(true));
-            }
-        }
+    let shown: Vec<Vec<&String>> =
+        test.iter().map(|&index| folder.tags_of(index).iter().collect()).collect();
+    for group in classifier.accuracies(&seen.probabilities, &shown) {
         println!(
-            "{:<16} {right} of {n}: {:.1} %",
-            group.name,
-            100.0 * right as f64 / n.max(1) as f64
+            "{:<16} {} of {} ({:.1} %); {} of {} others",
+            group.group,
+            group.n_right,
+            group.n_asked,
+            100.0 * group.accuracy().unwrap_or(0.0),
+            group.n_wrong,
+            group.n_others
         );
     }
     Ok(())

@@ -71,8 +71,13 @@ impl Conditions {
 
     /// Those of the images in `range`.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
-        let avoid = range.clone().map(|k| self.avoided_of(k).to_vec()).collect();
-        Conditions::new(range.map(|k| self.of(k).to_vec()).collect()).avoiding(avoid)
+        self.chosen(range)
+    }
+
+    /// Those of the images at these positions, in this order.
+    pub fn chosen(&self, indices: impl Iterator<Item = usize> + Clone) -> Self {
+        let avoid = indices.clone().map(|k| self.avoided_of(k).to_vec()).collect();
+        Conditions::new(indices.map(|k| self.of(k).to_vec()).collect()).avoiding(avoid)
     }
 }
 

@@ -134,6 +134,17 @@ impl Images {
         Images { shape: [range.len(), c, h, w], data }
     }
 
+    /// The images at these positions, in this order, as a batch of their own.
+    ///
+    /// # Panics
+    /// When a position is not below [`len`](Self::len).
+    #[must_use]
+    pub fn chosen(&self, indices: &[usize]) -> Self {
+        let data = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
+        let [_, c, h, w] = self.shape;
+        Images { shape: [indices.len(), c, h, w], data }
+    }
+
     /// The same images, with memory set aside for `n_images` in all.
     ///
     /// # Errors

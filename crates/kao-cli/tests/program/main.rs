@@ -3,6 +3,7 @@
 mod checkpoints;
 mod comparing;
 mod data_folders;
+mod editing;
 mod encoding;
 mod evaluating;
 mod examples;
@@ -17,6 +18,7 @@ mod pictures;
 mod provenance;
 mod sampling;
 mod signals;
+mod single_images;
 mod soundness;
 mod streams;
 mod training;

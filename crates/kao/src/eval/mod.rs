@@ -18,7 +18,8 @@ mod sliced_wasserstein;
 mod tests;
 
 pub use classifier::{
-    Classifier, ClassifierConfig, ClassifierLayer, ClassifierTraining, Seen, TagGroup,
+    Classifier, ClassifierConfig, ClassifierLayer, ClassifierTraining, GroupAccuracy, Seen,
+    TagGroup,
 };
 pub use kernel_distance::{FeatureScale, kernel_distance};
 pub use laplacian::{Detail, MIN_SIDE, join, pyramid, resolutions, split};

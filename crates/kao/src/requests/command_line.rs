@@ -40,8 +40,9 @@ impl CommandLine {
         let mut words = vec![R::COMMAND.to_owned()];
         for field in R::POSITIONAL {
             match given.get(*field) {
-                Some(Value::Array(values)) => words.extend(values.iter().map(in_words)),
-                value => words.extend(value.and_then(Value::as_str).map(str::to_owned)),
+                Some(Value::String(word)) => words.push(word.clone()),
+                Some(Value::Array(several)) => words.extend(several.iter().map(in_words)),
+                _ => {}
             }
         }
         let mut fields = Vec::new();

@@ -209,7 +209,11 @@ impl Evaluate {
         };
         match &self.samples {
             _ if data.len() < LEAST => few(&self.data, data.len(), LEAST),
-            Some(dir) if n_samples < 2 && self.count.is_none() => few(dir, n_samples, 2),
+            Some(dir) if n_samples < 2 && self.count.is_none() => {
+                let hint = "a grid is one picture: `kao sample --out DIR/` writes each image to a \
+                            file of its own";
+                few(dir, n_samples, 2).map_err(|error| error.with_hint(hint))
+            }
             _ if n_samples < 2 => {
                 Err(Error::out_of_range("count", n_samples, "at least 2, better a thousand"))
             }

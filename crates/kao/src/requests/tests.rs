@@ -49,6 +49,15 @@ fn every_request_survives_json_and_refuses_unknown_fields() {
         sampler: Euler {}.into(),
         ..Recover::default()
     });
+    survives_json(Edit {
+        pictures: vec!["a.png".into()],
+        mask: Some("m.png".into()),
+        strength: Some(0.25),
+        sampling,
+        pick: vec![3, 1],
+        ..Edit::default()
+    });
+    survives_json(Interpolate { between: vec![3, u64::MAX], sampling, ..Interpolate::default() });
     survives_json(Sweep { out: "sweep".into(), max_steps: Some(10), ..Sweep::default() });
     survives_json(Encode {
         pictures: vec!["a.png".into(), "b.png".into()],
@@ -122,6 +131,34 @@ fn what_is_wrong_is_named_by_its_field_before_anything_is_read() {
         (Sample { sampling, ..sample() }, "sampler.eta"),
         (Sample { compute, ..sample() }, "threads"),
         (Sample { out: same.clone(), strip: same, ..sample() }, "strip"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    for (request, field) in [
+        (Sample { scale: 0, ..sample() }, "scale"),
+        (Sample { pick: vec![1], first: 2, ..sample() }, "first"),
+        (Sample { frames: 0, ..sample() }, "frames"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    let edit = || Edit { pictures: vec!["a.png".into()], ..Edit::default() };
+    for (request, field) in [
+        (Edit::default(), "pictures"),
+        (Edit { strength: Some(-0.1), ..edit() }, "strength"),
+        (Edit { jumps: Some(2), ..edit() }, "jumps"),
+        (Edit { columns: 0, ..edit() }, "columns"),
+        (Edit { pick: vec![1, 1], ..edit() }, "pick"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    let ways = || Interpolate { between: vec![3, 4], ..Interpolate::default() };
+    let wishes = || Wishes { rows: Some("hat".into()), ..Wishes::default() };
+    for (request, field) in [
+        (Interpolate::default(), "between"),
+        (Interpolate { images: vec![1, 2], ..ways() }, "images"),
+        (Interpolate { latents: Some("x".into()), ..ways() }, "latents"),
+        (Interpolate { frames: 1, ..ways() }, "frames"),
+        (Interpolate { wishes: wishes(), ..ways() }, "rows"),
     ] {
         assert_eq!(refused_field(&request), field);
     }

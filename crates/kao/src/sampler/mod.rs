@@ -19,6 +19,7 @@ mod euler;
 mod euler_ancestral;
 mod generate;
 mod heun;
+mod inpaint;
 mod inversion;
 mod level;
 mod method;
@@ -38,12 +39,13 @@ pub use euler::Euler;
 pub use euler_ancestral::EulerAncestral;
 pub use generate::{Generation, Start};
 pub use heun::Heun;
+pub use inpaint::{Inpainting, Jumps, Known, Masked, Route};
 pub use inversion::{Inversion, InversionConfig};
 pub use method::{Description, Loop, Method};
 pub use plan::{Batch, Plan};
 pub use process::{DenoisedImages, Observation, Process, unobserved};
 pub use registry::Sampler;
-pub use snapshots::{Snapshots, SnapshotsConfig};
+pub use snapshots::{SnapshotOf, Snapshots, SnapshotsConfig};
 pub use unipc::UniPc;
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub mod step;
 pub mod summary;
 #[cfg(test)]
 mod tests;
+pub mod timelapse;
 mod validation;
 
 pub use config::{Decay, Optimizer, Preset, TrainConfig};

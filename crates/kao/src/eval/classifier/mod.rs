@@ -10,8 +10,10 @@
 //! that its strides leave a pixel of.
 
 mod file;
+mod judge;
 mod training;
 
+pub use judge::GroupAccuracy;
 pub use training::ClassifierTraining;
 
 use crate::error::{Error, Result};

@@ -77,6 +77,26 @@ fn what_is_plain_to_see_is_learned() {
 }
 
 #[test]
+fn what_was_asked_for_is_judged_by_group() {
+    let only = TagGroup { name: "redness".into(), tags: vec!["red".into()] };
+    let mut config = config();
+    config.groups.push(only);
+    let classifier = Classifier::init(config, 1).unwrap();
+    let probabilities =
+        [[0.9, 0.2, 0.6], [0.3, 0.4, 0.7], [0.6, 0.1, 0.2], [0.1, 0.1, 0.9]].concat();
+    let asked = [vec!["dark"], vec!["dark", "red"], vec!["red", "green"], vec!["dark", "light"]];
+    let found = classifier.accuracies(&probabilities, &asked);
+    let of = |group: &str, numbers: [usize; 4]| {
+        let [n_asked, n_right, n_others, n_wrong] = numbers;
+        GroupAccuracy { group: group.into(), n_asked, n_right, n_others, n_wrong }
+    };
+    assert_eq!(found, [of("brightness", [2, 1, 0, 0]), of("redness", [2, 1, 2, 2])]);
+    assert_eq!(found[0].accuracy(), Some(0.5));
+    assert_eq!(of("x", [0; 4]).accuracy(), None);
+    assert_eq!(classifier.shows(&[0.1, 0.1, 0.1], "green"), None);
+}
+
+#[test]
 fn an_image_is_seen_alike_in_any_batch_and_size() {
     let classifier = Classifier::init(config(), 1).unwrap();
     let images = noise(BATCH + 3, [3, 9, 12]);
