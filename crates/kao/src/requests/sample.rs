@@ -10,6 +10,7 @@ use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
+use crate::formats;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
