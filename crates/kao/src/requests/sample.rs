@@ -10,7 +10,6 @@ use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
-use crate::formats;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
