@@ -23,6 +23,7 @@ mod estimate;
 mod evaluate;
 mod evaluation;
 mod interpolate;
+mod kernel_sets;
 mod latents;
 mod measure;
 mod model;
@@ -48,7 +49,7 @@ pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
 pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
-pub use evaluate::{Evaluate, Evaluated};
+pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
 pub use evaluation::{
     DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };
