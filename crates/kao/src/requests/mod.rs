@@ -51,7 +51,8 @@ pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
 pub use evaluation::{
-    DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
+    DistanceAndFloor, Evaluation, EvaluationConfig, KernelEvaluation, LevelEvaluation, Nearness,
+    evaluate,
 };
 pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
