@@ -6,6 +6,7 @@
 //! sphere.
 
 use super::destinations::check_distinct;
+use super::latents::warn_of_differences;
 use super::noise_file::GivenNoise;
 use super::pictures::{Animations, Destination, Drawing, Inputs, MAX_FILES, Single, remaining};
 use super::sample::check_batch;
@@ -315,6 +316,9 @@ impl Interpolate {
         let guide = self.wishes.load_guide(&model.config, &model.network.device())?;
         let denoiser = self.wishes.guided(model, guide.as_ref())?;
         self.model.report_default(control)?;
+        if let Some(path) = &self.latents {
+            warn_of_differences(path, model, &self.sampling, control)?;
+        }
         let started = Instant::now();
 
         let ends = match &noise {

@@ -220,15 +220,15 @@ impl Work<'_> {
     fn words(&self, count: usize) -> Vec<String> {
         let request = self.request;
         let what = if request.model.path.is_none() { "face" } else { "image" };
+        let noise = match &request.noise {
+            Some(path) => format!("noise {}", path.display()),
+            None => format!("seed {}", request.seed),
+        };
         let n_evaluations = self.plan.n_evaluations() * request.wishes.evaluations();
         let mut sampling = request.sampling.summary(self.n_timesteps);
         if n_evaluations != self.plan.steps().len() {
             sampling += &format!(", {n_evaluations} evaluations of the network");
         }
-        let noise = match &request.noise {
-            Some(path) => format!("noise {}", path.display()),
-            None => format!("seed {}", request.seed),
-        };
         [counted(count as u64, what), self.name.to_owned()]
             .into_iter()
             .chain(request.wishes.summary())
