@@ -4,7 +4,7 @@
 //! These are estimates of what is needed at least: what they refuse cannot run.
 
 use super::config::UNetConfig;
-use super::layers::{Layer, LayerKind, Layers, Resolution, Skip, StageKind};
+use super::layers::{Attention, Layer, LayerKind, Layers, Resolution, Skip, StageKind};
 
 /// Bytes of a value.
 const F32: u64 = 4;
@@ -99,7 +99,7 @@ impl Layers {
             match layer.kind {
                 LayerKind::GroupNorm => 0,
                 LayerKind::Linear | LayerKind::Conv1x1 => pairs,
-                LayerKind::Conv3x3(Resolution::Stride2) => pairs.saturating_mul(9),
+                LayerKind::Conv3x3(Resolution::Stride2(_)) => pairs.saturating_mul(9),
                 LayerKind::Conv3x3(_) if !layer.is_prepared(n_images) => 0,
                 // Behind an upsampling 25 of 36 planes are left in each of four phases.
                 LayerKind::Conv3x3(Resolution::Upsampled) => pairs.saturating_mul(100),
@@ -127,10 +127,15 @@ impl Layers {
             let (output, within) = match &stage.kind {
                 StageKind::Resample(conv) => (size(self.get(*conv)), 0),
                 // The output of the first convolution; then an attention's input, queries and
-                // weighted values beside its output.
+                // weighted values beside its output, and with several heads keys and values.
                 StageKind::Block(block) => {
                     let output = size(self.get(block.conv1));
-                    (output, if block.attention.is_some() { 3 * output } else { output })
+                    let within = match &block.attention {
+                        None => 1,
+                        Some(Attention { heads: 1, .. }) => 3,
+                        Some(_) => 5,
+                    };
+                    (output, within * output)
                 }
             };
             peak = peak.max(held.saturating_add(input + within + output));
