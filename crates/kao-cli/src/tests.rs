@@ -51,11 +51,12 @@ fn compute() -> Compute {
 
 fn sampling() -> SamplingConfig {
     SamplingConfig {
-        sampler: Some(Ddpm { variance: Variance::Beta, final_noise: true }.into()),
+        sampler: Some(Ddpm { variance: Some(Variance::Beta), final_noise: true }.into()),
         steps: Some(7),
-        spacing: Spacing::Quadratic,
+        spacing: Some(Spacing::Quadratic),
         end: Some(End::FirstTimestep),
         clip: true,
+        ..SamplingConfig::default()
     }
 }
 
@@ -97,7 +98,7 @@ fn the_command_line_of_a_request_repeats_it() {
         repeats_recover(&Recover { data, sampler, out: out.clone(), ..Recover::default() });
     }
     for &spacing in Spacing::ALL {
-        let sampling = SamplingConfig { spacing, ..plain.sampling };
+        let sampling = SamplingConfig { spacing: Some(spacing), ..plain.sampling };
         repeats_sample(&Sample { sampling, ..plain.clone() });
     }
     repeats_recover(&Recover {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 Examples:
   kao convert last.ckpt faces.safetensors
   kao convert run faces-small.safetensors --half
+  kao convert ddpm-cifar10-32 cifar10.safetensors                      from diffusers
   kao convert weights.pth faces.safetensors --config config.toml
 
 The configuration of a state dictionary, which has none, is written as the config.toml of a run is:
@@ -24,7 +25,8 @@ The configuration of a state dictionary, which has none, is written as the confi
   num_res_blocks = 2
 What it does not say is as in this example, the original's.")]
 pub struct Arguments {
-    /// Checkpoint of Lightning or PyTorch (.ckpt, .pt, .pth), Kao model or run directory
+    /// Checkpoint of Lightning or PyTorch (.ckpt, .pt, .pth), folder of diffusers, Kao model or run
+    /// directory
     input: PathBuf,
     /// Kao model to write (.safetensors)
     output: PathBuf,

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Convert {
-    /// A checkpoint of Lightning or PyTorch, a Kao model or a run directory.
+    /// A checkpoint of Lightning or PyTorch, a folder of diffusers, a Kao model or a run directory.
     pub input: PathBuf,
     /// The Kao model to write (.safetensors).
     pub output: PathBuf,

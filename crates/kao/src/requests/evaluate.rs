@@ -115,9 +115,10 @@ impl Request for Evaluate {
             return Ok(Estimate::default());
         }
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let count = self.count.unwrap_or(COUNT);
-        let n_evaluations = self.sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
+        let sampling = self.sampling.of_model(&model.sampling);
+        let n_evaluations = sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         // The samples, and two sets of pictures that they are compared with.
         Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, 3 * count, device))
@@ -154,7 +155,7 @@ impl Evaluate {
         let unet = &model.config.unet;
         let count = self.count.unwrap_or(COUNT);
         check_size("model.path", unet.image_size)?;
-        self.sampling.plan(&model.schedule)?;
+        self.sampling.of_model(&model.config.sampling).plan(&model.schedule)?;
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let data = Folder::load(&self.data, unet.image_size, control)?;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSource {
-    /// A Kao model, a run directory or one of its checkpoints, or a checkpoint of another program;
-    /// without it the built-in model.
+    /// A Kao model, a run directory or one of its checkpoints, a folder of diffusers, or a checkpoint
+    /// of another program; without it the built-in model.
     pub path: Option<PathBuf>,
     /// Of a file with two sets of weights, the raw weights in place of their average.
     pub raw_weights: bool,

@@ -143,13 +143,14 @@ impl Request for Sample {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = crate::schedule::NoiseSchedule::new(model.schedule)?;
+        let schedule = crate::schedule::NoiseSchedule::new(&model.schedule)?;
         let count = match (&self.noise, self.count) {
             (Some(path), None) => given_x_t(path, &formats::read(path)?.tensors)?.len(),
             (None, count) => count.or(self.wishes.n_images()?).unwrap_or(COUNT),
             (Some(_), Some(count)) => count,
         };
-        let evaluations = self.sampling.plan(&schedule)?.n_evaluations();
+        let sampling = self.sampling.of_model(&model.sampling);
+        let evaluations = sampling.plan(&schedule)?.n_evaluations();
         let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, count, device))
@@ -184,7 +185,8 @@ impl Sample {
         control: &dyn Control,
     ) -> Result<Sampled> {
         self.validate()?;
-        let plan = self.sampling.plan(&model.schedule)?;
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let plan = sampling.plan(&model.schedule)?;
         let start = self.start(model, &plan)?;
         let conditions = match conditions.is_none() {
             true => &self.wishes.conditions(&model.config.tags, start.count())?,
@@ -217,7 +219,8 @@ impl Sample {
         let n_timesteps = model.schedule.n_timesteps();
         let what = if self.model.path.is_none() { "face" } else { "image" };
         let asked = self.wishes.summary();
-        let sampling = self.sampling.summary(n_timesteps);
+        let provenance = self.provenance(name, &sampling, n_timesteps);
+        let sampling = sampling.summary(n_timesteps);
         let noise = match &self.noise {
             Some(path) => format!("noise {}", path.display()),
             None => format!("seed {}", self.seed),
@@ -232,7 +235,7 @@ impl Sample {
             snapshots: snapshots.map(Snapshots::into_frames).unwrap_or_default(),
             n_evaluations: plan.n_evaluations() * self.wishes.evaluations(),
             seconds: 0.0,
-            provenance: self.provenance(name, n_timesteps),
+            provenance,
             files: Vec::new(),
         };
         self.write(&mut sampled)?;
@@ -248,9 +251,9 @@ impl Sample {
         SnapshotsConfig { n_images: self.strip_images, n_snapshots: self.strip_snapshots }
     }
 
-    fn provenance(&self, name: &str, n_timesteps: usize) -> Provenance {
+    fn provenance(&self, name: &str, sampling: &SamplingConfig, n_timesteps: usize) -> Provenance {
         let provenance =
-            Provenance::new().with("model", name).with_all(self.sampling.describe(n_timesteps));
+            Provenance::new().with("model", name).with_all(sampling.describe(n_timesteps));
         let provenance = self.wishes.describe(provenance);
         match &self.noise {
             Some(path) => provenance.with_path("noise", path),

@@ -12,6 +12,7 @@
 mod config;
 mod ddim;
 mod ddpm;
+mod defaults;
 mod dpm;
 mod euler;
 mod generate;
@@ -24,6 +25,7 @@ mod snapshots;
 pub use config::SamplingConfig;
 pub use ddim::{Ddim, check_eta};
 pub use ddpm::{Ddpm, Variance};
+pub use defaults::{SamplingDefaults, Thresholding};
 pub use dpm::DpmPlusPlus;
 pub use euler::Euler;
 pub use generate::{Generation, Start};

@@ -1,6 +1,7 @@
 //! All sampling methods, by name: the one place that lists them.
 
 use super::{Ddim, Ddpm, Description, DpmPlusPlus, Euler, Loop, Method, Plan};
+use crate::denoiser::Clipping;
 use crate::error::{Error, Result};
 use crate::named::unknown;
 use crate::schedule::NoiseSchedule;
@@ -147,15 +148,21 @@ impl Sampler {
         has_it.map(Sampler::name).collect()
     }
 
-    /// The method planned for `steps`. With `clip`, x̂_0 is clamped to `[-1, 1]` at every step and ε̂
-    /// derived anew from it.
+    /// The method planned for `steps`, with x̂_0 clipped as `clipping` says at every step; `true` is to
+    /// `[-1, 1]`.
     ///
     /// # Errors
     /// When a setting is impossible or does not fit the steps, or a step leaves the schedule or goes
     /// up.
-    pub fn plan(&self, schedule: &NoiseSchedule, steps: Vec<Step>, clip: bool) -> Result<Plan> {
+    pub fn plan(
+        &self,
+        schedule: &NoiseSchedule,
+        steps: Vec<Step>,
+        clipping: impl Into<Clipping>,
+    ) -> Result<Plan> {
         self.validate()?;
-        Plan::new(schedule, steps, clip, |schedule, steps| self.plan_loop(schedule, steps))
+        let clipping = clipping.into();
+        Plan::new(schedule, steps, clipping, |schedule, steps| self.plan_loop(schedule, steps))
     }
 }
 

@@ -456,7 +456,7 @@ mod tests {
         let json = serde_json::to_value(UNetConfig::default()).unwrap();
         let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
         let expected =
-            "image_size num_steps ch ch_mult attn num_res_blocks dropout activation".split(' ');
+            "activation attn ch ch_mult dropout image_size num_res_blocks num_steps".split(' ');
         assert_eq!(names, expected.collect::<Vec<_>>());
         let other = UNetConfig {
             attn_up: Some(vec![]),

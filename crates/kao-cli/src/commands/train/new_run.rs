@@ -54,7 +54,7 @@ fn refuse_occupied(out: &Path, config: Option<&TrainConfig>) -> Result<()> {
 
 /// Warns of a noise schedule with which samples are poor however well the network is trained.
 fn warn_of_schedule(config: &TrainConfig) -> Result<()> {
-    if let Some(warning) = NoiseSchedule::new(config.schedule)?.leftover_warning() {
+    if let Some(warning) = NoiseSchedule::new(&config.schedule)?.leftover_warning() {
         note(format!("warning: {warning}"));
     }
     Ok(())

@@ -1,24 +1,42 @@
 //! Which of a file's tensors are a network's, under whatever names, and what is missing.
 
+use super::diffusers;
 use super::weight_sets::{self, CheckpointWeights, Selection};
-use crate::formats::LoadReport;
+use crate::formats::{LoadReport, NamedTensors};
 use crate::model::ModelConfig;
 
 /// How a file's tensors compare with what its configuration asks for, and what was taken off their
 /// names or chosen for it.
 pub fn compare(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> (LoadReport, Vec<String>) {
-    let names: Vec<&str> = tensors.iter().map(|(name, _)| *name).collect();
-    let selection = select(config, &names, CheckpointWeights::Average);
-    let listed: Vec<_> = tensors
+    let is_of_diffusers = diffusers::is_of_diffusers(tensors.iter().map(|(name, _)| *name));
+    let current: Vec<String> = tensors
         .iter()
-        .filter_map(|&(name, shape)| Some((selection.listed_name(name)?, shape)))
+        .map(|(name, _)| match is_of_diffusers {
+            true => diffusers::current_name(name),
+            false => (*name).to_owned(),
+        })
         .collect();
-    let report = compare_named(config, &listed);
+    let names: Vec<&str> = current.iter().map(String::as_str).collect();
+    let selection = select(config, &names, CheckpointWeights::Average);
+    let listed: Vec<_> = names
+        .iter()
+        .zip(tensors)
+        .filter_map(|(name, &(_, shape))| Some((selection.listed_name(name)?, shape)))
+        .collect();
+    let report = match is_of_diffusers {
+        true => compare_with(&diffusers::tensors(&config.unet), &listed),
+        false => compare_named(config, &listed),
+    };
     (report, selection.choice.into_iter().chain(selection.notes).collect())
 }
 
 /// Which of a file's tensors are those of the network.
 pub fn select(config: &ModelConfig, names: &[&str], which: CheckpointWeights) -> Selection {
+    if diffusers::is_of_diffusers(names.iter().copied()) {
+        let expected = diffusers::tensors(&config.unet);
+        let expected: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
+        return weight_sets::select(&expected, &[], names, which);
+    }
     let expected = config.unet.tensors();
     let expected: Vec<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     // The last one is the time table, which is computed where the file has none.
@@ -31,6 +49,16 @@ pub fn select(config: &ModelConfig, names: &[&str], which: CheckpointWeights) ->
 /// How a file's tensors, named as the network names them, compare with what `config` asks for.
 pub fn compare_named(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> LoadReport {
     let expected = expected_tensors(config, |name| tensors.iter().any(|(found, _)| *found == name));
+    compare_with(&expected, tensors)
+}
+
+/// How tensors, named as diffusers names them, compare with what `config` asks for.
+pub fn compare_there(config: &ModelConfig, tensors: &NamedTensors) -> LoadReport {
+    let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape())).collect();
+    compare_with(&diffusers::tensors(&config.unet), &shapes)
+}
+
+fn compare_with(expected: &[(String, Vec<usize>)], tensors: &[(&str, &[usize])]) -> LoadReport {
     let expected = expected.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
     LoadReport::compare_shapes(expected, tensors.iter().copied())
 }

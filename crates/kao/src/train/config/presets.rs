@@ -2,6 +2,7 @@
 
 use super::{Decay, Optimizer, TAG_DROPOUT, TrainConfig};
 use crate::denoiser::Prediction;
+use crate::sampler::SamplingDefaults;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::train::objective::TimestepSampling;
 use crate::unet::{Activation, UNetConfig};
@@ -99,6 +100,7 @@ impl Preset {
             tag_dropout: TAG_DROPOUT,
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),
+            sampling: SamplingDefaults::default(),
             tags: Vocabulary::default(),
         };
         let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };

@@ -1,0 +1,1 @@
+//! The other way: a model as a folder of diffusers.
