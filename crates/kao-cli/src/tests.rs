@@ -176,7 +176,8 @@ fn so_do_those_of_all_other_requests() {
     });
     let convert = Convert {
         input: "last.ckpt".into(),
-        output: "faces.safetensors".into(),
+        output: "faces".into(),
+        to: Some(Target::Diffusers),
         half: true,
         config: Some("config.toml".into()),
         raw_weights: true,

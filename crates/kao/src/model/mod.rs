@@ -2,11 +2,12 @@
 //!
 //! This is where the configuration in a file's metadata meets the tensors in it. Kao's own files
 //! carry the configuration as JSON under the key `kao`; what files of other programs say is for the
-//! importers in [`import`] to know, one for each origin. `metadata` has the keys and the format
+//! importers in [`import`] to know, one for each origin, and [`export`] writes theirs. `metadata` has the keys and the format
 //! versions of Kao's own files, `folder` the files of a folder of diffusers, and `place` knows what a
 //! user may name as a model.
 
 mod config;
+pub mod export;
 mod folder;
 pub mod import;
 mod load;

@@ -32,7 +32,7 @@ mod wishes;
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
 pub use compute::Compute;
-pub use convert::{Convert, Converted};
+pub use convert::{Convert, Converted, Target};
 pub use draw::{Draw, Drawn};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};

@@ -2,13 +2,14 @@
 //!
 //! [`layers`] is the network as a list of layers, [`parameters`] their values by name,
 //! `operations` the forward pass over what an engine computes, `cpu` the engine of the CPU with its
-//! gradients, and [`Network`] the whole as a denoiser. This module knows the denoiser contract but
+//! gradients, `graph` the same pass as a graph of ONNX operators, and [`Network`] the whole as a denoiser. This module knows the denoiser contract but
 //! no sampler, and neither files nor training.
 
 mod config;
 mod cpu;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod graph;
 pub mod layers;
 mod layout;
 mod memory;
@@ -115,6 +116,11 @@ impl UNet {
     /// The same, to be changed in place; lengths must stay.
     pub fn values_mut(&mut self) -> &mut [Vec<f32>] {
         &mut self.values
+    }
+
+    /// The table of the time embedding, `[T, first width]`.
+    pub fn time_table(&self) -> &[f32] {
+        &self.time_table
     }
 
     /// The rows of the time table for these timesteps, `[N, first width]`.

@@ -10,7 +10,7 @@ use crate::noise::{Purpose, Stream};
 use rayon::prelude::*;
 
 /// Name of the time table in files.
-const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
+pub(super) const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
 
 /// A trained parameter: its name in files, its shape in memory, and its layout.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,11 +19,14 @@ pub enum Preset {
     Small64,
     /// 32×32, 1.1 million parameters: minutes on a laptop.
     Tiny,
+    /// As `anime64`, but with SiLU: diffusers has no hardswish, and opens what this trains.
+    Diffusers64,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Preset; 3] = [Preset::Anime64, Preset::Small64, Preset::Tiny];
+    pub const ALL: [Preset; 4] =
+        [Preset::Anime64, Preset::Small64, Preset::Tiny, Preset::Diffusers64];
 
     /// The name in command lines and files.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Preset {
             Preset::Anime64 => "anime64",
             Preset::Small64 => "small64",
             Preset::Tiny => "tiny",
+            Preset::Diffusers64 => "diffusers64",
         }
     }
 
@@ -52,7 +56,7 @@ impl Preset {
     /// Other machines differ, but the ratios between presets are about the same.
     pub fn reference_speed(self) -> f64 {
         match self {
-            Preset::Anime64 => 17.0,
+            Preset::Anime64 | Preset::Diffusers64 => 17.0,
             Preset::Small64 => 120.0,
             Preset::Tiny => 450.0,
         }
@@ -106,6 +110,10 @@ impl Preset {
         let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };
         match self {
             Preset::Anime64 => anime64,
+            Preset::Diffusers64 => TrainConfig {
+                model: UNetConfig { activation: Activation::Silu, ..UNetConfig::default() },
+                ..anime64
+            },
             Preset::Small64 => TrainConfig {
                 steps: 12_000,
                 batch_size: 32,

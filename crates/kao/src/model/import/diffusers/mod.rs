@@ -3,15 +3,14 @@
 //! Every entry of a configuration is honoured, or refused with its name and value before any weights
 //! are read; those that are left out are as the constructors of diffusers have them. `network` reads
 //! the architecture, `scheduler` the noise schedule and how a model is to be sampled, and `names`
-//! knows the tensors. The other way, from a model to such a folder, is `export`.
+//! knows the tensors. The other way is `model::export`.
 
 mod entries;
-pub mod export;
 mod names;
 mod network;
 mod scheduler;
 
-pub use names::{current_name, is_of_diffusers, name_there, tensors, to_kao};
+pub use names::{CLASSES, current_name, is_of_diffusers, name_there, tensors, to_kao};
 
 use crate::error::{Error, Result, shortened};
 use crate::formats::Metadata;

@@ -15,13 +15,15 @@ pub const CLASSES: &str = "class_embedding.weight";
 /// The table of sines and cosines, which is computed there.
 const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
 
-/// A tensor that every such network has, and none of the original's kind.
-const FIRST: &str = "conv_in.weight";
+/// Tensors that every such network has, and none of the original's kind.
+const TELLING: [&str; 4] =
+    ["conv_in.weight", "conv_in.bias", "conv_norm_out.weight", "time_embedding.linear_1.weight"];
 
 /// Whether tensors of these names are those of a `UNet2DModel`, under whatever prefix.
 pub fn is_of_diffusers<'a>(mut names: impl Iterator<Item = &'a str>) -> bool {
     names.any(|name| {
-        name.strip_suffix(FIRST).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        let prefix = TELLING.iter().find_map(|telling| name.strip_suffix(telling));
+        prefix.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('.'))
     })
 }
 

@@ -44,8 +44,8 @@ pub fn read(entries: &Entries<'_>, n_timesteps: usize) -> Result<UNetConfig> {
     refuse_what_is_not_built(entries)?;
 
     let widths = entries.wholes("block_out_channels")?.unwrap_or(vec![224, 448, 672, 896]);
-    let [attn, attn_up] = attention(entries, widths.len())?;
     let (ch, ch_mult, first_width) = levels(entries, &widths)?;
+    let [attn, attn_up] = attention(entries, widths.len())?;
     let config = UNetConfig {
         image_size: image_size(entries)?,
         num_steps: n_timesteps,

@@ -1,1 +1,0 @@
-//! The other way: a model as a folder of diffusers.
