@@ -5,7 +5,7 @@ use kao::dataset::Classes;
 use kao::device::DeviceKind;
 use kao::requests::{
     Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
-    Sweep, Wishes,
+    Sweep, Target, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, Variance};
 use kao::timesteps::{End, Spacing};

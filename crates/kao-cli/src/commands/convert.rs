@@ -14,8 +14,8 @@ Examples:
   kao convert last.ckpt faces.safetensors
   kao convert run faces-small.safetensors --half
   kao convert ddpm-cifar10-32 cifar10.safetensors                      from diffusers
-  kao convert faces.safetensors faces-diffusers --to diffusers         for its pipelines
-  kao convert faces.safetensors faces.onnx                             for ONNX runtimes
+  kao convert cifar10.safetensors folder --to diffusers                for its pipelines
+  kao convert cifar10.safetensors cifar10.onnx                         for ONNX runtimes
   kao convert weights.pth faces.safetensors --config config.toml
 
 The configuration of a state dictionary, which has none, is written as the config.toml of a run is:

@@ -5,6 +5,7 @@ pub mod completions;
 pub mod convert;
 pub mod draw;
 pub mod eval;
+pub mod fetch;
 pub mod info;
 pub mod man;
 pub mod prepare;

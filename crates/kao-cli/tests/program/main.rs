@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod data_folders;
+mod diffusers;
 mod evaluating;
 mod examples;
 mod failures;

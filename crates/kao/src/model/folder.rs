@@ -10,6 +10,7 @@ use super::metadata::FOLDER;
 use crate::error::{Error, Result, shortened};
 use crate::files::read_to_string_regular;
 use crate::formats::{self, Contents, Format, Metadata, NamedTensors, WeightsFile};
+use crate::hub::WEIGHTS;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -24,18 +25,6 @@ const MAX_WEIGHTS_FILES: usize = 256;
 const CONFIG: &str = "config.json";
 const PIPELINE: &str = "model_index.json";
 const SCHEDULER: &str = "scheduler_config.json";
-
-/// The names of weights in one file, and after each that of the list of several, in the order in
-/// which they are looked for.
-const WEIGHTS: [[&str; 2]; 4] = [
-    ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"],
-    ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.bin.index.json"],
-    [
-        "diffusion_pytorch_model.fp16.safetensors",
-        "diffusion_pytorch_model.safetensors.index.fp16.json",
-    ],
-    ["diffusion_pytorch_model.fp16.bin", "diffusion_pytorch_model.bin.index.fp16.json"],
-];
 
 /// A folder of diffusers, whose configuration has been read.
 #[derive(Debug)]
@@ -215,7 +204,7 @@ fn listed_weights(folder: &Path, list: &Path) -> Result<Vec<(PathBuf, Option<BTr
 }
 
 /// Whether a name means a file in the folder that it stands in.
-pub fn is_plain_name(name: &str) -> bool {
+fn is_plain_name(name: &str) -> bool {
     let is_odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
     !name.is_empty() && !name.starts_with('.') && name.len() <= 255 && !name.contains(is_odd)
 }

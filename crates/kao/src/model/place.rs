@@ -1,9 +1,11 @@
-//! What a user names as a model: a file, a run directory, a folder of diffusers, or the model that is
-//! part of the program.
+//! What a user names as a model: a file, a run directory, a folder of diffusers, a repository of a hub,
+//! or the model that is part of the program.
 
 use super::folder::{self, DiffusersFolder};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::formats::{self, Contents, WeightsFile};
+use crate::hub::{Hub, Repository};
 use std::path::{Path, PathBuf};
 
 /// The file of a run directory to sample from.
@@ -36,6 +38,9 @@ impl Place {
     pub(super) fn of(path: &Path) -> Result<Self> {
         if is_built_in(path) {
             return Ok(Place::BuiltIn);
+        }
+        if let Some(repository) = repository(path)? {
+            return Place::of(&Hub::from_environment()?.needed(&repository)?);
         }
         if !path.is_dir() {
             return Ok(Place::File(path.to_path_buf()));
@@ -77,6 +82,27 @@ pub fn check(path: &Path) -> Result<()> {
         Place::BuiltIn => Ok(()),
         Place::Folder(folder) => folder.check(),
         Place::File(file) => formats::check(file),
+    }
+}
+
+/// The repository that a path means; a file or folder of that name goes before it.
+fn repository(path: &Path) -> Result<Option<Repository>> {
+    match Repository::of(path) {
+        Some(repository) if !path.exists() => repository.map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Fetches the model that a path means from its hub, unless it is here already, or is no repository.
+///
+/// # Errors
+/// When it cannot be fetched, or `control` stops the work.
+pub fn fetch_if_needed(path: &Path, control: &dyn Control) -> Result<()> {
+    let Some(repository) = repository(path)? else { return Ok(()) };
+    let hub = Hub::from_environment()?;
+    match hub.cached(&repository) {
+        Some(_) => Ok(()),
+        None => hub.fetch(&repository, control).map(|_| ()),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
 use crate::formats::StoreAs;
-use crate::model::{CheckpointWeights, LoadOptions, Model, ModelConfig, export};
+use crate::model::{CheckpointWeights, LoadOptions, Model, ModelConfig, export, fetch_if_needed};
 use crate::named::names;
 use crate::train::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -109,6 +109,7 @@ impl Request for Convert {
                 None => None,
             },
         };
+        fetch_if_needed(&self.input, control)?;
         let model = Model::load_with(&self.input, &options, &DeviceKind::Cpu.open()?)?;
         report_notes(&model, control)?;
         control.check(&Report::progress("converting", 0, Some(1), "models"))?;

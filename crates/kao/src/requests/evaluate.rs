@@ -125,7 +125,7 @@ impl Request for Evaluate {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Evaluated> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let (samples, data, provenance) = match &self.samples {

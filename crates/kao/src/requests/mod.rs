@@ -19,6 +19,7 @@ mod draw;
 mod estimate;
 mod evaluate;
 mod evaluation;
+mod fetch;
 mod measure;
 mod model;
 mod prepare;
@@ -39,6 +40,7 @@ pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{
     DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };
+pub use fetch::{Fetch, Fetched};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;
 pub use prepare::Prepare;

@@ -157,7 +157,7 @@ impl Request for Sample {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Sampled> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
