@@ -3,13 +3,15 @@
 //! The formats of weights end in named tensors and metadata, whoever wrote them. Here both get their
 //! meaning. There is one file for each origin: `kao` for Kao's own models and checkpoints,
 //! `original` for the checkpoints of the original program and of others of its kind, which keep
-//! their settings under whatever names, and `diffusers` for folders with a `UNet2DModel`. Shared by them are `weight_sets`, which finds a network's
+//! their settings under whatever names, `pytorch_ddpm` for those of the program that the original's
+//! network comes from, and `diffusers` for folders with a `UNet2DModel`. Shared by them are `weight_sets`, which finds a network's
 //! tensors whatever stands before their names, and `shapes`, which helps to write a configuration
 //! where a file has none.
 
 pub mod diffusers;
 mod kao;
 mod original;
+mod pytorch_ddpm;
 mod settings;
 mod shapes;
 mod tensors;
@@ -113,8 +115,12 @@ fn with_shapes(error: Error, contents: &Contents) -> Error {
     if error.hint() != Some(CONFIG_HINT) {
         return error;
     }
-    let shapes: Vec<(&str, &[usize])> =
-        contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    let names = tensors::current_names(contents.tensors.iter().map(|t| t.name.as_str()));
+    let shapes: Vec<(&str, &[usize])> = names
+        .iter()
+        .zip(&contents.tensors)
+        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+        .collect();
     match shapes::configuration_in_words(&shapes) {
         Some(words) => error.with_hint(format!("{CONFIG_HINT}; the shapes fit {words}")),
         None => error,
@@ -138,10 +144,8 @@ pub fn network_tensors(
         return Ok((tensors.under(kao::checkpoint_prefix(which)), None));
     }
     let is_of_diffusers = diffusers::is_of_diffusers(tensors.names());
-    let tensors = match is_of_diffusers {
-        true => tensors.renamed(|name| Some(diffusers::current_name(name))),
-        false => tensors,
-    };
+    let is_of_pytorch_ddpm = pytorch_ddpm::is_one(tensors.names());
+    let tensors = tensors::with_current_names(tensors);
     let selection = tensors::select(config, &tensors.names().collect::<Vec<_>>(), which);
     if which == CheckpointWeights::Raw && selection.chosen.is_none() {
         let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
@@ -152,6 +156,10 @@ pub fn network_tensors(
         true => tensors.renamed(|name| selection.name(name).map(str::to_owned)),
         false => tensors,
     };
+    if is_of_pytorch_ddpm {
+        let tensors = pytorch_ddpm::to_kao(path, &config.unet, tensors)?;
+        return Ok((tensors, selection.choice));
+    }
     if !is_of_diffusers {
         return Ok((tensors, selection.choice));
     }

@@ -1,6 +1,6 @@
 //! Which of a file's tensors are a network's, under whatever names, and what is missing.
 
-use super::diffusers;
+use super::{diffusers, pytorch_ddpm};
 use super::weight_sets::{self, CheckpointWeights, Selection};
 use crate::formats::{LoadReport, NamedTensors};
 use crate::model::ModelConfig;
@@ -9,13 +9,7 @@ use crate::model::ModelConfig;
 /// names or chosen for it.
 pub fn compare(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> (LoadReport, Vec<String>) {
     let is_of_diffusers = diffusers::is_of_diffusers(tensors.iter().map(|(name, _)| *name));
-    let current: Vec<String> = tensors
-        .iter()
-        .map(|(name, _)| match is_of_diffusers {
-            true => diffusers::current_name(name),
-            false => (*name).to_owned(),
-        })
-        .collect();
+    let current = current_names(tensors.iter().map(|(name, _)| *name));
     let names: Vec<&str> = current.iter().map(String::as_str).collect();
     let selection = select(config, &names, CheckpointWeights::Average);
     let listed: Vec<_> = names
@@ -28,6 +22,31 @@ pub fn compare(config: &ModelConfig, tensors: &[(&str, &[usize])]) -> (LoadRepor
         false => compare_named(config, &listed),
     };
     (report, selection.choice.into_iter().chain(selection.notes).collect())
+}
+
+/// What the names of a file become before a network's are looked for among them: those of earlier
+/// versions, and of pytorch-ddpm, are the current ones, and the original's.
+fn current_name<'a>(names: impl Iterator<Item = &'a str> + Clone) -> fn(&str) -> String {
+    if diffusers::is_of_diffusers(names.clone()) {
+        diffusers::current_name
+    } else if pytorch_ddpm::is_one(names) {
+        pytorch_ddpm::original_name
+    } else {
+        str::to_owned
+    }
+}
+
+/// The names of a file as they are called now.
+pub fn current_names<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+    let rename = current_name(names.clone());
+    names.map(rename).collect()
+}
+
+/// Tensors under their current names.
+pub fn with_current_names(tensors: NamedTensors) -> NamedTensors {
+    let names: Vec<String> = tensors.names().map(str::to_owned).collect();
+    let rename = current_name(names.iter().map(String::as_str));
+    tensors.renamed(|name| Some(rename(name)))
 }
 
 /// Which of a file's tensors are those of the network.
