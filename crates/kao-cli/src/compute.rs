@@ -22,12 +22,6 @@ impl Compute {
     pub fn request(&self) -> requests::Compute {
         requests::Compute { device: self.device, threads: self.threads }
     }
-
-    /// Sets the number of threads up and opens the device.
-    pub fn open(&self) -> Result<kao::device::Device> {
-        set_threads(self.threads)?;
-        self.device.open()
-    }
 }
 
 fn device() -> impl TypedValueParser<Value = DeviceKind> {

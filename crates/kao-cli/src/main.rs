@@ -8,6 +8,7 @@ mod commands;
 mod compute;
 mod interrupt;
 mod output;
+mod pictures;
 mod progress;
 mod sampling;
 mod usage;
@@ -50,6 +51,10 @@ enum Command {
     Train(Box<commands::train::Arguments>),
     /// Sample images from a model
     Sample(Box<commands::sample::Arguments>),
+    /// Vary pictures, or paint a part of them anew
+    Edit(Box<commands::edit::Arguments>),
+    /// Sample images on the way from one image to the next
+    Interpolate(Box<commands::interpolate::Arguments>),
     /// Noise real pictures part of the way and recover them
     Recover(commands::recover::Arguments),
     /// Make every published steps × η run, with an index page
@@ -91,11 +96,16 @@ fn main() -> ExitCode {
         output::be_quiet();
     }
     interrupt::listen();
+    if let Some(command) = name.and_then(|name| parser.find_subcommand(name)) {
+        usage::remember(command.clone());
+    }
     let result = match arguments.command {
         Command::Prepare(arguments) => commands::prepare::run(&arguments),
         Command::Draw(arguments) => commands::draw::run(&arguments),
         Command::Train(arguments) => commands::train::run(&arguments),
         Command::Sample(arguments) => commands::sample::run(&arguments),
+        Command::Edit(arguments) => commands::edit::run(&arguments),
+        Command::Interpolate(arguments) => commands::interpolate::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
@@ -115,7 +125,7 @@ fn main() -> ExitCode {
         {
             ExitCode::from(interrupt::EXIT_CODE)
         }
-        Err(error) => usage::tell(&error, name.and_then(|name| parser.find_subcommand(name))),
+        Err(error) => usage::tell(&error),
     }
 }
 

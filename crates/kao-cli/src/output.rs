@@ -5,6 +5,7 @@
 use kao::{Error, Result};
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -44,6 +45,11 @@ pub fn note(line: impl Display) {
 /// A line on standard error that `--quiet` does not hold back: what failed, and what to do.
 pub fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Whether the work that ends in `out` fills a folder, and so keeps what is done when it is stopped.
+pub fn names_folder(out: &Path) -> bool {
+    out.is_dir() || out.as_os_str().to_string_lossy().ends_with(std::path::is_separator)
 }
 
 /// `text` in one line, and without what a terminal would take for commands: names in files from

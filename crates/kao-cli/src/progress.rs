@@ -2,6 +2,7 @@
 
 use crate::interrupt;
 use crate::output::{is_quiet, note, one_line};
+use crate::usage;
 use indicatif::{ProgressBar, ProgressStyle};
 use kao::control::{Control, Report};
 use kao::quantities::duration;
@@ -165,7 +166,7 @@ impl Terminal {
 
     /// A line on standard error, above the bar where there is one.
     pub fn say(&self, words: &str) {
-        let words = one_line(words);
+        let words = one_line(&usage::with_flags(words));
         match self.current.lock() {
             Ok(current) if current.is_some() => {
                 if let Some(stage) = &*current {

@@ -2,13 +2,15 @@
 
 use super::*;
 use kao::dataset::Classes;
+use kao::denoiser::Prediction;
 use kao::device::DeviceKind;
 use kao::requests::{
-    Benchmark, Compute, Convert, Draw, Evaluate, ModelSource, Prepare, Recover, Request, Sample,
-    Sweep, Target, Wishes,
+    Benchmark, Compute, Convert, Draw, Edit, Evaluate, Interpolate, ModelSource, Prepare, Recover,
+    Request, Sample, Sweep, Target, Train, Wishes,
 };
-use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, Variance};
+use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, SnapshotOf, Variance};
 use kao::timesteps::{End, Spacing};
+use kao::train::{Decay, Optimizer, TimestepSampling};
 
 /// The command that a command line stands for.
 fn parsed(words: &[String]) -> Command {
@@ -37,6 +39,13 @@ fn repeats_sample(request: &Sample) {
 fn repeats_recover(request: &Recover) {
     repeats(request, |command| match command {
         Command::Recover(arguments) => Some(arguments.request().unwrap()),
+        _ => None,
+    });
+}
+
+fn repeats_train(request: &Train) {
+    repeats(request, |command| match command {
+        Command::Train(arguments) => Some(arguments.request()),
         _ => None,
     });
 }
@@ -80,6 +89,8 @@ fn the_command_line_of_a_request_repeats_it() {
             tags_from: None,
         },
         count: Some(3),
+        first: 7,
+        pick: vec![],
         seed: u64::MAX,
         noise: Some("-noise.safetensors".into()),
         batch_size: 5,
@@ -88,9 +99,15 @@ fn the_command_line_of_a_request_repeats_it() {
         strip: Some("strip.png".into()),
         strip_images: 2,
         strip_snapshots: 4,
+        strip_of: SnapshotOf::X0,
+        scale: 3,
+        labels: true,
+        frames: 9,
+        fps: 25,
         save_tensors: Some("x.safetensors".into()),
         compute: compute(),
     });
+    repeats_sample(&Sample { pick: vec![17, 40], out: Some("faces/".into()), ..Sample::default() });
     for sampler in Sampler::all().into_iter().chain([Ddim { eta: 0.25 }.into()]) {
         let sampling = SamplingConfig { sampler: Some(sampler), ..plain.sampling };
         repeats_sample(&Sample { sampling, ..plain.clone() });
@@ -113,6 +130,83 @@ fn the_command_line_of_a_request_repeats_it() {
         origin_bug: true,
         batch_size: 2,
         compute: compute(),
+    });
+}
+
+#[test]
+fn so_do_those_of_edits() {
+    let repeats_it = |request: &Edit| {
+        repeats(request, |command| match command {
+            Command::Edit(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("edit.png".into());
+    let pictures = vec!["a picture.png".into(), "b.png".into()];
+    repeats_it(&Edit { pictures: pictures.clone(), out: out.clone(), ..Edit::default() });
+    repeats_it(&Edit {
+        model: model(),
+        pictures,
+        fit: kao::dataset::Fit::Stretch,
+        strength: Some(0.25),
+        mask: Some("mask.png".into()),
+        jumps: Some(10),
+        jump_length: Some(3),
+        sampling: sampling(),
+        wishes: Wishes { columns_of: Some("smile,sad".into()), ..Wishes::default() },
+        count: Some(2),
+        first: 4,
+        pick: vec![],
+        seed: 5,
+        batch_size: 3,
+        out: Some("varied/".into()),
+        columns: 4,
+        scale: 2,
+        labels: true,
+        compute: compute(),
+    });
+    let pictures = vec!["a.png".into()];
+    repeats_it(&Edit { pictures, pick: vec![1, 2], strength: Some(0.0), out, ..Edit::default() });
+}
+
+#[test]
+fn so_do_those_of_interpolations() {
+    let repeats_it = |request: &Interpolate| {
+        repeats(request, |command| match command {
+            Command::Interpolate(arguments) => Some(arguments.request().unwrap()),
+            _ => None,
+        });
+    };
+    let out = Some("interpolation.png".into());
+    repeats_it(&Interpolate {
+        between: vec![3, 17, 42],
+        out: out.clone(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate {
+        model: model(),
+        sampling: sampling(),
+        wishes: Wishes { tags: Some("smile".into()), guidance: Some(3.0), ..Wishes::default() },
+        images: vec![3, 17],
+        seed: 5,
+        latents: Some("latents.safetensors".into()),
+        frames: 9,
+        first: 2,
+        pick: vec![],
+        batch_size: 3,
+        out: Some("ways.webp".into()),
+        columns: Some(4),
+        scale: 4,
+        labels: true,
+        fps: 20,
+        compute: compute(),
+        ..Interpolate::default()
+    });
+    repeats_it(&Interpolate {
+        between: vec![3, 17],
+        pick: vec![0, 5],
+        out,
+        ..Interpolate::default()
     });
 }
 
@@ -186,6 +280,51 @@ fn so_do_those_of_all_other_requests() {
         Command::Convert(arguments) => Some(arguments.request()),
         _ => None,
     });
+    repeats_train(&Train { data: Some("faces".into()), out: "run".into(), ..Train::default() });
+    repeats_train(&Train {
+        data: Some("my faces".into()),
+        out: "run".into(),
+        preset: Some("tiny".into()),
+        resume: true,
+        from: Some("weak.safetensors".into()),
+        steps: Some(u64::MAX),
+        batch_size: Some(8),
+        micro_batch_size: Some(4),
+        gradient_checkpointing: true,
+        prediction: Some(Prediction::V),
+        timestep_sampling: Some(TimestepSampling::Stratified),
+        min_snr_gamma: Some(5.5),
+        dropout: Some(0.25),
+        optimizer: Some(Optimizer::Adamw),
+        weight_decay: Some(0.01),
+        learning_rate: Some(1e-4),
+        learning_rate_decay: Some(Decay::Linear),
+        final_learning_rate: Some(1e-6),
+        warmup_steps: Some(7),
+        max_gradient_norm: Some(0.5),
+        ema_halflife: Some(1e4),
+        classes: Some(Classes::Folders),
+        min_tag_count: Some(3),
+        tag_dropout: Some(0.5),
+        no_flip: true,
+        seed: Some(0),
+        save_every: Some(10),
+        keep_checkpoints: Some(2),
+        log_every: Some(5),
+        validation_images: Some(0),
+        sample_count: Some(0),
+        sample_steps: Some(9),
+        compute: compute(),
+        ..Train::default()
+    });
+    repeats_train(&Train {
+        out: "run".into(),
+        config: Some("config.toml".into()),
+        epochs: Some(3),
+        memory: Some(4 << 30),
+        no_tags: true,
+        ..Train::default()
+    });
     let bench = Benchmark {
         preset: Some("tiny".into()),
         batch_size: 1,
@@ -218,6 +357,8 @@ fn a_command_without_flags_is_the_request_as_by_default() {
     assert_eq!(eval.request().unwrap(), expected);
     let Command::Draw(draw) = parsed("draw --count 1 --out x") else { panic!() };
     assert_eq!(draw.request(), Draw { count: 1, out: "x".into(), ..Draw::default() });
+    let Command::Train(train) = parsed("train --out x") else { panic!() };
+    assert_eq!(train.request(), Train { out: "x".into(), ..Train::default() });
     let Command::Bench(bench) = parsed("bench") else { panic!() };
     assert_eq!(bench.request(), Benchmark::default());
 }

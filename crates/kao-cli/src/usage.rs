@@ -7,6 +7,36 @@ use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use kao::error::shortened;
 use kao::{Error, ErrorKind};
 use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// The command that runs, with its flags.
+static COMMAND: OnceLock<clap::Command> = OnceLock::new();
+
+/// Remembers which command runs, so that what the library says of fields is told with its flags.
+pub fn remember(command: clap::Command) {
+    // Set once, by `main`.
+    let _ = COMMAND.set(command);
+}
+
+/// `words`, with the flags of the command that runs in the place of the library's fields, which are
+/// in backticks.
+pub fn with_flags(words: &str) -> String {
+    flags_in(words, COMMAND.get())
+}
+
+fn flags_in(words: &str, command: Option<&clap::Command>) -> String {
+    let Some(command) = command else { return words.to_owned() };
+    let (mut told, mut rest) = (String::new(), words);
+    while let Some((before, quoted)) = rest.split_once('`')
+        && let Some((field, after)) = quoted.split_once('`')
+    {
+        let flag = flag(field, command).unwrap_or_else(|| format!("`{field}`"));
+        told += before;
+        told += &flag;
+        rest = after;
+    }
+    told + rest
+}
 
 /// Tells what the argument parser has to say, which may be the help that was asked for.
 pub fn tell_parser(error: &clap::Error) -> ExitCode {
@@ -26,11 +56,11 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// Tells what failed in `command`, and the exit code for it.
-pub fn tell(error: &Error, command: Option<&clap::Command>) -> ExitCode {
-    complain(format!("error: {}", shown(&in_flags(error, command))));
+/// Tells what failed, and the exit code for it.
+pub fn tell(error: &Error) -> ExitCode {
+    complain(format!("error: {}", shown(&in_flags(error, COMMAND.get()))));
     if let Some(hint) = error.hint() {
-        complain(format!("hint: {}", shown(hint)));
+        complain(format!("hint: {}", shown(&with_flags(hint))));
     }
     match error.kind() {
         ErrorKind::Invalid { .. } | ErrorKind::SameFile { .. } => ExitCode::from(2),
@@ -168,5 +198,11 @@ mod tests {
         let same = Error::from(ErrorKind::SameFile { field, other });
         assert_eq!(told(same), "--strip: names the file of --model; expected another");
         assert_eq!(told(Error::invalid("`x.txt`", "no picture")), "`x.txt`: no picture");
+        let told = |words| flags_in(words, Some(&command));
+        assert_eq!(
+            told("omit `strip`, or move `a.png` away"),
+            "omit --strip, or move `a.png` away"
+        );
+        assert_eq!(told("`model` and one ` more"), "--model and one ` more");
     }
 }

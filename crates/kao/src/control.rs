@@ -27,7 +27,7 @@ pub struct Report<'a> {
     pub values: &'a [(&'static str, f64)],
     /// A file that has just been written.
     pub file: Option<&'a Path>,
-    /// Something to tell the user once, such as a warning.
+    /// Something to tell the user once; a warning begins with `warning: `.
     pub message: Option<&'a str>,
     /// Images to look at, `[N, C, H, W]`, nominally in [-1, 1].
     pub preview: Option<&'a Images>,

@@ -71,8 +71,13 @@ impl Conditions {
 
     /// Those of the images in `range`.
     pub fn slice(&self, range: std::ops::Range<usize>) -> Self {
-        let avoid = range.clone().map(|k| self.avoided_of(k).to_vec()).collect();
-        Conditions::new(range.map(|k| self.of(k).to_vec()).collect()).avoiding(avoid)
+        self.chosen(range)
+    }
+
+    /// Those of the images at these positions, in this order.
+    pub fn chosen(&self, indices: impl Iterator<Item = usize> + Clone) -> Self {
+        let avoid = indices.clone().map(|k| self.avoided_of(k).to_vec()).collect();
+        Conditions::new(indices.map(|k| self.of(k).to_vec()).collect()).avoiding(avoid)
     }
 }
 
@@ -187,10 +192,15 @@ impl PredictionConverter {
         }
     }
 
-    /// x̂_0 and ε̂ of the value `x_t`, for which `predicted` was predicted. `threshold` is that of
-    /// its image.
+    /// x̂_0 and ε̂ of the value `x_t`, for which `predicted` was predicted.
     #[inline]
-    pub fn convert(&self, x_t: f32, predicted: f32, threshold: f64) -> Denoised {
+    pub fn convert(&self, x_t: f32, predicted: f32) -> Denoised {
+        self.convert_within(x_t, predicted, 1.0)
+    }
+
+    /// The same in an image whose [`threshold`](Self::threshold) is this.
+    #[inline]
+    pub fn convert_within(&self, x_t: f32, predicted: f32, threshold: f64) -> Denoised {
         let PredictionConverter { signal, noise, prediction, clipping } = *self;
         let x0 = self.x0(x_t, predicted);
         let (x_t, predicted) = (f64::from(x_t), f64::from(predicted));
@@ -275,7 +285,7 @@ mod tests {
             {
                 let convert = |clip| {
                     PredictionConverter::new(alpha_bar, prediction, clip)
-                        .convert(x_t as f32, predicted as f32, 1.0)
+                        .convert(x_t as f32, predicted as f32)
                 };
                 let denoised = convert(false);
                 assert!((denoised.x0 - x_0).abs() < 1e-4, "{prediction:?} {denoised:?}");
@@ -295,7 +305,7 @@ mod tests {
         let (x_t, predicted) = (2.0, -1.0);
         for prediction in [Prediction::Epsilon, Prediction::X0, Prediction::V] {
             let [plain, clipped] = [Clipping::None, clipping].map(|clipping| {
-                PredictionConverter::new(0.5, prediction, clipping).convert(x_t, predicted, 1.0)
+                PredictionConverter::new(0.5, prediction, clipping).convert(x_t, predicted)
             });
             assert_eq!(clipped.epsilon, plain.epsilon);
             assert_eq!(clipped.x0, plain.x0.clamp(-0.5, 0.5), "{prediction:?}");
@@ -308,7 +318,7 @@ mod tests {
             let clipping = Clipping::Thresholded { ratio, largest, keeps_epsilon: false };
             let converter = PredictionConverter::new(0.5, Prediction::X0, clipping);
             let s = converter.threshold(&[0.0; 5][..values.len()], values);
-            (s, converter.convert(0.0, values[0], s).x0)
+            (s, converter.convert_within(0.0, values[0], s).x0)
         };
         let values = [-4.0, 0.0, 1.0, 2.0, -3.0];
         assert_eq!(of(1.0, 10.0, &values), (4.0, -1.0));

@@ -121,7 +121,8 @@ impl Error {
         value: impl fmt::Display,
         allowed: impl fmt::Display,
     ) -> Self {
-        let (field, value) = (bounded(field.into()), Some(bounded(value.to_string())));
+        let value = bounded(in_few_digits(value.to_string()));
+        let (field, value) = (bounded(field.into()), Some(value));
         ErrorKind::Invalid { field, value, problem: bounded(format!("must be {allowed}")) }.into()
     }
 
@@ -224,6 +225,15 @@ fn is_longer(text: &str, max_chars: usize) -> bool {
     text.len() > max_chars && text.chars().nth(max_chars).is_some()
 }
 
+/// A number of many digits in scientific notation: 1e308 has 309 of them.
+fn in_few_digits(value: String) -> String {
+    const MANY: usize = 24;
+    match value.parse::<f64>() {
+        Ok(number) if value.len() > MANY => format!("{number:e}"),
+        _ => value,
+    }
+}
+
 fn bounded(text: String) -> String {
     match is_longer(&text, MAX_MESSAGE_CHARS) {
         true => shortened(&text, MAX_MESSAGE_CHARS).into_owned(),
@@ -249,6 +259,17 @@ mod tests {
         let refused = tempfile::NamedTempFile::new_in(&missing).unwrap_err();
         let message = Error::io("write", "a.png", refused).to_string();
         assert_eq!(message, "cannot write `a.png`: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn numbers_of_many_digits_are_told_in_few() {
+        let told = |value: f64| Error::out_of_range("eta", value, "at most 1").to_string();
+        assert_eq!(told(1e308), "eta 1e308: must be at most 1");
+        assert_eq!(told(-5e-324), "eta -5e-324: must be at most 1");
+        assert_eq!(told(0.25), "eta 0.25: must be at most 1");
+        assert_eq!(told(f64::NAN), "eta NaN: must be at most 1");
+        let largest = Error::out_of_range("seed", u64::MAX, "less").to_string();
+        assert_eq!(largest, "seed 18446744073709551615: must be less");
     }
 
     #[test]

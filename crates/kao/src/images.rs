@@ -1,6 +1,6 @@
 //! A batch of images on the host: `[N, C, H, W]` in `f32`, nominal range `[-1, 1]`.
 //!
-//! This is what samplers walk on, what data sets yield and what `render` draws. It knows neither
+//! This is what samplers work on, what data sets yield and what `render` draws. It knows neither
 //! files nor devices.
 
 use crate::error::{Error, Result};
@@ -132,6 +132,17 @@ impl Images {
         let data = self.data[range.start * size..range.end * size].to_vec();
         let [_, c, h, w] = self.shape;
         Images { shape: [range.len(), c, h, w], data }
+    }
+
+    /// The images at these positions, in this order, as a batch of their own.
+    ///
+    /// # Panics
+    /// When a position is not below [`len`](Self::len).
+    #[must_use]
+    pub fn chosen(&self, indices: &[usize]) -> Self {
+        let data = indices.iter().flat_map(|&index| self.image(index)).copied().collect();
+        let [_, c, h, w] = self.shape;
+        Images { shape: [indices.len(), c, h, w], data }
     }
 
     /// The same images, with memory set aside for `n_images` in all.

@@ -90,7 +90,7 @@ impl Stream {
 /// Where a sampler gets its noise from.
 pub trait NoiseSource: Sync {
     /// Fills `z` (one image, `[C, H, W]`) with the noise of step `step_index` (position in the
-    /// walk, 0 first) for image `image` of the batch.
+    /// timestep sequence, 0 first) for image `image` of the batch.
     fn fill(&self, step_index: usize, image: usize, z: &mut [f32]);
 }
 
@@ -126,19 +126,84 @@ impl NoiseSource for SeededNoise {
     }
 }
 
-/// Noise for the steps of a walk from images that draw 0 of the same streams has noised.
-#[derive(Clone, Copy, Debug)]
-pub struct NoisingNoise {
-    /// The seed.
-    pub seed: u64,
-    /// Number of the batch's first image among all images.
-    pub first_image: u64,
+/// Which images of a seed, by their numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageNumbers {
+    /// So many, one after the other.
+    From {
+        /// The number of the first.
+        first: u64,
+        /// How many.
+        count: usize,
+    },
+    /// These, in this order.
+    These(Vec<u64>),
 }
 
-impl NoiseSource for NoisingNoise {
+impl ImageNumbers {
+    /// How many images there are.
+    pub fn len(&self) -> usize {
+        match self {
+            ImageNumbers::From { count, .. } => *count,
+            ImageNumbers::These(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of the image at position `index`.
+    ///
+    /// # Panics
+    /// When there are no so many.
+    pub fn get(&self, index: usize) -> u64 {
+        match self {
+            ImageNumbers::From { first, count } => {
+                assert!(index < *count, "image {index} of {count}");
+                first + index as u64
+            }
+            ImageNumbers::These(numbers) => numbers[index],
+        }
+    }
+
+    /// The numbers, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.len()).map(|index| self.get(index))
+    }
+}
+
+/// Noise from the streams of a seed, for images of any numbers.
+#[derive(Clone, Debug)]
+pub struct NumberedNoise {
+    /// The seed.
+    pub seed: u64,
+    /// What the streams are for.
+    pub purpose: Purpose,
+    /// The numbers of the images.
+    pub numbers: ImageNumbers,
+}
+
+impl NumberedNoise {
+    /// Draw 0 of the images at the positions `first .. first + n`, `[n, C, H, W]`: x_T, or the noise
+    /// that given images get.
+    pub fn initial(&self, first: usize, n: usize, image_shape: [usize; 3]) -> Images {
+        let [c, h, w] = image_shape;
+        let mut images = Images::zeros([n, c, h, w]);
+        let size = images.image_len().max(1);
+        images.data_mut().par_chunks_exact_mut(size).enumerate().for_each(|(k, image)| {
+            let number = self.numbers.get(first + k);
+            Stream::new(self.seed, self.purpose, number, 0).fill_normal(image);
+        });
+        images
+    }
+}
+
+impl NoiseSource for NumberedNoise {
     fn fill(&self, step_index: usize, image: usize, z: &mut [f32]) {
-        let image = self.first_image + image as u64;
-        Stream::new(self.seed, Purpose::Noising, image, step_index as u64 + 1).fill_normal(z);
+        let (number, draw) = (self.numbers.get(image), step_index as u64 + 1);
+        Stream::new(self.seed, self.purpose, number, draw).fill_normal(z);
     }
 }
 
@@ -157,9 +222,9 @@ impl NoiseSource for GivenNoise<'_> {
     }
 }
 
-/// For walks that draw no noise.
+/// For samplers that draw no noise.
 ///
-/// Asking it for noise yields zeros: a stochastic walk over it is the walk of its means.
+/// Asked for noise, it yields zeros: a stochastic sampler then goes along its means.
 #[derive(Clone, Copy, Debug)]
 pub struct NoNoise;
 
@@ -179,6 +244,27 @@ mod tests {
         for k in 0..5 {
             let alone = SeededNoise { seed: 7, first_image: k as u64 }.x_t(1, [3, 4, 4]);
             assert_eq!(alone.image(0), whole.image(k));
+        }
+    }
+
+    #[test]
+    fn an_image_does_not_depend_on_how_it_was_chosen() {
+        let whole = SeededNoise { seed: 7, first_image: 0 };
+        let purpose = Purpose::Sampling;
+        let draws = |noise: &dyn NoiseSource, image: usize| {
+            let mut z = [0.0; 5];
+            noise.fill(3, image, &mut z);
+            z
+        };
+        for numbers in
+            [ImageNumbers::From { first: 2, count: 3 }, ImageNumbers::These(vec![4, 0, 2])]
+        {
+            let noise = NumberedNoise { seed: 7, purpose, numbers: numbers.clone() };
+            for (k, number) in numbers.iter().enumerate() {
+                let x_t = noise.initial(k, 1, [3, 4, 4]);
+                assert_eq!(x_t.image(0), whole.x_t(5, [3, 4, 4]).image(number as usize));
+                assert_eq!(draws(&noise, k), draws(&whole, number as usize));
+            }
         }
     }
 

@@ -57,6 +57,32 @@ pub fn parse_size(words: &str) -> Result<u64, String> {
     Ok((number * unit) as u64)
 }
 
+/// Sizes in requests: written as a text such as `4294967296B`, read as such a text or as a number of
+/// bytes.
+pub(crate) mod optional_size {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a size such as 4GiB, or a number of bytes")]
+    enum Size {
+        Bytes(u64),
+        Text(String),
+    }
+
+    pub fn serialize<S: Serializer>(size: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+        size.map(|bytes| format!("{bytes}B")).serialize(to)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<u64>, D::Error> {
+        let size = Option::<Size>::deserialize(from)?;
+        let bytes = |size| match size {
+            Size::Bytes(bytes) => Ok(bytes),
+            Size::Text(text) => super::parse_size(&text).map_err(serde::de::Error::custom),
+        };
+        size.map(bytes).transpose()
+    }
+}
+
 /// `1 picture`, `2 pictures`.
 pub fn counted(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }

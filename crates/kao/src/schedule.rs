@@ -343,8 +343,8 @@ fn squared_cosine_betas(n_timesteps: usize) -> Vec<f64> {
     (0..n_timesteps).map(|i| (1.0 - f(i + 1) / f(i)).min(MAX_BETA)).collect()
 }
 
-/// Karras et al. 2022, equation 5, with ρ = 7. The least σ is that of the last step of a walk of
-/// some hundred: at 8 bits a value, less noise is hardly seen.
+/// Karras et al. 2022, equation 5, with ρ = 7. The least σ is that of the last of some
+/// hundred sampling steps: at 8 bits a value, less noise is hardly seen.
 fn karras_betas(n_timesteps: usize) -> Vec<f64> {
     const RHO: f64 = 7.0;
     const SIGMA_MIN: f64 = 0.02;

@@ -8,8 +8,9 @@ use kao::formats::{HostTensor, NamedTensors, StoreAs, write_safetensors};
 use kao::images::Images;
 use kao::model::import::diffusers;
 use kao::model::{Model, ModelConfig};
-use kao::noise::torch::{TorchGenerator, TorchNoise};
-use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Sampler, SamplingConfig};
+use kao::noise::torch::TorchGenerator;
+use kao::requests::Sample;
+use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Sampler};
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
 use kao::train::objective::{NoisyBatch, loss_gradients};
 use kao::unet::GradientConfig;
@@ -184,17 +185,9 @@ fn whole_pipelines_give_the_same_images() {
             "dpm++" => DpmPlusPlus::default().into(),
             other => panic!("{other}"),
         };
-        let config = SamplingConfig {
-            sampler: Some(sampler),
-            steps: Some(asked["steps"].as_u64().unwrap() as usize),
-            ..SamplingConfig::default()
-        };
-        let plan = config.of_model(&model.config.sampling).plan(&model.schedule).unwrap();
-        let shape = model.config.unet.image_size;
-        let mut generator = TorchGenerator::new(asked["seed"].as_u64().unwrap());
-        let x_t = generator.images(2, shape);
-        let noise = TorchNoise::new(generator, 2, shape);
-        let found = plan.sample(&model.network, x_t, &noise).unwrap();
+        let steps = asked["steps"].as_u64().unwrap() as usize;
+        let request = Sample::from(&model).sampler(sampler).steps(steps).count(2).noise("torch");
+        let found = request.seed(asked["seed"].as_u64().unwrap()).run().unwrap().images;
         let expected = tensors.get(&format!("pipeline.{k}.images")).unwrap().data();
         for (found, expected) in found.data().iter().zip(expected) {
             let found = (found / 2.0 + 0.5).clamp(0.0, 1.0);

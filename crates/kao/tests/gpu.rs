@@ -56,6 +56,15 @@ fn configs() -> Vec<UNetConfig> {
         },
         // What the built-in model has: SiLU, patches, wider groups.
         UNetConfig { activation: Activation::Silu, patch_size: 2, norm_groups: 8, ..small.clone() },
+        // Layers at full resolution behind the patches, and tags.
+        UNetConfig {
+            activation: Activation::Silu,
+            patch_size: 2,
+            norm_groups: 8,
+            detail_channels: 32,
+            n_tags: 5,
+            ..small.clone()
+        },
         // One level, odd sides.
         UNetConfig { image_size: [1, 7, 9], ch_mult: vec![2], attn: vec![0], ..small },
     ]
@@ -70,7 +79,21 @@ fn unet(config: &UNetConfig) -> UNet {
     for (k, value) in vectors.flat_map(|(values, _)| values).enumerate() {
         *value += 0.1 * ((k * 7 % 13) as f32 / 6.0 - 1.0);
     }
+    // Some layers begin at zero, which would hide those before them.
+    for values in unet.values_mut().iter_mut().filter(|values| values.iter().all(|&v| v == 0.0)) {
+        for (k, value) in values.iter_mut().enumerate() {
+            *value = 0.05 * ((k * 5 % 11) as f32 / 5.0 - 1.0);
+        }
+    }
     unet
+}
+
+/// Tags for two images of three, where the network has any.
+fn conditions(config: &UNetConfig, n: usize) -> Conditions {
+    match config.n_tags {
+        0 => Conditions::none(),
+        n_tags => Conditions::new((0..n).map(|k| vec![0, n_tags - 1][..k % 3].to_vec()).collect()),
+    }
 }
 
 fn noise(seed: u64, n: usize, config: &UNetConfig) -> Images {
@@ -99,7 +122,7 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 
 fn predict(config: &UNetConfig, device: &Device) -> Images {
     let network = Network::new(unet(config), Prediction::Epsilon, device).unwrap();
-    network.predict(&noise(5, 3, config), &timesteps(3), &Conditions::none()).unwrap()
+    network.predict(&noise(5, 3, config), &timesteps(3), &conditions(config, 3)).unwrap()
 }
 
 #[test]
@@ -120,6 +143,7 @@ fn gradients(unet: &UNet, passes: GradientConfig, device: &Device) -> LossGradie
     let [x_0, epsilon] = [8, 9].map(|seed| noise(seed, 2, unet.config()));
     let batch =
         NoisyBatch::new(&schedule, Prediction::Epsilon, &x_0, timesteps(2), &epsilon).unwrap();
+    let batch = batch.under(conditions(unet.config(), 2));
     loss_gradients(unet, &batch, 1.0, passes, device).unwrap()
 }
 

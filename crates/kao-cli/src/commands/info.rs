@@ -2,16 +2,18 @@
 
 mod json;
 
-use crate::output::{one_line, result};
+use crate::output::{note, one_line, result};
 use clap::Args;
 use kao::error::shortened;
 use kao::files::prepare_path;
 use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::quantities::{counted, duration, size};
+use kao::render::AnimationFormat;
 use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
+use kao::train::timelapse::{self, Timelapse};
 use kao::train::{CONFIG_FILE, checkpoint, curves};
 use kao::unet::UNetConfig;
 use kao::vocabulary::TagCount;
@@ -26,6 +28,7 @@ Examples:
   kao info last.ckpt
   kao info run                           how a run stands, and how to go on
   kao info run --plot loss.png           its losses as a picture
+  kao info run --animate learning.gif    its sample grids, one after the other
   kao info run --json                    for scripts; of models and pictures too
   kao info model.safetensors --tensors
   kao info built-in                      the model that is part of the program
@@ -41,6 +44,9 @@ pub struct Arguments {
     /// Draw the losses of a run directory
     #[arg(long, value_name = "FILE.png")]
     plot: Option<PathBuf>,
+    /// Animate the sample grids of a run directory (.gif, .apng, .webp)
+    #[arg(long, value_name = "FILE")]
+    animate: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -52,11 +58,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if path.is_dir() && !is_model_folder {
         return run_dir(arguments);
     }
-    if arguments.plot.is_some() && (path.exists() || model::is_built_in(path)) {
+    let of_runs = [("plot", arguments.plot.is_some()), ("animate", arguments.animate.is_some())];
+    if let Some((flag, _)) = of_runs.into_iter().find(|(_, is_given)| *is_given)
+        && (path.exists() || model::is_built_in(path))
+    {
         let problem = format!("`{}` is a file; expected a run directory", path.display());
-        return Err(Error::invalid("plot", problem));
+        return Err(Error::invalid(flag, problem));
     }
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+    let is_png = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if is_png || AnimationFormat::of(path).is_some() {
         return picture(path, arguments.json);
     }
     match arguments.json {
@@ -72,7 +82,10 @@ fn is_model_folder(path: &Path) -> bool {
 }
 
 fn picture(path: &Path, as_json: bool) -> Result<()> {
-    let texts = render::read_png_text(path)?;
+    let texts = match AnimationFormat::of(path) {
+        Some(_) => render::read_animation_text(path)?,
+        None => render::read_png_text(path)?,
+    };
     if texts.is_empty() {
         return Err(Error::malformed(path, "a picture that does not say how it was made"));
     }
@@ -89,6 +102,9 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
     let path = &arguments.file;
     if let Some(plot) = &arguments.plot {
         render::check_png_path(plot)?;
+    }
+    if let Some(path) = &arguments.animate {
+        timelapse::check_path(path)?;
     }
     let summary = Summary::of(path)?;
     match arguments.json {
@@ -109,6 +125,16 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
         render::write_png(plot, &picture, &texts)?;
         if !arguments.json {
             row("plot", plot.display())?;
+        }
+    }
+    if let Some(path) = &arguments.animate {
+        let Timelapse { n_frames, n_left_out } = timelapse::write(&summary, path)?;
+        if n_left_out > 0 {
+            note(format!("{n_left_out} sample grids have another size, and are left out"));
+        }
+        if !arguments.json {
+            let grids = counted(n_frames as u64, "grid");
+            row("animation", format_args!("{}, {grids}", path.display()))?;
         }
     }
     match &summary.model {

@@ -40,10 +40,10 @@ pub struct Arguments {
     /// Seed of the noise
     #[arg(long, default_value_t = 999)]
     seed: u64,
-    /// Picture to write (.png)
-    #[arg(long, short, value_name = "FILE", default_value = "recover.png")]
+    /// Picture to write (.png), or folder for a file of each recovered picture (DIR/)
+    #[arg(long, short, value_name = "FILE_OR_DIR", default_value = "recover.png")]
     out: PathBuf,
-    /// Walk the sampler's whole range from the slightly noisy images, as the original does: it fails
+    /// Take all timesteps of the sampler from the slightly noisy images, as the original does: it fails
     #[arg(long)]
     origin_bug: bool,
     /// Images at a time

@@ -1,13 +1,16 @@
 //! `kao sample`
 
 use crate::compute::{Compute, ModelArgument, set_threads};
-use crate::output::{note, one_line, result};
+use crate::output::{names_folder, note, one_line, result};
+use crate::pictures::{DrawingArguments, SelectionArguments};
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
 use crate::wishes::WishArguments;
 use clap::Args;
-use kao::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::requests::{Request, Sample};
+use kao::sampler::SnapshotOf;
+use kao::{ErrorKind, Result};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -20,6 +23,10 @@ Examples:
   kao sample --model run --sampler ddpm --variance posterior           1000 steps: slow
   kao sample --model run --tags girl,smile --guidance 3                a model that learned tags
   kao sample --model run --rows girl,boy --columns-of smile,happy      a grid of wishes
+  kao sample --model ddpm-cifar10-32 --noise torch --sampler ddim      as diffusers draws it
+  kao sample --count 100 --out faces-100/                              each image in a file of its own
+  kao sample --pick 17,40 --scale 4 --labels --out liked.png           two of them, enlarged
+  kao sample --count 4 --out process.gif --strip-of x0                 an animation of the process
 
 Image k of a seed is the same whatever --count, --batch-size and --threads are.")]
 pub struct Arguments {
@@ -39,9 +46,14 @@ pub struct Arguments {
     /// Columns of the grid
     #[arg(long, value_name = "N", default_value_t = 8)]
     columns: usize,
-    /// Grid to write (.png)
-    #[arg(long, short, value_name = "FILE", default_value = "grid.png")]
+    /// Grid to write (.png), folder for a file of each image (DIR/), or animation of the process
+    /// (.gif, .apng, .webp)
+    #[arg(long, short, value_name = "FILE_OR_DIR", default_value = "grid.png")]
     out: PathBuf,
+    #[command(flatten)]
+    selection: SelectionArguments,
+    #[command(flatten)]
+    drawing: DrawingArguments,
     /// Strip to write (.png): 6 images in 15 snapshots of the process
     #[arg(long, value_name = "FILE")]
     strip: Option<PathBuf>,
@@ -57,7 +69,19 @@ pub struct Arguments {
         alias = "strip-snapshots"
     )]
     strip_moments: usize,
-    /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
+    /// What strip and animation show: the state of the sampler, or the x0 predicted from it, which
+    /// looks like an image much earlier
+    #[arg(long, value_name = "WHAT", default_value = "state", value_parser = snapshot_of())]
+    strip_of: SnapshotOf,
+    /// Pictures of an animation; at most one for each step, and the noise
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    frames: usize,
+    /// Pictures of an animation in a second, 1 to 50
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    fps: u16,
+    /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps.
+    /// `torch` draws it from --seed as a pipeline of diffusers does, all images from one generator;
+    /// `original` as the original's program, for its checkpoint and --seed 999
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
     /// Write `x_0` [N,C,H,W], unclipped, to a .safetensors file
@@ -70,6 +94,11 @@ pub struct Arguments {
     compute: Compute,
 }
 
+fn snapshot_of() -> impl TypedValueParser<Value = SnapshotOf> {
+    PossibleValuesParser::new(SnapshotOf::ALL.iter().map(|of| of.name()))
+        .try_map(|name| name.parse::<SnapshotOf>())
+}
+
 impl Arguments {
     /// What the user typed, as the library wants it.
     pub fn request(&self) -> Result<Sample> {
@@ -78,14 +107,21 @@ impl Arguments {
             sampling: self.sampling.request()?,
             wishes: self.wishes.request(),
             count: self.count,
+            first: self.selection.first,
+            pick: self.selection.pick.clone(),
             seed: self.seed,
             noise: self.noise.clone(),
             batch_size: self.batch_size,
             out: Some(self.out.clone()),
             columns: self.columns,
+            scale: self.drawing.scale,
+            labels: self.drawing.labels,
             strip: self.strip.clone(),
             strip_images: self.strip_images,
             strip_snapshots: self.strip_moments,
+            strip_of: self.strip_of,
+            frames: self.frames,
+            fps: self.fps,
             save_tensors: self.save_tensors.clone(),
             compute: self.compute.request(),
         })
@@ -96,8 +132,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request()?;
     set_threads(request.compute.threads)?;
     let terminal = Terminal::beginning_with(arguments.sampling.note());
-    let sampled = request.run(&terminal)?;
+    let sampled = request.run(&terminal);
     terminal.clear();
+    let sampled = sampled.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted if names_folder(&arguments.out) => {
+            error.with_hint("started again, it keeps the images that are done")
+        }
+        _ => error,
+    })?;
     note(one_line(&format!("{} → {}", sampled.summary(), arguments.out.display())));
     sampled.files.iter().try_for_each(|file| result(file.display()))
 }

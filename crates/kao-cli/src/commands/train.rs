@@ -1,32 +1,24 @@
 //! `kao train`
 //!
-//! Here are the arguments. `request` turns them into a configuration, `new_run` and `resume` check
-//! whether the run can begin, `progress` shows how it goes, and `plan` says what it takes.
+//! Here are the arguments. `progress` shows how a run goes, and `plan` says what it takes.
 
-mod new_run;
 mod plan;
 mod progress;
-mod request;
-mod resume;
 
-use crate::compute::Compute;
+use crate::compute::{Compute, set_threads};
 use crate::interrupt;
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
 use clap::Args;
-use kao::dataset::{Classes, Folder, Tags};
+use kao::dataset::Classes;
 use kao::denoiser::Prediction;
-use kao::device::Device;
-use kao::files::resolved;
 use kao::quantities::{self, counted, duration};
-use kao::train::checkpoint::{self, Checkpoint};
-use kao::train::{CHECKPOINTS, Decay, Optimizer, RunDir, TimestepSampling, TrainConfig, Training};
+use kao::requests::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
+use kao::train::{Decay, Optimizer, TimestepSampling};
 use kao::{Error, Result};
 use progress::TrainingProgress;
-use request::named;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,9 +120,8 @@ pub struct Arguments {
     /// Take the names of sub-folders as tags too [folders]
     #[arg(long, value_name = "WHAT", value_parser = named::<Classes>, conflicts_with = "no_tags")]
     classes: Option<Classes>,
-    /// Leave out tags that fewer training pictures have
-    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "no_tags")]
-    min_tag_count: u64,
+    #[arg(long, value_name = "N", conflicts_with = "no_tags", help = min_tag_count_help())]
+    min_tag_count: Option<u64>,
     /// Probability that a picture is seen without its tags [default: 0.15]
     #[arg(long, value_name = "P", conflicts_with = "no_tags")]
     tag_dropout: Option<f64>,
@@ -165,104 +156,104 @@ pub struct Arguments {
     compute: Compute,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
-    let device = arguments.compute.open()?;
-    match arguments.resume {
-        true => resume::resume(arguments, &device),
-        false => new_run::start(arguments, &device),
-    }
-}
-
-/// Opens the run directory at `path`, locked where the file system offers locks.
-fn open(path: &Path) -> Result<RunDir> {
-    let run_dir = RunDir::open(path)?;
-    if let Some(reason) = run_dir.unlocked() {
-        note(one_line(&format!(
-            "warning: `{}` cannot be locked ({reason}): start no second training there",
-            path.display()
-        )));
-    }
-    Ok(run_dir)
-}
-
-fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
-    checkpoint::list(&run.join(CHECKPOINTS))
-}
-
-/// Refuses to train on what the run itself writes. (A run directory within the folder of pictures
-/// is not searched for pictures.)
-fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
-    let [pictures, run] = [data, out].map(resolved);
-    let problem = if pictures == run {
-        "the run directory is the folder of pictures"
-    } else if pictures.starts_with(run.join("samples")) {
-        "the folder of pictures is that of the run's own samples"
-    } else {
-        return Ok(());
-    };
-    Err(Error::malformed(data, problem).with_hint("give another --out"))
-}
-
-/// Loads the pictures that `config` names, and their tags where they are wanted.
-fn load(config: &TrainConfig, wants_tags: bool) -> Result<Arc<Folder>> {
-    let terminal = Terminal::default();
-    let mut folder = Folder::load(&config.data, config.model.image_size, &terminal)?;
-    terminal.clear();
-    if wants_tags {
-        let names = folder.pictures().iter().map(|picture| picture.name.as_str());
-        let tags = Tags::read(&config.data, names, config.classes)?;
-        for warning in tags.warnings() {
-            note(one_line(&format!("warning: {warning}")));
+impl Arguments {
+    /// What the user typed, as the library wants it.
+    pub fn request(&self) -> Train {
+        Train {
+            data: self.data.clone(),
+            out: self.out.clone(),
+            preset: self.preset.clone(),
+            config: self.config.clone(),
+            resume: self.resume,
+            steps: self.steps,
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            memory: self.memory,
+            gradient_checkpointing: self.gradient_checkpointing,
+            from: self.from.clone(),
+            prediction: self.prediction,
+            timestep_sampling: self.timestep_sampling,
+            min_snr_gamma: self.min_snr_gamma,
+            dropout: self.dropout,
+            optimizer: self.optimizer,
+            weight_decay: self.weight_decay,
+            learning_rate: self.learning_rate,
+            learning_rate_decay: self.learning_rate_decay,
+            final_learning_rate: self.final_learning_rate,
+            warmup_steps: self.warmup_steps,
+            max_gradient_norm: self.max_gradient_norm,
+            ema_halflife: self.ema_halflife,
+            no_tags: self.no_tags,
+            classes: self.classes,
+            min_tag_count: self.min_tag_count,
+            tag_dropout: self.tag_dropout,
+            no_flip: self.no_flip,
+            seed: self.seed,
+            save_every: self.save_every,
+            keep_checkpoints: self.keep_checkpoints,
+            log_every: self.log_every,
+            validation_images: self.validation_images,
+            sample_count: self.sample_count,
+            sample_steps: self.sample_steps,
+            compute: self.compute.request(),
         }
-        folder = folder.with_tags(tags);
     }
-    if let [first, rest @ ..] = folder.skipped() {
-        let more =
-            if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
-        note(one_line(&format!("warning: `{}` skipped: {}{more}", first.path, first.reason)));
+}
+
+fn min_tag_count_help() -> String {
+    format!("Leave out tags that fewer training pictures have [default: {MIN_TAG_COUNT}]")
+}
+
+/// The value that has this name in configuration files.
+fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
+    let named = T::deserialize(name.into_deserializer());
+    named.map_err(|error: serde::de::value::Error| {
+        let words = error.to_string().replace('`', "");
+        // The parser names what was found.
+        words.split_once(", ").map_or(words.clone(), |(_, expected)| expected.to_owned())
+    })
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let request = arguments.request();
+    set_threads(request.compute.threads)?;
+    let terminal = Terminal::default();
+    let planned = match arguments.dry_run {
+        true => request.dry_run(&terminal)?,
+        false => request.plan(&terminal)?,
+    };
+    terminal.clear();
+    if planned.is_done() {
+        let steps = counted(planned.n_steps_before(), "step");
+        note(format!("all {steps} were done before"));
+        note("hint: give a larger number of --steps to train longer");
+        return result(planned.run(&terminal)?.model.display());
     }
-    if folder.n_enlarged() > 0 {
-        let [_, height, width] = folder.shape();
-        note(format!(
-            "warning: {} of {} enlarged to {width}x{height} pixels: the model learns their blur",
-            folder.n_enlarged(),
-            counted(folder.len() as u64, "picture")
-        ));
+    if arguments.dry_run {
+        return plan::print(&planned);
     }
-    Ok(Arc::new(folder))
+    train(planned, &request)
 }
 
 /// Trains, and says how the run ended.
-fn train(
-    config: &TrainConfig,
-    run_dir: &RunDir,
-    folder: Arc<Folder>,
-    resume: Option<Checkpoint>,
-    device: &Device,
-) -> Result<()> {
-    let started = Instant::now();
-    let n_steps_before = resume.as_ref().map_or(0, |checkpoint| checkpoint.position.n_steps);
-    let progress = TrainingProgress::new(config, n_steps_before);
-    let mut training = Training::new(config.clone()).folder(folder).run_dir(run_dir).device(device);
-    if let Some(checkpoint) = resume {
-        training = training.resume(checkpoint);
-    }
-    let trained = training.run(&progress)?;
+fn train(planned: PlannedRun, request: &Train) -> Result<()> {
+    let config = planned.config().clone();
+    let progress = TrainingProgress::new(&config, planned.n_steps_before());
+    let trained = planned.run(&progress)?;
     let saving = progress.finish();
-    let out = run_dir.path().display();
-    if trained.stopped_early {
+    let TrainedRun { model, n_steps, n_steps_before, seconds, stopped_early } = trained;
+    let out = request.out.display();
+    if stopped_early {
         if interrupt::takes_last_word() {
             note(one_line(&format!(
-                "stopped at step {} and saved; go on with: kao train --resume --out {out}",
-                trained.n_steps
+                "stopped at step {n_steps} and saved; go on with: kao train --resume --out {out}"
             )));
         }
         drop(saving);
         return Err(Error::interrupted());
     }
-    let seconds = started.elapsed().as_secs_f64();
-    let n_steps = trained.n_steps - n_steps_before;
-    note(format!("{} in {}", counted(n_steps, "step"), duration(seconds)));
+    note(format!("{} in {}", counted(n_steps - n_steps_before, "step"), duration(seconds)));
     note(format!("hint: sample from it with: kao sample --model {out}"));
-    result(run_dir.model().display())
+    result(model.display())
 }

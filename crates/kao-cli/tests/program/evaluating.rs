@@ -95,7 +95,7 @@ fn what_cannot_be_evaluated_is_told() {
         (
             "--model MODEL --data few",
             1,
-            "`few`: 3 pictures found; expected at least 4, better thousands",
+            "`few`: 3 pictures found; a distance takes at least 4, better thousands",
         ),
         (
             "--model MODEL --data FACES --count 1",

@@ -2,6 +2,8 @@
 //! long is made short: fewer pictures, steps and images; everything else is as it stands there.
 
 use crate::fixture::{kao, trained};
+use kao::formats::{StoreAs, TensorView, write_safetensors};
+use kao::noise::SeededNoise;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -40,6 +42,21 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A mask for drawn faces: the lower half is painted anew.
+fn mask(path: &Path) {
+    let side = image::image_dimensions(trained().join("faces/face-000000.png")).unwrap().0;
+    let shade = |_, y| image::Luma([if y < side / 2 { 0 } else { 255u8 }]);
+    image::GrayImage::from_fn(side, side, shade).save(path).unwrap();
+}
+
+/// A file with the noise of three images of the built-in model.
+fn noise(path: &Path) {
+    let noise = SeededNoise { seed: 1, first_image: 0 }.x_t(3, [3, 64, 64]);
+    let (shape, metadata) = (noise.shape(), Default::default());
+    let view = TensorView { shape: &shape, data: noise.data() };
+    write_safetensors(path, [("x_T", view)], &metadata, StoreAs::F32).unwrap();
+}
+
 /// A folder with everything that an example names, but what it writes itself.
 fn place(example: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -68,6 +85,8 @@ fn place(example: &str) -> TempDir {
             kao(folder.path(), "convert ddpm-cifar10-32 cifar10.safetensors").ok();
         }
     }
+    mask(&folder.path().join("mask.png"));
+    noise(&folder.path().join("noise.safetensors"));
     let words: Vec<&str> = example.split_whitespace().collect();
     let written = words.iter().position(|word| *word == "--out").map(|at| words[at + 1]);
     let written = written.or((words[0] == "prepare").then(|| words[2]));
@@ -87,6 +106,11 @@ fn shortened(example: &str) -> String {
         "draw" => &[("--count", "3")],
         // A grid over two lists has as many images as the lists ask for.
         "sample" if has(&words, "--rows") => &[("--steps", "2")],
+        "edit" if has(&words, "--pick") => &[("--steps", "2")],
+        "edit" => &[("--count", "2"), ("--steps", "2")],
+        "interpolate" if has(&words, "--pick") => &[("--steps", "2")],
+        "interpolate" => &[("--frames", "3"), ("--steps", "2")],
+        "sample" if has(&words, "--pick") => &[("--steps", "2")],
         "sample" => &[("--count", "2"), ("--steps", "2")],
         "recover" => &[("--count", "1"), ("--steps", "2")],
         "sweep" => &[("--count", "1"), ("--max-steps", "10")],

@@ -343,3 +343,28 @@ fn names_with_control_characters_stay_on_one_line() {
     assert_eq!(words.lines().count(), 1, "{words}");
     assert!(words.contains("`a\\nerror: b\\u{1b}[2J`"), "{words}");
 }
+
+#[test]
+fn only_training_writes_to_the_directory_of_a_run() {
+    let folder = trained();
+    let model = std::fs::read(folder.join("run/model.safetensors")).unwrap();
+    for arguments in [
+        "convert built-in run/model.safetensors",
+        "sample --count 1 --steps 1 --out x.png --save-tensors run/model.safetensors",
+    ] {
+        let ran = kao(folder, arguments);
+        let expected = "error: `run/model.safetensors`: this is the model of a run, which only \
+                        training writes";
+        assert_eq!(ran.error(), expected, "{arguments}");
+    }
+    for arguments in [
+        "draw --count 1 --out run",
+        "sweep --out run --max-steps 10",
+        "prepare faces run --size 16",
+    ] {
+        let ran = kao(folder, arguments);
+        let expected = "error: `run`: this is the directory of a training run";
+        assert_eq!(ran.error(), expected, "{arguments}");
+    }
+    assert_eq!(std::fs::read(folder.join("run/model.safetensors")).unwrap(), model);
+}

@@ -66,6 +66,29 @@ pub fn command(folder: &Path, arguments: &str) -> Command {
     command
 }
 
+/// As [`command`], for a program that is to be stopped by signals: whatever runs the tests may
+/// ignore some, and children inherit that.
+#[cfg(unix)]
+pub fn stoppable(folder: &Path, arguments: &str) -> Command {
+    let program = command(folder, arguments);
+    let ignored = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = ignored.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let numbers: Vec<String> = [1, 2, 15]
+        .into_iter()
+        .filter(|n| mask >> (n - 1) & 1 == 1)
+        .map(|n| n.to_string())
+        .collect();
+    if numbers.is_empty() {
+        return program;
+    }
+    let mut through = Command::new("env");
+    through.arg(format!("--default-signal={}", numbers.join(",")));
+    through.arg(program.get_program()).args(program.get_args());
+    through.current_dir(folder).stdin(Stdio::null());
+    through
+}
+
 /// Runs the program to its end.
 pub fn kao(folder: &Path, arguments: &str) -> Ran {
     Ran::new(command(folder, arguments).output().unwrap())

@@ -254,3 +254,34 @@ fn the_built_in_model_is_told_about_and_a_file_of_its_name_goes_before_it() {
     std::fs::write(folder.path().join("built-in"), "mine").unwrap();
     assert!(kao(folder.path(), "info built-in").err.contains("not a weights file"));
 }
+
+#[test]
+fn sample_grids_are_animated() {
+    let (folder, run) = copy_of_run();
+    let newest = run.join("samples/step-00000004.png");
+    fs::copy(&newest, run.join("samples/step-00000002.png")).unwrap();
+    // One of another size, and one that is none.
+    image::RgbImage::new(7, 9).save(run.join("samples/step-00000001.png")).unwrap();
+    fs::write(run.join("samples/step-00000003.png"), "words").unwrap();
+    let ran = kao(folder.path(), "info run --animate made/learning.gif").ok();
+    assert_eq!(row(&ran.out, "animation"), "made/learning.gif, 2 grids");
+    assert!(ran.err.contains("2 sample grids have another size"), "{ran:?}");
+    let told = kao(folder.path(), "info made/learning.gif").ok().out;
+    assert_eq!(row(&told, "run"), "run");
+    let made = fs::read(folder.path().join("made/learning.gif")).unwrap();
+    use image::AnimationDecoder;
+    let gif = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(made)).unwrap();
+    let frames = gif.into_frames().collect_frames().unwrap();
+    let (width, height) = image::image_dimensions(&newest).unwrap();
+    assert_eq!(frames.len(), 2);
+    assert_eq!(frames[0].buffer().dimensions(), (width, height + 14));
+
+    let ran = kao(folder.path(), "info run --animate learning.mp4");
+    assert!(ran.error().contains("ends in .gif, .apng or .webp"), "{ran:?}");
+    fs::remove_dir_all(run.join("samples")).unwrap();
+    let ran = kao(folder.path(), "info run --animate learning.gif");
+    assert_eq!(ran.error(), "error: `run`: the run has no sample grids yet");
+    let ran = kao(folder.path(), "info run/model.safetensors --animate learning.gif");
+    assert!(ran.error().starts_with("error: --animate: "), "{ran:?}");
+    assert!(!folder.path().join("learning.gif").exists());
+}

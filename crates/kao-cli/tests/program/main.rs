@@ -3,6 +3,7 @@
 mod checkpoints;
 mod data_folders;
 mod diffusers;
+mod editing;
 mod evaluating;
 mod examples;
 mod failures;
@@ -16,6 +17,7 @@ mod pictures;
 mod provenance;
 mod sampling;
 mod signals;
+mod single_images;
 mod soundness;
 mod streams;
 mod training;

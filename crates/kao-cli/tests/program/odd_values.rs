@@ -8,11 +8,13 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The commands with arguments that make little work. `NEW` is a name not used before.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 12] = [
     "prepare FACES NEW --size 16",
     "draw --count 1 --size 16 --out NEW",
     "train --config small.toml --data FACES --out NEW --steps 1 --sample-count 0",
     "sample --model MODEL --count 1 --steps 1 --out NEW.png",
+    "edit FACES/face-000000.png --model MODEL --count 1 --steps 1 --out NEW.png",
+    "interpolate --model MODEL --between 1,2 --frames 2 --steps 1 --out NEW.png",
     "recover --model MODEL --data FACES --count 1 --t 2 --out NEW.png",
     "sweep --model MODEL --count 1 --max-steps 10 --out NEW",
     "eval --model MODEL --data FACES --count 2 --steps 1",

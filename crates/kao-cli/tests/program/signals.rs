@@ -2,7 +2,7 @@
 //! nothing to save the program ends at once.
 #![cfg(unix)]
 
-use crate::fixture::{command, kao, names, workplace};
+use crate::fixture::{kao, names, stoppable, workplace};
 use crate::training::TRAIN;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -39,7 +39,7 @@ fn repeated_signals_do_not_cut_saving_short() {
     let folder = folder.path();
     for (run, signal, pause) in [("term", "-TERM", 10), ("int", "-INT", 10), ("hup", "-HUP", 1200)]
     {
-        let child = command(folder, &format!("{TRAIN} {run} {LONG}"))
+        let child = stoppable(folder, &format!("{TRAIN} {run} {LONG}"))
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -89,7 +89,7 @@ fn where_there_is_nothing_to_save_the_program_ends_at_once() {
     let folder = folder.path();
     // A step of this network takes many seconds.
     let arguments = "bench --preset anime64 --batch-size 64 --rounds 1000";
-    let child = command(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let child = stoppable(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1000));
     send("-TERM", &child);
     let started = Instant::now();

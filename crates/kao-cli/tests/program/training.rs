@@ -1,6 +1,6 @@
 //! `train`: the files that a run leaves, and that a resumed run equals an uninterrupted one.
 
-use crate::fixture::{command, kao, names, workplace};
+use crate::fixture::{kao, names, workplace};
 use kao::formats::read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -93,13 +93,13 @@ fn a_diverging_run_says_so() {
     let ran = kao(folder.path(), &format!("{TRAIN} run --learning-rate 1e30"));
     assert_eq!(ran.code, Some(1));
     assert!(ran.error().starts_with("error: training diverged: step "), "{ran:?}");
-    assert!(ran.err.contains("1 for `max_gradient_norm`"), "{ran:?}");
+    assert!(ran.err.contains("1 for --max-gradient-norm"), "{ran:?}");
     // A setting that the run has already is not proposed.
     let ran =
         kao(folder.path(), &format!("{TRAIN} held --learning-rate 1e30 --max-gradient-norm 1"));
     assert!(ran.error().starts_with("error: training diverged: step "), "{ran:?}");
     assert!(
-        ran.err.contains("a learning rate below ") && !ran.err.contains("max_gradient_norm"),
+        ran.err.contains("a learning rate below ") && !ran.err.contains("max-gradient-norm"),
         "{ran:?}"
     );
 }
@@ -141,7 +141,7 @@ fn a_dry_run_prints_the_plan_and_writes_nothing() {
     assert!(!folder.join("run").exists());
     let ran = kao(folder, &format!("{TRAIN} run --memory 20MiB"));
     assert!(ran.error().starts_with("error: --memory 0.02 GiB: must be at least 0."));
-    assert!(ran.err.contains("hint: with `gradient_checkpointing` it needs less"), "{ran:?}");
+    assert!(ran.err.contains("hint: with --gradient-checkpointing it needs less"), "{ran:?}");
     assert_eq!(ran.code, Some(2));
     let ran = kao(folder, &format!("{TRAIN} run --memory much"));
     assert!(ran.error().contains("expected a size such as 4GiB"), "{ran:?}");
@@ -215,12 +215,13 @@ fn a_run_in_two_parts_is_the_run_in_one() {
 #[cfg(unix)]
 mod unix {
     use super::*;
+    use crate::fixture::stoppable;
 
     /// Starts a run of 40 steps and lets it come to step `n_steps` before it is sent `signal`.
     fn stopped(folder: &Path, run: &str, n_steps: usize, signal: &str) -> std::process::Output {
         let arguments = format!("{TRAIN} {run} --steps 40 --save-every 10");
         let child =
-            command(folder, &arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
+            stoppable(folder, &arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let child = child.unwrap();
         wait_for_step(&folder.join(run), n_steps);
         send(signal, &child);
@@ -279,7 +280,7 @@ mod unix {
         let toml = crate::fixture::CONFIG.replace("sample_steps = 2", "sample_steps = 1000");
         std::fs::write(folder.join("slow.toml"), toml).unwrap();
         let arguments = "train --config slow.toml --data faces --out run --steps 3 --save-every 2 --sample-count 60";
-        let child = command(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let child = stoppable(folder, arguments).stderr(Stdio::piped()).spawn().unwrap();
         wait_for_step(&folder.join("run"), 2);
         send("-INT", &child);
         let output = child.wait_with_output().unwrap();
@@ -298,7 +299,7 @@ mod unix {
         let folder = workplace();
         let folder = folder.path();
         let arguments = format!("{TRAIN} run --steps 1000000 --save-every 10 --sample-count 0");
-        let child = command(folder, &arguments).stderr(Stdio::null()).spawn().unwrap();
+        let child = stoppable(folder, &arguments).stderr(Stdio::null()).spawn().unwrap();
         wait_for_step(&folder.join("run"), 1);
         let ran = kao(folder, &format!("{TRAIN} run"));
         let found = ran.error().to_owned();
@@ -319,7 +320,7 @@ mod unix {
         let (folder, arguments) = crate::fixture::with_model(
             "sample --model MODEL --count 500 --steps 1000 --out g.png --save-tensors x.safetensors",
         );
-        let child = command(folder.path(), &arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let child = stoppable(folder.path(), &arguments).stderr(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(Duration::from_secs(2));
         send("-INT", &child);
         let output = child.wait_with_output().unwrap();

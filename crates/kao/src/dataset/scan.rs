@@ -2,6 +2,7 @@
 //!
 //! This opens a file only to look at its first bytes where the name does not say what it is.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::decode;
 use super::report::Skipped;
+use super::tags::{EDM_FILE, TEXT_EXTENSIONS};
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::vocabulary::TAG_LIST;
@@ -77,10 +79,22 @@ pub(super) fn scan(dir: &Path) -> Result<Scan> {
             }),
         }
     }
+    scan.n_ignored -= n_texts_beside(&scan.pictures);
     // Names that are no Unicode may look alike.
     scan.pictures.sort_by(|a, b| (&a.relative, &a.path).cmp(&(&b.relative, &b.path)));
     scan.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(scan)
+}
+
+/// How many texts with tags there are beside the pictures, which are read and not ignored.
+fn n_texts_beside(pictures: &[Found]) -> usize {
+    let beside: BTreeSet<PathBuf> = pictures
+        .iter()
+        .flat_map(|found| TEXT_EXTENSIONS.map(|extension| found.path.with_extension(extension)))
+        .collect();
+    // One that holds a picture is none.
+    let is_picture = |path: &Path| pictures.iter().any(|found| found.path == path);
+    beside.iter().filter(|path| path.is_file() && !is_picture(path)).count()
 }
 
 /// `path` below `dir`, parts joined by `/`; what is not Unicode is replaced.
@@ -99,7 +113,7 @@ pub(super) fn is_named_as_picture(name: &Path) -> bool {
 
 /// A list of tags, which is read beside the pictures and not ignored.
 fn is_tag_list(entry: &DirEntry) -> bool {
-    entry.file_name() == TAG_LIST
+    entry.file_name() == TAG_LIST || entry.depth() == 1 && entry.file_name() == EDM_FILE
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {

@@ -23,8 +23,8 @@ use crate::error::{Error, Result, shortened};
 use crate::files::{open_regular, read_regular};
 use crate::vocabulary::{MAX_TAG_BYTES, TAG_LIST, canonical, tag_line};
 
-const EDM_FILE: &str = "dataset.json";
-const TEXT_EXTENSIONS: [&str; 2] = ["txt", "caption"];
+pub(super) const EDM_FILE: &str = "dataset.json";
+pub(super) const TEXT_EXTENSIONS: [&str; 2] = ["txt", "caption"];
 
 /// The longest line of a list, text beside a picture, and list as a whole, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -330,11 +330,16 @@ impl<'a> Reader<'a> {
     }
 
     fn read_folders(&mut self) {
+        let (mut n_long, mut first_long) = (0, "");
         for name in self.names.clone() {
-            if let Some((folder, _)) = name.split_once('/') {
-                self.take(name, &folder.replace(',', " "));
+            if let Some((folder, _)) = name.split_once('/')
+                && self.take(name, &folder.replace(',', " "))
+            {
+                n_long += 1;
+                first_long = if n_long == 1 { name } else { first_long };
             }
         }
+        self.warn_of_long(n_long, first_long);
     }
 }
 

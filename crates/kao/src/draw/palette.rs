@@ -213,6 +213,16 @@ pub(super) fn hair_name(colour: Lch) -> &'static str {
     nearest(&HAIR, colour)
 }
 
+/// What hair and eyes of any colour may be called.
+pub(super) fn colour_names() -> [Vec<&'static str>; 2] {
+    let names = |tones: &[Tone]| {
+        let mut names: Vec<&'static str> = tones.iter().map(|tone| tone.name).collect();
+        names.dedup();
+        names
+    };
+    [names(&HAIR), names(&EYES)]
+}
+
 /// What one would call eyes of this colour: `green eyes`.
 pub(super) fn eye_name(colour: Lch) -> &'static str {
     nearest(&EYES, colour)

@@ -9,7 +9,7 @@ use super::clothes::Outfit;
 use super::expression::{Lids, Mood, Mouth};
 use super::hair_back::BackCut;
 use super::hair_front::FrontCut;
-use super::palette::{eye_name, hair_name};
+use super::palette::{colour_names, eye_name, hair_name};
 use super::plan::Plan;
 use super::random::{Part, Stream};
 
@@ -39,6 +39,46 @@ pub fn tags(seed: u64, index: u64) -> Vec<&'static str> {
     tags.push(outfit(plan.clothes.outfit));
     tags.push(scene(background));
     tags
+}
+
+/// Tags that belong together, by what they are about: of one group a face has one at most, or, where
+/// a group is a single tag, has it or not.
+pub fn tag_groups() -> Vec<(&'static str, Vec<&'static str>)> {
+    let [hair, eyes] = colour_names();
+    let mut groups = vec![("hair colour", hair), ("eye colour", eyes)];
+    let lists: [(&str, &[&str]); 9] = [
+        ("hair length", &["short hair", "medium hair", "long hair"]),
+        (
+            "expression",
+            &[
+                "neutral",
+                "gentle",
+                "smile",
+                "happy",
+                "laughing",
+                "grin",
+                "wink",
+                "smug",
+                "pout",
+                "shy",
+                "surprised",
+                "sad",
+                "angry",
+                "cool",
+                "sleepy",
+                "calm",
+            ],
+        ),
+        ("mouth", &["open mouth", "closed mouth"]),
+        ("closed eyes", &["closed eyes"]),
+        ("glasses", &["glasses"]),
+        ("animal ears", &["animal ears"]),
+        ("kind of ears", &["cat ears", "fox ears", "rabbit ears"]),
+        ("hat", &["hat"]),
+        ("hair ribbon", &["hair ribbon"]),
+    ];
+    groups.extend(lists.map(|(name, tags)| (name, tags.to_vec())));
+    groups
 }
 
 fn back_hair(cut: BackCut) -> &'static [&'static str] {

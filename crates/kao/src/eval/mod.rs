@@ -9,12 +9,19 @@
 //! chance. All results are the same whatever the number of threads and the instructions of the
 //! processor.
 
+mod classifier;
+mod kernel_distance;
 mod laplacian;
 mod neighbours;
 mod sliced_wasserstein;
 #[cfg(test)]
 mod tests;
 
+pub use classifier::{
+    Classifier, ClassifierConfig, ClassifierLayer, ClassifierTraining, GroupAccuracy, Seen,
+    TagGroup,
+};
+pub use kernel_distance::{FeatureScale, kernel_distance};
 pub use laplacian::{Detail, MIN_SIDE, join, pyramid, resolutions, split};
 pub use neighbours::{Neighbour, nearest};
 pub use sliced_wasserstein::{

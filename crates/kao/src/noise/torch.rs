@@ -1,11 +1,9 @@
 //! PyTorch's random numbers on the CPU, so that its programs' images can be made again.
 //!
-//! Every stream here is one generator for a whole batch, drawn from in order: image k depends on how
-//! many images there are. That is how diffusers' pipelines and the original program draw theirs.
+//! There is one generator for all images and steps, drawn from in order: image k depends on how many
+//! images there are. That is how diffusers' pipelines and the original program draw theirs.
 
-use super::NoiseSource;
 use crate::images::Images;
-use std::sync::{Mutex, PoisonError};
 
 const N: usize = 624;
 const M: usize = 397;
@@ -109,72 +107,9 @@ fn to_normal(block: &mut [f32]) {
     }
 }
 
-/// The noise of steps from one generator: that of all images at once, step after step.
-#[derive(Debug)]
-pub struct TorchNoise {
-    /// As it is before the first step.
-    start: TorchGenerator,
-    /// Values of all images, and of one.
-    n_values: usize,
-    image_len: usize,
-    current: Mutex<Current>,
-}
-
-#[derive(Debug)]
-struct Current {
-    generator: TorchGenerator,
-    /// Steps that have been drawn, and the noise of the last of them.
-    n_steps: usize,
-    values: Vec<f32>,
-}
-
-impl TorchNoise {
-    /// The noise of the steps of `n` images of `[C, H, W]`, the first of which `generator` draws next.
-    pub fn new(generator: TorchGenerator, n: usize, image_shape: [usize; 3]) -> Self {
-        let image_len = image_shape.iter().product();
-        let current = Current { generator: generator.clone(), n_steps: 0, values: Vec::new() };
-        TorchNoise { start: generator, n_values: n * image_len, image_len, current: current.into() }
-    }
-}
-
-impl NoiseSource for TorchNoise {
-    /// `image` counts all images, from the first.
-    fn fill(&self, step_index: usize, image: usize, z: &mut [f32]) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let Current { generator, n_steps, values } = &mut *current;
-        if *n_steps > step_index + 1 {
-            // The next images go through the same steps.
-            (*generator, *n_steps) = (self.start.clone(), 0);
-        }
-        values.resize(self.n_values, 0.0);
-        while *n_steps <= step_index {
-            generator.fill_normal(values);
-            *n_steps += 1;
-        }
-        z.copy_from_slice(&values[image * self.image_len..][..self.image_len]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_may_be_taken_again() {
-        let shape = [1, 4, 4];
-        let noise = TorchNoise::new(TorchGenerator::new(3), 2, shape);
-        let draw = |step, image| {
-            let mut z = [0.0; 16];
-            noise.fill(step, image, &mut z);
-            z
-        };
-        let expected: Vec<[f32; 16]> = [(0, 0), (0, 1), (2, 0)].map(|(s, i)| draw(s, i)).into();
-        assert_eq!([draw(0, 0), draw(0, 1), draw(2, 0)], expected[..]);
-        let mut generator = TorchGenerator::new(3);
-        let steps: Vec<Images> = (0..3).map(|_| generator.images(2, shape)).collect();
-        assert_eq!(steps[0].image(1), expected[1]);
-        assert_eq!(steps[2].image(0), expected[2]);
-    }
 
     #[test]
     fn skipping_is_drawing() {

@@ -25,8 +25,7 @@ pub fn labelled_columns(columns: &[(&str, &Images)], layout: &Layout) -> Result<
     let cells = Cells::new([channels, height, width], *layout)?
         .with_header(header, widest.saturating_mul(letter_scale));
 
-    let brightness: u16 = layout.background.iter().copied().map(u16::from).sum();
-    let ink = if brightness < 3 * 128 { [255; 3] } else { [0; 3] };
+    let ink = layout.ink();
     let mut picture = cells.picture(columns.len(), n_images)?;
     for (column, (label, images)) in columns.iter().enumerate() {
         let [left, width] = cells.column(column);

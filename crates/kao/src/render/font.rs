@@ -8,7 +8,7 @@ const FONT: &str = include_str!("font.txt");
 const N_PER_BAND: usize = 16;
 const LETTER_WIDTH: usize = 5;
 /// From one letter to the next, and from one band of the drawing to the next.
-const PITCH: usize = LETTER_WIDTH + 1;
+pub(super) const PITCH: usize = LETTER_WIDTH + 1;
 /// Pixels from the top of a capital to the bottom of what hangs below.
 pub(super) const HEIGHT: usize = 8;
 

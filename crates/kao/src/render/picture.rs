@@ -91,6 +91,11 @@ impl Picture {
         }
     }
 
+    /// Copies `other`, which is as wide and no taller, to the top.
+    pub(super) fn copy_top(&mut self, other: &Picture) {
+        self.rgb[..other.rgb.len()].copy_from_slice(&other.rgb);
+    }
+
     /// Draws image `index` with its upper left corner at `x`, `y`, each of its pixels a square
     /// of `scale` pixels. Images of one channel are drawn in grey.
     pub(super) fn draw(&mut self, images: &Images, index: usize, [x, y]: [usize; 2], scale: usize) {
@@ -128,6 +133,14 @@ impl Default for Layout {
     }
 }
 
+impl Layout {
+    /// The colour of words on the background: black on a light one, white on a dark one.
+    pub(super) fn ink(&self) -> [u8; 3] {
+        let brightness: u16 = self.background.iter().copied().map(u16::from).sum();
+        if brightness < 3 * 128 { [255; 3] } else { [0; 3] }
+    }
+}
+
 /// Places of one size in rows and columns, with padding between and around them.
 pub(super) struct Cells {
     layout: Layout,
@@ -137,6 +150,8 @@ pub(super) struct Cells {
     cell: [usize; 2],
     /// Pixels above the first row.
     header: usize,
+    /// Pixels of a cell below its image.
+    footer: usize,
 }
 
 impl Cells {
@@ -157,13 +172,20 @@ impl Cells {
             return Err(Error::invalid("scale", "0 given, expected at least 1"));
         }
         let image = [width, height].map(|side| side.saturating_mul(layout.scale));
-        Ok(Cells { layout, image, cell: image, header: 0 })
+        Ok(Cells { layout, image, cell: image, header: 0, footer: 0 })
     }
 
     /// The same cells below a header, and at least `width` pixels wide.
     pub fn with_header(mut self, height: usize, width: usize) -> Self {
         self.header = height;
         self.cell[0] = self.cell[0].max(width);
+        self
+    }
+
+    /// The same cells with so much room under each image, and at least `width` pixels wide.
+    pub fn with_footer(mut self, height: usize, width: usize) -> Self {
+        self.footer = height;
+        self.cell = [self.cell[0].max(width), self.cell[1].saturating_add(height)];
         self
     }
 
@@ -188,12 +210,20 @@ impl Cells {
         [self.layout.padding + column * (self.cell[0] + self.layout.padding), self.cell[0]]
     }
 
+    /// The upper edge of what is below the images of a row.
+    pub fn below(&self, row: usize) -> usize {
+        self.top(row) + self.image[1]
+    }
+
+    fn top(&self, row: usize) -> usize {
+        self.header + self.layout.padding + row * (self.cell[1] + self.layout.padding)
+    }
+
     /// Draws image `index` in the middle of a cell of `picture`.
     pub fn draw(&self, picture: &mut Picture, at: [usize; 2], images: &Images, index: usize) {
         let [column, row] = at;
         let x = self.column(column)[0] + (self.cell[0] - self.image[0]) / 2;
-        let y = self.header + self.layout.padding + row * (self.cell[1] + self.layout.padding);
-        picture.draw(images, index, [x, y], self.layout.scale);
+        picture.draw(images, index, [x, self.top(row)], self.layout.scale);
     }
 }
 

@@ -43,6 +43,23 @@ pub fn write_png(
 ) -> Result<()> {
     let path = path.as_ref();
     check_png_path(path)?;
+    check_keys(texts)?;
+    atomic_write(path, |file| {
+        // A `Picture` is never beyond what PNG can express.
+        let (width, height) = (picture.width() as u32, picture.height() as u32);
+        let mut encoder = png::Encoder::new(file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        add_texts(&mut encoder, texts)?;
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(picture.rgb())?;
+        writer.finish()?;
+        Ok(())
+    })
+}
+
+/// Checks that keys are 1 to 79 printable ASCII characters.
+pub(super) fn check_keys(texts: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<()> {
     for (key, _) in texts {
         let key = key.as_ref();
         let is_printable = key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -53,26 +70,24 @@ pub fn write_png(
             ));
         }
     }
-    atomic_write(path, |file| {
-        // A `Picture` is never beyond what PNG can express.
-        let (width, height) = (picture.width() as u32, picture.height() as u32);
-        let mut encoder = png::Encoder::new(file, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        for (key, text) in texts {
-            // The chunks end a text at a zero byte.
-            let (key, text) = (key.as_ref().to_owned(), text.as_ref().replace('\0', " "));
-            if text.is_ascii() {
-                encoder.add_text_chunk(key, text)?;
-            } else {
-                encoder.add_itxt_chunk(key, text)?;
-            }
+    Ok(())
+}
+
+/// Adds keys and texts to what stands before the pixels.
+pub(super) fn add_texts<W: io::Write>(
+    encoder: &mut png::Encoder<'_, W>,
+    texts: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> io::Result<()> {
+    for (key, text) in texts {
+        // The chunks end a text at a zero byte.
+        let (key, text) = (key.as_ref().to_owned(), text.as_ref().replace('\0', " "));
+        if text.is_ascii() {
+            encoder.add_text_chunk(key, text)?;
+        } else {
+            encoder.add_itxt_chunk(key, text)?;
         }
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(picture.rgb())?;
-        writer.finish()?;
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 /// The texts of a PNG file by key, as far as they stand before its pixels.

@@ -39,7 +39,11 @@ impl CommandLine {
         }
         let mut words = vec![R::COMMAND.to_owned()];
         for field in R::POSITIONAL {
-            words.extend(given.get(*field).and_then(Value::as_str).map(str::to_owned));
+            match given.get(*field) {
+                Some(Value::String(word)) => words.push(word.clone()),
+                Some(Value::Array(several)) => words.extend(several.iter().map(in_words)),
+                _ => {}
+            }
         }
         let mut fields = Vec::new();
         differing("", &given, Some(&default), &mut fields);

@@ -1,5 +1,6 @@
 //! A model in another format: another program's as a Kao model, and a Kao model for other programs.
 
+use super::destinations::check_no_model_of_a_run;
 use super::model::report_notes;
 use super::{Estimate, Request};
 use crate::control::{Control, Report};
@@ -97,6 +98,7 @@ impl Request for Convert {
     fn run(&self, control: &dyn Control) -> Result<Converted> {
         self.validate()?;
         if self.target() != Target::Diffusers {
+            check_no_model_of_a_run(&self.output)?;
             prepare_path(&self.output)?;
         }
         let options = LoadOptions {

@@ -1,9 +1,9 @@
 //! Where results go, looked at before the work that makes them.
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::resolved;
 use crate::model::RUN_MODEL;
-use crate::train::CHECKPOINTS;
+use crate::train::{CHECKPOINTS, CONFIG_FILE, RunDir};
 use std::path::{Path, PathBuf};
 
 /// A field and the file that it names, where it is given.
@@ -28,6 +28,29 @@ pub(super) fn check_distinct(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Res
         seen.push((field, path));
     }
     Ok(())
+}
+
+/// Refuses to write the model of a run, which `kao train` does.
+pub(super) fn check_no_model_of_a_run(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if path.file_name() != Some(RUN_MODEL.as_ref()) || !is_run(folder)? {
+        return Ok(());
+    }
+    let error = Error::malformed(path, "this is the model of a run, which only training writes");
+    Err(error.with_hint("give another name"))
+}
+
+/// Refuses to write other things into the directory of a run.
+pub(super) fn check_no_run(folder: &Path) -> Result<()> {
+    match is_run(folder)? {
+        true => Err(Error::malformed(folder, "this is the directory of a training run")
+            .with_hint("give another folder")),
+        false => Ok(()),
+    }
+}
+
+fn is_run(folder: &Path) -> Result<bool> {
+    Ok(folder.join(CONFIG_FILE).is_file() && RunDir::file_of_a_run(folder)?.is_some())
 }
 
 #[cfg(test)]

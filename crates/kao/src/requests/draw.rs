@@ -1,6 +1,7 @@
 //! A folder of drawn faces.
 
 use super::compute::{check_threads, with_threads};
+use super::destinations::check_no_run;
 use super::{Estimate, Request};
 use crate::control::Control;
 use crate::draw::{FolderConfig, Written, check_size, write_folder};
@@ -63,6 +64,7 @@ impl Request for Draw {
     fn run(&self, control: &dyn Control) -> Result<Drawn> {
         self.validate()?;
         check_folder(&self.out)?;
+        check_no_run(&self.out)?;
         let Draw { count, out, size, seed, threads } = self.clone();
         let config = FolderConfig { count, out_dir: out.clone(), size, seed };
         let written = with_threads(threads, || write_folder(&config, control))?;

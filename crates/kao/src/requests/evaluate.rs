@@ -132,7 +132,7 @@ impl Request for Evaluate {
                 Some(dir) => self.pictures_as_samples(dir, control)?,
                 None => self.sampled(device, control)?,
             };
-            check_count(samples.len(), &self.data, &data)?;
+            self.check_count(samples.len(), &data)?;
             let config = EvaluationConfig { seed: self.seed, ..EvaluationConfig::default() };
             let evaluation = evaluate(&samples, &data, &config, control)?;
             if evaluation.n_compared < SMALL_SET {
@@ -159,7 +159,7 @@ impl Evaluate {
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let data = Folder::load(&self.data, unet.image_size, control)?;
-        check_count(count, &self.data, &data)?;
+        self.check_count(count, &data)?;
         self.prepare_path()?;
 
         self.model.report_default(control)?;
@@ -199,6 +199,29 @@ impl Evaluate {
         Ok((samples, data, self.provenance(count).with_path("samples", dir)))
     }
 
+    /// Refuses what `evaluate` would, before the samples are made.
+    fn check_count(&self, n_samples: usize, data: &Folder) -> Result<()> {
+        const LEAST: usize = 4;
+        let few = |dir: &Path, n: usize, least: usize| {
+            let found = counted(n as u64, "picture");
+            let problem =
+                format!("{found} found; a distance takes at least {least}, better thousands");
+            Err(Error::malformed(dir, problem))
+        };
+        match &self.samples {
+            _ if data.len() < LEAST => few(&self.data, data.len(), LEAST),
+            Some(dir) if n_samples < 2 && self.count.is_none() => {
+                let hint = "a grid is one picture: `kao sample --out DIR/` writes each image to a \
+                            file of its own";
+                few(dir, n_samples, 2).map_err(|error| error.with_hint(hint))
+            }
+            _ if n_samples < 2 => {
+                Err(Error::out_of_range("count", n_samples, "at least 2, better a thousand"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn prepare_path(&self) -> Result<()> {
         self.neighbours.as_ref().map_or(Ok(()), prepare_path)
     }
@@ -232,20 +255,6 @@ fn check_size(field: &str, [_, height, width]: [usize; 3]) -> Result<()> {
             "images of {height} × {width} pixels found; expected at least {MIN_SIDE} × {MIN_SIDE}"
         );
         return Err(Error::invalid(field, problem));
-    }
-    Ok(())
-}
-
-/// Refuses what `evaluate` would, before the samples are made.
-fn check_count(n_samples: usize, dir: &Path, data: &Folder) -> Result<()> {
-    const LEAST: usize = 4;
-    if data.len() < LEAST {
-        let found = counted(data.len() as u64, "picture");
-        let problem = format!("{found} found; expected at least {LEAST}, better thousands");
-        return Err(Error::malformed(dir, problem));
-    }
-    if n_samples < 2 {
-        return Err(Error::out_of_range("count", n_samples, "at least 2, better a thousand"));
     }
     Ok(())
 }

@@ -16,18 +16,25 @@ mod compute;
 mod convert;
 mod destinations;
 mod draw;
+mod edit;
 mod estimate;
 mod evaluate;
 mod evaluation;
 mod fetch;
+mod interpolate;
 mod measure;
 mod model;
+mod noise_file;
+mod other_noise;
+mod pictures;
 mod prepare;
 mod provenance;
 mod recover;
 mod sample;
 mod sample_from;
+mod selection;
 mod sweep;
+mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
@@ -35,12 +42,14 @@ pub use command_line::{CommandLine, flag};
 pub use compute::Compute;
 pub use convert::{Convert, Converted, Target};
 pub use draw::{Draw, Drawn};
+pub use edit::{Edit, Edited};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{
     DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };
 pub use fetch::{Fetch, Fetched};
+pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;
 pub use prepare::Prepare;
@@ -49,6 +58,7 @@ pub use recover::{Recover, Recovered, visible_noise};
 pub use sample::{Sample, Sampled};
 pub use sample_from::SampleFrom;
 pub use sweep::{Sweep, SweepRun, Swept, published_runs};
+pub use train::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
 pub use wishes::Wishes;
 
 use crate::control::Control;

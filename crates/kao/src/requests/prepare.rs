@@ -1,6 +1,7 @@
 //! A folder of raw pictures made ready for training.
 
 use super::compute::{check_threads, with_threads};
+use super::destinations::check_no_run;
 use super::{Estimate, Request};
 use crate::control::Control;
 use crate::dataset::{Classes, Fit, PrepareConfig, PrepareReport, prepare};
@@ -86,6 +87,7 @@ impl Request for Prepare {
     fn run(&self, control: &dyn Control) -> Result<PrepareReport> {
         self.validate()?;
         check_folder(&self.out_dir)?;
+        check_no_run(&self.out_dir)?;
         let config = PrepareConfig {
             size: self.size,
             fit: self.fit,

@@ -1,5 +1,6 @@
 //! How a result came to be, for whoever finds it later.
 
+use super::Request;
 use serde::Serialize;
 use std::path::Path;
 
@@ -20,6 +21,15 @@ impl Provenance {
     pub(super) fn with(mut self, key: &str, text: impl ToString) -> Self {
         self.texts.push((key.to_owned(), text.to_string()));
         self
+    }
+
+    /// The command line of `request`, where it can be said.
+    pub(super) fn with_command<R: Request>(self, request: &R) -> Self {
+        match request.command_line() {
+            Ok(line) => self.with("command", line),
+            // A path that is not Unicode.
+            Err(_) => self,
+        }
     }
 
     pub(super) fn with_path(self, key: &str, path: &Path) -> Self {

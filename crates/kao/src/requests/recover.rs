@@ -1,15 +1,15 @@
 //! Recovery: noise is added to real images up to some timestep, and then they are denoised.
 
+use super::pictures::{Animations, Destination, Drawing, Single};
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::dataset::{Folder, SplitConfig};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
-use crate::files::prepare_path;
 use crate::images::Images;
 use crate::model::Model;
-use crate::noise::{Purpose, Stream};
+use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::quantities::{counted, estimate};
 use crate::render::{self, Layout};
 use crate::sampler::{Ddim, Generation, Sampler, Start};
@@ -18,6 +18,7 @@ use crate::timesteps::{End, Spacing, Step, sequence, starting_at, through, visit
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -40,7 +41,8 @@ pub struct Recover {
     pub count: usize,
     /// Seed of the noise.
     pub seed: u64,
-    /// A picture to write (.png).
+    /// A picture to write (.png): originals, noisy and recovered pictures side by side; or a folder
+    /// for a file of each recovered picture.
     pub out: Option<PathBuf>,
     /// Do as the original does: run the sampler over its whole range 999 … 1, as if the slightly
     /// noisy images were pure noise. It fails, and is here to be shown.
@@ -107,9 +109,7 @@ impl Request for Recover {
     type Outcome = Recovered;
 
     fn validate(&self) -> Result<()> {
-        if let Some(path) = &self.out {
-            render::check_png_path(path)?;
-        }
+        self.destination()?;
         if self.data.is_empty() {
             return Err(Error::invalid("data", "none given; expected a folder or pictures"));
         }
@@ -132,9 +132,7 @@ impl Request for Recover {
 
     fn run(&self, control: &dyn Control) -> Result<Recovered> {
         self.validate()?;
-        if let Some(path) = &self.out {
-            prepare_path(path)?;
-        }
+        self.destination()?.map_or(Ok(()), |destination| destination.prepare())?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
             let originals = self.pictures(model.config.unet.image_size, control)?;
@@ -148,6 +146,10 @@ impl Request for Recover {
 }
 
 impl Recover {
+    fn destination(&self) -> Result<Option<Destination>> {
+        self.out.as_ref().map(|path| Destination::of(path, Animations::No)).transpose()
+    }
+
     fn t(&self, schedule: &NoiseSchedule) -> usize {
         self.t.unwrap_or_else(|| visible_noise(schedule))
     }
@@ -171,15 +173,26 @@ impl Recover {
 
     /// The pictures that are named: files, or pictures that training on the folder leaves out.
     fn pictures(&self, shape: [usize; 3], control: &dyn Control) -> Result<Images> {
+        let warn = |words: &str| control.check(&Report::message("reading", words));
+        let warn_of_enlarged = |folder: &Folder| match folder.n_enlarged() {
+            0 => Ok(()),
+            n => warn(&format!(
+                "warning: {} enlarged to {}x{} pixels, so what is recovered is blurred too",
+                counted(n as u64, "picture"),
+                shape[2],
+                shape[1]
+            )),
+        };
         let dir = match self.data.as_slice() {
             [dir] if dir.is_dir() => dir,
             files => {
                 let folder = Folder::load_files(files, shape)?;
+                warn_of_enlarged(&folder)?;
                 return folder.images(&Vec::from_iter(0..folder.len()));
             }
         };
         let folder = Folder::load(dir, shape, control)?;
-        let warn = |words: &str| control.check(&Report::message("reading", words));
+        warn_of_enlarged(&folder)?;
         let split = folder.split(&SplitConfig::default())?;
         let all: Vec<usize> = (0..folder.len()).collect();
         let of = if split.test.is_empty() {
@@ -210,11 +223,13 @@ impl Recover {
         let message = format!("noise of {t} of {n_timesteps} steps");
         control.check(&Report::message("sampling", &message))?;
 
+        let numbers = ImageNumbers::From { first: 0, count: originals.len() };
+        let noise = NumberedNoise { seed: self.seed, purpose: Purpose::Noising, numbers };
+        let epsilon = noise.initial(0, originals.len(), originals.image_shape());
         let mut noisy = Images::zeros(originals.shape());
-        let mut epsilon = vec![0.0; originals.image_len()];
         for k in 0..originals.len() {
-            Stream::new(self.seed, Purpose::Noising, k as u64, 0).fill_normal(&mut epsilon);
-            model.schedule.add_noise(originals.image(k), &epsilon, t - 1, noisy.image_mut(k));
+            let (original, epsilon) = (originals.image(k), epsilon.image(k));
+            model.schedule.add_noise(original, epsilon, t - 1, noisy.image_mut(k));
         }
 
         // The original's way may take hours, so how long is said as soon as it is known.
@@ -238,7 +253,7 @@ impl Recover {
         let generation = Generation {
             denoiser: &model.network,
             plan: &plan,
-            start: &Start::Noised { x_t: noisy.clone(), seed: self.seed },
+            start: &Start::Images { x_t: noisy.clone(), noise: Arc::new(noise) },
             conditions: &Conditions::none(),
             batch_size: self.batch_size,
         };
@@ -263,7 +278,11 @@ impl Recover {
 
     fn provenance(&self, t: usize, [noisy, recovered]: [f64; 2]) -> Provenance {
         let eta = self.sampler.settings().get("eta").and_then(Value::as_f64).unwrap_or(0.0);
+        let compute = Compute { threads: None, ..self.compute.clone() };
+        let batch_size = Recover::default().batch_size;
+        let command = Recover { out: None, batch_size, compute, ..self.clone() };
         Provenance::new()
+            .with_command(&command)
             .with("model", self.model.name())
             .with("t", t)
             .with("sampler", self.sampler.name())
@@ -275,13 +294,29 @@ impl Recover {
     }
 
     fn write(&self, outcome: &mut Recovered) -> Result<()> {
-        let Some(path) = &self.out else { return Ok(()) };
+        let Some(destination) = self.destination()? else { return Ok(()) };
         let Recovered { originals, noisy, recovered, provenance, .. } = &*outcome;
-        let columns = [("original", originals), ("noisy", noisy), ("recovered", recovered)];
-        let layout = Layout { scale: 2, ..Layout::default() };
-        let picture = render::labelled_columns(&columns, &layout)?;
-        render::write_png(path, &picture, &provenance.texts)?;
-        outcome.files.push(path.clone());
+        match &destination {
+            Destination::Folder(folder) => {
+                let drawing = Drawing { scale: 1, labels: false };
+                for k in 0..recovered.len() {
+                    let single = Single {
+                        path: folder.join(format!("seed-{}-image-{k:05}.png", self.seed)),
+                        provenance: provenance.clone().with("image", k),
+                        label: String::new(),
+                    };
+                    single.write(recovered, k, &drawing)?;
+                }
+                outcome.files.push(folder.clone());
+            }
+            Destination::Picture(path) | Destination::Animation(path, _) => {
+                let columns = [("original", originals), ("noisy", noisy), ("recovered", recovered)];
+                let layout = Layout { scale: 2, ..Layout::default() };
+                let picture = render::labelled_columns(&columns, &layout)?;
+                render::write_png(path, &picture, &provenance.texts)?;
+                outcome.files.push(path.clone());
+            }
+        }
         Ok(())
     }
 }

@@ -1,25 +1,33 @@
 //! Images from a model.
 
-use super::destinations::check_distinct;
+use super::destinations::{check_distinct, check_no_model_of_a_run};
+use super::noise_file::GivenNoise;
+use super::other_noise::OtherNoise;
+use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
+use super::selection::Selection;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
-use crate::formats::{self, NamedTensors, StoreAs, TensorView};
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
+use crate::noise::ImageNumbers;
 use crate::quantities::{counted, duration};
-use crate::render::{self, Layout};
-use crate::sampler::{Generation, Plan, SamplingConfig, Snapshots, SnapshotsConfig, Start};
+use crate::render::{self, Animation, AnimationFormat, Sheet};
+use crate::sampler::{Plan, SamplingConfig, SnapshotOf, SnapshotsConfig};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use work::{Work, label};
+
+mod work;
 
 /// Images where no number is given.
 const COUNT: usize = 64;
+/// The last picture of an animated process stays longer.
+const REST_MS: u16 = 1500;
 
 /// Samples images. Image k of a seed is the same whatever `count`, `batch_size` and `threads` are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,23 +44,39 @@ pub struct Sample {
     /// How many images; with `noise` the first so many. By default 64, all of `noise`, or as many as
     /// tags are given for.
     pub count: Option<usize>,
+    /// The number of the first image.
+    pub first: u64,
+    /// The images of these numbers, in the place of `first` and `count`.
+    pub pick: Vec<u64>,
     /// Seed of the noise.
     pub seed: u64,
     /// A .safetensors file to take noise from: `x_T` [N, C, H, W], and `z` [S, N, C, H, W] for the
-    /// steps.
+    /// steps. `torch` is PyTorch's generator for the CPU with this seed, as a pipeline of diffusers
+    /// draws from it, and `original` what the original's program leaves of it.
     pub noise: Option<PathBuf>,
     /// Images at a time: memory grows with it, the images stay the same.
     pub batch_size: usize,
-    /// A grid to write (.png).
+    /// A grid to write (.png), a folder for a file of each image, or an animation of the process
+    /// (.gif, .apng, .webp). Images that are in the folder already, made the same way, are kept.
     pub out: Option<PathBuf>,
     /// Columns of the grid.
     pub columns: usize,
+    /// Each pixel becomes a square of so many.
+    pub scale: usize,
+    /// Whether the number of each image, or what it was asked to show, is written under it.
+    pub labels: bool,
     /// A strip to write (.png): snapshots of the process, from noise to image.
     pub strip: Option<PathBuf>,
     /// Images in the strip.
     pub strip_images: usize,
     /// Snapshots in the strip.
     pub strip_snapshots: usize,
+    /// What the strip and an animation show: the state of the sampler, or the x̂_0 predicted from it.
+    pub strip_of: SnapshotOf,
+    /// Pictures of an animation; at most one for each step, and the noise.
+    pub frames: usize,
+    /// Pictures of an animation in a second.
+    pub fps: u16,
     /// A .safetensors file to write the images to: `x_0` [N, C, H, W], not clamped to [-1, 1].
     pub save_tensors: Option<PathBuf>,
     /// Where to compute.
@@ -68,14 +92,21 @@ impl Default for Sample {
             sampling: SamplingConfig::default(),
             wishes: Wishes::default(),
             count: None,
+            first: 0,
+            pick: Vec::new(),
             seed: 999,
             noise: None,
             batch_size: 16,
             out: None,
             columns: 8,
+            scale: 1,
+            labels: false,
             strip: None,
             strip_images: n_images,
             strip_snapshots: n_snapshots,
+            strip_of: SnapshotOf::State,
+            frames: 60,
+            fps: 10,
             save_tensors: None,
             compute: Compute::default(),
         }
@@ -85,8 +116,12 @@ impl Default for Sample {
 /// What comes of [`Sample`].
 #[derive(Clone, Debug)]
 pub struct Sampled {
-    /// The images, `[N, C, H, W]`, not clamped to [-1, 1].
+    /// The images, `[N, C, H, W]`, not clamped to [-1, 1]; none where each went to a file of its own.
     pub images: Images,
+    /// How many images there are.
+    pub count: usize,
+    /// How many of them were in the folder already.
+    pub n_kept: usize,
     /// Snapshots of the process, noise first; empty where none were asked for.
     pub snapshots: Vec<Images>,
     /// Evaluations of the network for each image.
@@ -117,9 +152,8 @@ impl Request for Sample {
     type Outcome = Sampled;
 
     fn validate(&self) -> Result<()> {
-        for path in [&self.out, &self.strip].into_iter().flatten() {
-            render::check_png_path(path)?;
-        }
+        let destination = self.destination()?;
+        self.strip.as_ref().map_or(Ok(()), render::check_png_path)?;
         self.wishes.validate()?;
         let [tags_from, guide] = self.wishes.inputs();
         let model = ("model.path", self.model.path.as_deref());
@@ -132,28 +166,40 @@ impl Request for Sample {
             ],
         )?;
         self.sampling.validate()?;
+        self.selection().validate()?;
         check_at_least_one(&[
-            ("count", self.count.unwrap_or(COUNT)),
             ("columns", self.columns),
             ("batch_size", self.batch_size),
+            ("frames", self.frames),
         ])?;
+        self.drawing().validate()?;
         self.strip_config().validate()?;
+        if matches!(destination, Some(Destination::Folder(_))) {
+            // Images that are kept are not sampled, so there is no process to show.
+            let only = "only applies where all images go to one file";
+            for (field, path) in [("strip", &self.strip), ("save_tensors", &self.save_tensors)] {
+                if path.is_some() {
+                    return Err(Error::invalid(field, only));
+                }
+            }
+        }
         self.compute.validate()
     }
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
         let schedule = crate::schedule::NoiseSchedule::new(&model.schedule)?;
-        let count = match (&self.noise, self.count) {
-            (Some(path), None) => given_x_t(path, &formats::read(path)?.tensors)?.len(),
-            (None, count) => count.or(self.wishes.n_images()?).unwrap_or(COUNT),
-            (Some(_), Some(count)) => count,
-        };
+        let n_given = self.noise.as_deref().map(|path| self.n_given(path)).transpose()?;
+        let count = self.numbers(n_given)?.len();
         let sampling = self.sampling.of_model(&model.sampling);
         let evaluations = sampling.plan(&schedule)?.n_evaluations();
         let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
-        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, count, device))
+        let n_held = match self.destination()? {
+            Some(Destination::Folder(_)) => count.min(batch_size),
+            _ => count,
+        };
+        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Sampled> {
@@ -185,62 +231,109 @@ impl Sample {
         control: &dyn Control,
     ) -> Result<Sampled> {
         self.validate()?;
+        // What the request leaves open is as the model has it.
         let sampling = self.sampling.of_model(&model.config.sampling);
+        let request = &Sample { sampling, ..self.clone() };
         let plan = sampling.plan(&model.schedule)?;
-        let start = self.start(model, &plan)?;
+        let image_shape = model.config.unet.image_size;
+        let given = self.noise.as_deref().map(|path| self.given(path, model, &plan)).transpose()?;
+        if let (Some(given), Some(path)) = (&given, &self.noise) {
+            given.check(path, &plan)?;
+        }
+        let numbers = self.numbers(given.as_ref().map(|given| given.x_t.len()))?;
+        self.check(model, &numbers, &plan)?;
         let conditions = match conditions.is_none() {
-            true => &self.wishes.conditions(&model.config.tags, start.count())?,
-            false => conditions,
+            true => self.wishes.conditions_of(&model.config.tags, &numbers)?,
+            false => conditions.clone(),
         };
-        self.check(model, start.count())?;
         let guide = self.wishes.load_guide(&model.config, &model.network.device())?;
         let denoiser = self.wishes.guided(model, guide.as_ref())?;
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
         let started = Instant::now();
-        let mut snapshots =
-            snapshots.map(|config| Snapshots::new(config, plan.steps().len(), &start));
-        let generation = Generation {
-            denoiser: &*denoiser,
+        let mut work = Work {
+            request,
+            name,
+            n_timesteps: model.schedule.n_timesteps(),
+            image_shape,
             plan: &plan,
-            start: &start,
+            denoiser: &*denoiser,
+            numbers,
             conditions,
-            batch_size: self.batch_size,
+            given,
+            models: None,
         };
-        let images = generation.run(
-            &mut |first, observation| {
-                if let Some(snapshots) = &mut snapshots {
-                    snapshots.record(first, &observation);
-                }
-            },
-            control,
-        )?;
-        let n_timesteps = model.schedule.n_timesteps();
-        let what = if self.model.path.is_none() { "face" } else { "image" };
-        let asked = self.wishes.summary();
-        let provenance = self.provenance(name, &sampling, n_timesteps);
-        let sampling = sampling.summary(n_timesteps);
-        let noise = match &self.noise {
-            Some(path) => format!("noise {}", path.display()),
-            None => format!("seed {}", self.seed),
+        let destination = self.destination()?;
+        if work.numbers.len() == 1 || matches!(destination, Some(Destination::Folder(_))) {
+            let models = [Some(model), guide.as_ref()].into_iter().flatten();
+            work.models = Some(models.map(Model::fingerprint).collect());
+        }
+        let mut sampled = match destination {
+            Some(Destination::Folder(folder)) => work.into_folder(&folder, control)?,
+            destination => work.together(destination, snapshots, control)?,
         };
-        let mut sampled = Sampled {
-            words: [counted(images.len() as u64, what), name.to_owned()]
-                .into_iter()
-                .chain(asked)
-                .chain([sampling, noise])
-                .collect(),
-            images,
-            snapshots: snapshots.map(Snapshots::into_frames).unwrap_or_default(),
-            n_evaluations: plan.n_evaluations() * self.wishes.evaluations(),
-            seconds: 0.0,
-            provenance,
-            files: Vec::new(),
-        };
-        self.write(&mut sampled)?;
         sampled.seconds = started.elapsed().as_secs_f64();
         Ok(sampled)
+    }
+
+    fn destination(&self) -> Result<Option<Destination>> {
+        let of = |path: &PathBuf| Destination::of(path, Animations::Possible);
+        self.out.as_ref().map(of).transpose()
+    }
+
+    fn selection(&self) -> Selection<'_> {
+        Selection { first: self.first, count: self.count, pick: &self.pick }
+    }
+
+    fn drawing(&self) -> Drawing {
+        Drawing { scale: self.scale, labels: self.labels }
+    }
+
+    /// For how many images `noise` has any.
+    fn n_given(&self, path: &Path) -> Result<usize> {
+        match OtherNoise::of(path) {
+            Some(noise) => Ok(noise.count(self.count.or(self.wishes.n_images()?).unwrap_or(COUNT))),
+            None => GivenNoise::count(path),
+        }
+    }
+
+    /// The noise that `noise` names.
+    fn given(&self, path: &Path, model: &Model, plan: &Plan) -> Result<GivenNoise> {
+        let Some(noise) = OtherNoise::of(path) else {
+            return GivenNoise::read(path, model.config.unet.image_size);
+        };
+        if noise == OtherNoise::Torch && !(self.first == 0 && self.pick.is_empty()) {
+            let problem = "all images come from one generator, so none is by itself: only `count`";
+            return Err(Error::invalid("noise", format!("torch: {problem}")));
+        }
+        noise.draw(self.seed, self.n_given(path)?, &model.config.unet, plan)
+    }
+
+    /// Which images; `n_given` is for how many of them `noise` has any.
+    fn numbers(&self, n_given: Option<usize>) -> Result<ImageNumbers> {
+        let of_noise = || {
+            let (n, path) = (n_given.unwrap_or(0), self.noise.as_deref().unwrap_or(Path::new("")));
+            let n = counted(n as u64, "image");
+            format!("the {n} whose noise `{}` holds", path.display())
+        };
+        let n_wished = self.wishes.n_images()?;
+        let of_wishes = || {
+            let n = counted(n_wished.unwrap_or(0) as u64, "image");
+            format!("the {n} that tags are given for")
+        };
+        let is_plain = self.first == 0 && self.pick.is_empty();
+        match (n_given, n_wished) {
+            // Whether the images are as many as the wishes is looked at with those.
+            (Some(n), None) => self.selection().numbers(COUNT, Some((n, &of_noise))),
+            (Some(n), Some(wished)) if n < wished => {
+                self.selection().numbers(COUNT, Some((n, &of_noise)))
+            }
+            (_, Some(wished)) if !is_plain => {
+                self.selection().numbers(COUNT, Some((wished, &of_wishes)))
+            }
+            (_, wished) => self.selection().numbers(wished.unwrap_or(COUNT), None),
+        }
     }
 
     fn grid_columns(&self) -> usize {
@@ -251,99 +344,56 @@ impl Sample {
         SnapshotsConfig { n_images: self.strip_images, n_snapshots: self.strip_snapshots }
     }
 
-    fn provenance(&self, name: &str, sampling: &SamplingConfig, n_timesteps: usize) -> Provenance {
-        let provenance =
-            Provenance::new().with("model", name).with_all(sampling.describe(n_timesteps));
-        let provenance = self.wishes.describe(provenance);
-        match &self.noise {
-            Some(path) => provenance.with_path("noise", path),
-            None => provenance.with("seed", self.seed),
-        }
+    fn animation<'a>(
+        &self,
+        format: AnimationFormat,
+        n_frames: usize,
+        texts: &'a [(String, String)],
+    ) -> Animation<'a> {
+        Animation { format, n_frames, frames_per_second: self.fps, rest_ms: REST_MS, texts }
     }
 
     /// What is known only with the model, looked at before the work.
-    fn check(&self, model: &Model, count: usize) -> Result<()> {
+    fn check(&self, model: &Model, numbers: &ImageNumbers, plan: &Plan) -> Result<()> {
         let unet = &model.config.unet;
-        memory::check("count", "so many images", unet.image_bytes(count))?;
-        render::check_grid(count, unet.image_size, self.grid_columns(), &Layout::default())?;
+        let (count, drawing) = (numbers.len(), self.drawing());
+        let image = |_| String::new();
+        let mut n_held = count;
+        let destination = self.destination()?;
+        match &destination {
+            Some(Destination::Folder(_)) => {
+                if count > MAX_FILES {
+                    let allowed = format!("at most {MAX_FILES}, the files of one folder");
+                    return Err(Error::out_of_range("count", count, allowed));
+                }
+                drawing.grid(1, 1, image).check(unet.image_size)?;
+                n_held = count.min(self.batch_size);
+            }
+            Some(Destination::Animation(_, format)) => {
+                let n_frames = self.frames.min(plan.steps().len() + 1);
+                n_held = count.saturating_mul(n_frames + 1);
+                memory::check("count", "so many images", unet.image_bytes(n_held))?;
+                let size = self.sheet(numbers, &[]).size(unet.image_size)?;
+                self.animation(*format, n_frames, &[]).check(size)?;
+            }
+            _ => {}
+        }
+        memory::check("count", "so many images", unet.image_bytes(n_held))?;
+        if !matches!(destination, Some(Destination::Folder(_))) {
+            render::check_grid(count, unet.image_size, self.grid_columns(), &drawing.layout())?;
+        }
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
-        let files = [&self.out, &self.strip, &self.save_tensors];
-        files.into_iter().flatten().try_for_each(prepare_path)
-    }
-
-    fn write(&self, sampled: &mut Sampled) -> Result<()> {
-        let layout = Layout::default();
-        let texts = &sampled.provenance.texts;
-        if let Some(path) = &self.out {
-            let grid = render::grid(&sampled.images, self.grid_columns(), &layout)?;
-            render::write_png(path, &grid, texts)?;
-            sampled.files.push(path.clone());
-        }
-        if let Some(path) = &self.strip {
-            render::write_png(path, &render::strip(&sampled.snapshots, &layout)?, texts)?;
-            sampled.files.push(path.clone());
-        }
         if let Some(path) = &self.save_tensors {
-            let shape = sampled.images.shape();
-            let view = TensorView { shape: &shape, data: sampled.images.data() };
-            let metadata: BTreeMap<String, String> = texts.iter().cloned().collect();
-            formats::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
-            sampled.files.push(path.clone());
+            check_no_model_of_a_run(path)?;
         }
-        Ok(())
+        destination.map_or(Ok(()), |destination| destination.prepare())?;
+        [&self.strip, &self.save_tensors].into_iter().flatten().try_for_each(prepare_path)
     }
 
-    fn start(&self, model: &Model, plan: &Plan) -> Result<Start> {
-        match &self.noise {
-            Some(path) => self.given_noise(path, model, plan),
-            None => Ok(Start::Seed {
-                seed: self.seed,
-                count: self.count.or(self.wishes.n_images()?).unwrap_or(COUNT),
-                image_shape: model.config.unet.image_size,
-            }),
-        }
-    }
-
-    /// `x_T` and, where it is there, `z` of a file, which fit the model and the steps.
-    fn given_noise(&self, path: &Path, model: &Model, plan: &Plan) -> Result<Start> {
-        let tensors = formats::read(path)?.tensors;
-        let x_t = given_x_t(path, &tensors)?;
-        if x_t.image_shape() != model.config.unet.image_size {
-            let [c, h, w] = model.config.unet.image_size;
-            let problem = format!(
-                "`x_T` is {:?}; expected [N, {c}, {h}, {w}], the images of the model",
-                x_t.shape()
-            );
-            return Err(Error::malformed(path, problem));
-        }
-        if x_t.is_empty() {
-            return Err(Error::malformed(path, "`x_T` holds no image; expected at least one"));
-        }
-        let z = step_noise(path, &tensors, &x_t)?;
-        let (x_t, z) = match self.count {
-            None => (x_t, z),
-            Some(count) if count <= x_t.len() => {
-                let z = z.iter().map(|step| step.slice(0..count)).collect();
-                (x_t.slice(0..count), z)
-            }
-            Some(count) => {
-                let n = counted(x_t.len() as u64, "image");
-                let allowed = format!("at most the {n} whose noise `{}` holds", path.display());
-                return Err(Error::out_of_range("count", count, allowed));
-            }
-        };
-        let n_steps = plan.steps().len();
-        if plan.draws_noise() && z.len() < n_steps {
-            let found = if tensors.get("z").is_none() {
-                "no tensor `z`".to_owned()
-            } else {
-                format!("`z` holds the noise of {}", counted(z.len() as u64, "step"))
-            };
-            let problem = format!("{found}; the sampler draws noise in each of {n_steps}");
-            let hint = "take fewer steps, or a sampler without noise";
-            return Err(Error::malformed(path, problem).with_hint(hint));
-        }
-        Ok(Start::Given { x_t, z })
+    /// The grid of the images of these numbers.
+    fn sheet(&self, numbers: &ImageNumbers, wishes: &[String]) -> Sheet {
+        let label = |k: usize| label(numbers.get(k), wishes);
+        self.drawing().grid(numbers.len(), self.grid_columns(), label)
     }
 }
 
@@ -359,45 +409,5 @@ pub(super) fn check_batch(
             memory::check("batch_size", "so many images at a time", needed)
         }
         _ => Ok(()),
-    }
-}
-
-fn given_x_t(path: &Path, tensors: &NamedTensors) -> Result<Images> {
-    let Some(tensor) = tensors.get("x_T") else {
-        let found: Vec<&str> = tensors.names().take(5).collect();
-        let problem = format!("no tensor `x_T`; it holds {}", found.join(", "));
-        return Err(Error::malformed(path, problem)
-            .with_hint("`x_T` [N, C, H, W] is the noise to start from, `z` that of the steps"));
-    };
-    let shape: [usize; 4] = tensor.shape().try_into().map_err(|_| {
-        let problem = format!("`x_T` is {:?}; expected [N, C, H, W]", tensor.shape());
-        Error::malformed(path, problem)
-    })?;
-    check_finite(path, "x_T", tensor.data())?;
-    Images::from_vec(shape, tensor.data().to_vec())
-}
-
-/// The noise of the steps, where it is there.
-fn step_noise(path: &Path, tensors: &NamedTensors, x_t: &Images) -> Result<Vec<Images>> {
-    let Some(z) = tensors.get("z") else { return Ok(Vec::new()) };
-    if z.shape().get(1..) != Some(&x_t.shape()) {
-        let problem = format!(
-            "`z` is {:?}; expected [S, N, C, H, W] to go with `x_T` of {:?}",
-            z.shape(),
-            x_t.shape()
-        );
-        return Err(Error::malformed(path, problem));
-    }
-    check_finite(path, "z", z.data())?;
-    let steps = z.data().chunks_exact(x_t.data().len().max(1));
-    steps.map(|step| Images::from_vec(x_t.shape(), step.to_vec())).collect()
-}
-
-fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<()> {
-    match values.iter().find(|value| !value.is_finite()) {
-        Some(value) => {
-            Err(Error::malformed(path, format!("`{name}` holds {value}; expected finite numbers")))
-        }
-        None => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! The sweep: every run that the original published, side by side on one page.
 
+use super::destinations::check_no_run;
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
 use crate::control::{Control, Report};
@@ -155,6 +156,7 @@ impl Request for Sweep {
     fn run(&self, control: &dyn Control) -> Result<Swept> {
         self.validate()?;
         check_folder(&self.out)?;
+        check_no_run(&self.out)?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
             self.check(&model)?;

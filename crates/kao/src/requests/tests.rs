@@ -50,9 +50,28 @@ fn every_request_survives_json_and_refuses_unknown_fields() {
         sampler: Euler {}.into(),
         ..Recover::default()
     });
+    survives_json(Edit {
+        pictures: vec!["a.png".into()],
+        mask: Some("m.png".into()),
+        strength: Some(0.25),
+        sampling,
+        pick: vec![3, 1],
+        ..Edit::default()
+    });
+    survives_json(Interpolate { between: vec![3, u64::MAX], sampling, ..Interpolate::default() });
     survives_json(Sweep { out: "sweep".into(), max_steps: Some(10), ..Sweep::default() });
     survives_json(Evaluate { data: "faces".into(), sampling, compute, ..Evaluate::default() });
     survives_json(Draw { count: u64::MAX, out: "faces".into(), ..Draw::default() });
+    survives_json(Train {
+        data: Some("faces".into()),
+        memory: Some((1 << 53) - 1),
+        epochs: Some(2),
+        no_tags: true,
+        ..Train::default()
+    });
+    let train = Train::from_json(r#"{ "out": "run", "memory": "1.5GiB" }"#).unwrap();
+    assert_eq!(train.memory, Some(3 << 29));
+    assert!(Train::from_json(r#"{ "memory": "much" }"#).is_err());
     survives_json(Prepare { strict: true, ..Prepare::default() });
     survives_json(Convert { half: true, ..Convert::default() });
     survives_json(Benchmark { preset: Some("tiny".into()), layers: true, ..Benchmark::default() });
@@ -104,12 +123,54 @@ fn what_is_wrong_is_named_by_its_field_before_anything_is_read() {
     ] {
         assert_eq!(refused_field(&request), field);
     }
+    for (request, field) in [
+        (Sample { scale: 0, ..sample() }, "scale"),
+        (Sample { pick: vec![1], first: 2, ..sample() }, "first"),
+        (Sample { frames: 0, ..sample() }, "frames"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    let edit = || Edit { pictures: vec!["a.png".into()], ..Edit::default() };
+    for (request, field) in [
+        (Edit::default(), "pictures"),
+        (Edit { strength: Some(-0.1), ..edit() }, "strength"),
+        (Edit { jumps: Some(2), ..edit() }, "jumps"),
+        (Edit { columns: 0, ..edit() }, "columns"),
+        (Edit { pick: vec![1, 1], ..edit() }, "pick"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    let ways = || Interpolate { between: vec![3, 4], ..Interpolate::default() };
+    let wishes = || Wishes { rows: Some("hat".into()), ..Wishes::default() };
+    for (request, field) in [
+        (Interpolate::default(), "between"),
+        (Interpolate { images: vec![1, 2], ..ways() }, "images"),
+        (Interpolate { latents: Some("x".into()), ..ways() }, "latents"),
+        (Interpolate { frames: 1, ..ways() }, "frames"),
+        (Interpolate { wishes: wishes(), ..ways() }, "rows"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
     assert_eq!(refused_field(&Recover::default()), "data");
     assert_eq!(refused_field(&Evaluate::default()), "data");
     assert_eq!(refused_field(&Sweep::default()), "out");
     let sweep = Sweep { out: "sweep".into(), max_steps: Some(3), ..Sweep::default() };
     assert_eq!(refused_field(&sweep), "max_steps");
     assert_eq!(refused_field(&Draw { out: "faces".into(), ..Draw::default() }), "count");
+    let train = Train { out: "run".into(), ..Train::default() };
+    assert_eq!(refused_field(&Train::default()), "out");
+    for (request, field) in [
+        (
+            Train { preset: Some("tiny".into()), config: Some("x".into()), ..train.clone() },
+            "preset",
+        ),
+        (Train { steps: Some(1), epochs: Some(1), ..train.clone() }, "steps"),
+        (Train { epochs: Some(0), ..train.clone() }, "epochs"),
+        (Train { dropout: Some(f64::NAN), ..train.clone() }, "dropout"),
+        (Train { no_tags: true, tag_dropout: Some(0.5), ..train }, "no_tags"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
     assert_eq!(refused_field(&Prepare::default()), "raw_dir");
     assert_eq!(refused_field(&Convert::default()), "input");
     let bench = Benchmark { preset: Some("huge".into()), ..Benchmark::default() };
@@ -177,4 +238,49 @@ fn estimates_grow_with_the_work() {
     let steps = json!({ "steps": 1_000_000 }).to_string();
     let error = Sample::from_json(&steps).unwrap().estimate().unwrap_err().to_string();
     assert!(error.starts_with("steps 1000000: must be between 1 and 1000"), "{error}");
+}
+
+#[test]
+fn a_run_is_planned_made_and_resumed_by_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("faces"), folder.path().join("run"));
+    Draw { count: 12, out: data.clone(), size: 32, ..Draw::default() }.run(&Unattended).unwrap();
+    let train = Train {
+        data: Some(data),
+        out: out.clone(),
+        preset: Some("tiny".into()),
+        steps: Some(2),
+        batch_size: Some(2),
+        sample_count: Some(0),
+        validation_images: Some(1),
+        ..Train::default()
+    };
+    let estimate = train.estimate().unwrap();
+    assert_eq!(estimate.n_evaluations, 4);
+    assert!(estimate.operations > 0.0 && estimate.memory_bytes > 0);
+
+    let dry = train.dry_run(&Unattended).unwrap();
+    assert_eq!(dry.estimate().unwrap().unwrap().steps_left, 2);
+    assert!(dry.run(&Unattended).is_err() && !out.exists());
+
+    let trained = train.run(&Unattended).unwrap();
+    assert_eq!((trained.n_steps, trained.n_steps_before, trained.stopped_early), (2, 0, false));
+    assert!(trained.model.is_file());
+    let again = train.run(&Unattended).unwrap_err();
+    assert_eq!(again.hint(), Some("resume it with `resume`, or give another `out`"));
+
+    let resumed = Train { resume: true, ..train.clone() };
+    assert!(resumed.plan(&Unattended).unwrap().is_done());
+    let longer = Train { steps: Some(3), ..resumed.clone() }.run(&Unattended).unwrap();
+    assert_eq!((longer.n_steps, longer.n_steps_before), (3, 2));
+    let fields = [
+        Train { preset: Some("small64".into()), ..resumed.clone() },
+        Train { from: Some("other".into()), ..resumed.clone() },
+        Train { steps: Some(1), ..resumed },
+    ];
+    let refused = fields.map(|request| match request.plan(&Unattended).unwrap_err().kind() {
+        ErrorKind::Invalid { field, .. } => field.clone(),
+        other => panic!("{other}"),
+    });
+    assert_eq!(refused, ["preset", "from", "steps"]);
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::read_to_string_regular;
 use crate::guidance::{GuidanceConfig, Guided, Negative};
 use crate::model::{Model, ModelConfig};
+use crate::noise::ImageNumbers;
 use crate::quantities::counted;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
@@ -193,6 +194,60 @@ impl Wishes {
         });
         let avoid = find("avoid", &self.avoid)?;
         Ok(Conditions::new(tags.collect()).avoiding(vec![avoid; count]))
+    }
+
+    /// The conditions of the images of these numbers: where lists or a file say what each image is
+    /// to show, image k is the k-th of them.
+    ///
+    /// # Errors
+    /// As [`conditions`](Self::conditions).
+    pub fn conditions_of(
+        &self,
+        vocabulary: &Vocabulary,
+        numbers: &ImageNumbers,
+    ) -> Result<Conditions> {
+        match (self.n_images()?, numbers) {
+            (None, _) | (_, ImageNumbers::From { first: 0, .. }) => {
+                self.conditions(vocabulary, numbers.len())
+            }
+            (Some(n_images), _) => {
+                let all = self.conditions(vocabulary, n_images)?;
+                // Numbers were chosen among them.
+                let indices: Vec<usize> = numbers.iter().map(|number| number as usize).collect();
+                Ok(all.chosen(indices.into_iter()))
+            }
+        }
+    }
+
+    /// What each image is asked to show, in words, where lists or a file say so of each and labels
+    /// are `wanted`; otherwise empty.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn labels(&self, wanted: bool) -> Result<Vec<String>> {
+        if !wanted {
+            return Ok(Vec::new());
+        }
+        if let Some(path) = &self.tags_from {
+            return lines_of(path);
+        }
+        if self.rows.is_none() && self.columns_of.is_none() {
+            return Ok(Vec::new());
+        }
+        let list = |list: &Option<String>| -> Vec<String> {
+            list.as_deref().map_or(vec![String::new()], |list| {
+                cells(list).map(|cell| cell.replace('+', ", ")).collect()
+            })
+        };
+        let (rows, columns) = (list(&self.rows), list(&self.columns_of));
+        let of = |row: &String| {
+            let joined = |column: &String| match row.is_empty() || column.is_empty() {
+                true => format!("{row}{column}"),
+                false => format!("{row}, {column}"),
+            };
+            columns.iter().map(joined).collect::<Vec<_>>()
+        };
+        Ok(rows.iter().flat_map(of).collect())
     }
 
     /// Loads the weaker model, which must fit `model`.

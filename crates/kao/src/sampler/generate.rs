@@ -9,18 +9,27 @@ use crate::control::Control;
 use crate::denoiser::{Conditions, Denoiser};
 use crate::error::{Error, Result};
 use crate::images::Images;
-use crate::noise::{GivenNoise, NoiseSource, NoisingNoise, SeededNoise};
+use crate::noise::{GivenNoise, NoiseSource, NumberedNoise, SeededNoise};
+use std::fmt;
+use std::sync::Arc;
 
 /// Where x_T and the noise of the steps come from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Start {
-    /// From the streams of a seed.
+    /// From the streams of a seed: its first images.
     Seed {
         /// The seed.
         seed: u64,
         /// How many images.
         count: usize,
         /// `[C, H, W]` of each.
+        image_shape: [usize; 3],
+    },
+    /// From the streams of a seed: images of any numbers.
+    Numbered {
+        /// The streams.
+        noise: NumberedNoise,
+        /// `[C, H, W]` of each image.
         image_shape: [usize; 3],
     },
     /// From given arrays.
@@ -31,13 +40,37 @@ pub enum Start {
         /// sampler draws none.
         z: Vec<Images>,
     },
-    /// From given images, with the noise of the steps from the streams of a seed.
-    Noised {
+    /// From given images, with the noise of the steps from anywhere.
+    Images {
         /// Images at the noise level of the first step, `[N, C, H, W]`.
         x_t: Images,
-        /// The seed. Step k draws from draw k + 1 of [`Purpose::Noising`](crate::noise::Purpose).
-        seed: u64,
+        /// The noise of the steps, for images by their position in `x_t`.
+        noise: Arc<dyn NoiseSource + Send>,
     },
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Start::Seed { .. } => "Seed",
+            Start::Numbered { .. } => "Numbered",
+            Start::Given { .. } => "Given",
+            Start::Images { .. } => "Images",
+        };
+        f.debug_struct(name).field("count", &self.count()).finish_non_exhaustive()
+    }
+}
+
+/// The noise of images from a position on.
+struct FromImage<'a> {
+    noise: &'a dyn NoiseSource,
+    first_image: usize,
+}
+
+impl NoiseSource for FromImage<'_> {
+    fn fill(&self, step_index: usize, image: usize, z: &mut [f32]) {
+        self.noise.fill(step_index, self.first_image + image, z);
+    }
 }
 
 impl Start {
@@ -45,23 +78,28 @@ impl Start {
     pub fn count(&self) -> usize {
         match self {
             Start::Seed { count, .. } => *count,
-            Start::Given { x_t, .. } | Start::Noised { x_t, .. } => x_t.len(),
+            Start::Numbered { noise, .. } => noise.numbers.len(),
+            Start::Given { x_t, .. } | Start::Images { x_t, .. } => x_t.len(),
         }
     }
 
     /// x_T of the images `first .. first + n`, and where the noise of their steps comes from.
-    fn batch(&self, first: usize, n: usize) -> (Images, Box<dyn NoiseSource + '_>) {
+    pub(super) fn batch(&self, first: usize, n: usize) -> (Images, Box<dyn NoiseSource + '_>) {
         match self {
             Start::Seed { seed, image_shape, .. } => {
                 let noise = SeededNoise { seed: *seed, first_image: first as u64 };
                 (noise.x_t(n, *image_shape), Box::new(noise))
             }
+            Start::Numbered { noise, image_shape } => {
+                let x_t = noise.initial(first, n, *image_shape);
+                (x_t, Box::new(FromImage { noise, first_image: first }))
+            }
             Start::Given { x_t, z } => {
                 let noise = GivenNoise { steps: z, first_image: first };
                 (x_t.slice(first..first + n), Box::new(noise))
             }
-            Start::Noised { x_t, seed } => {
-                let noise = NoisingNoise { seed: *seed, first_image: first as u64 };
+            Start::Images { x_t, noise } => {
+                let noise = FromImage { noise: &**noise, first_image: first };
                 (x_t.slice(first..first + n), Box::new(noise))
             }
         }
@@ -99,6 +137,31 @@ impl Generation<'_> {
         observer: &mut dyn FnMut(usize, Observation<'_>),
         control: &dyn Control,
     ) -> Result<Images> {
+        let count = self.start.count();
+        let mut all: Option<Images> = None;
+        let mut collect = |_: usize, images: Images| {
+            match &mut all {
+                // Room for all at once: growing would hold most images twice.
+                None => all = Some(images.with_room_for(count)?),
+                Some(all) => all.append(&images)?,
+            }
+            Ok(())
+        };
+        self.run_batches(observer, &mut collect, control)?;
+        Ok(all.expect("there is at least one batch"))
+    }
+
+    /// As [`run`](Self::run), but holds one batch at a time: `done` gets the number of each batch's
+    /// first image and its images.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and when `done` fails.
+    pub fn run_batches(
+        &self,
+        observer: &mut dyn FnMut(usize, Observation<'_>),
+        done: &mut dyn FnMut(usize, Images) -> Result<()>,
+        control: &dyn Control,
+    ) -> Result<()> {
         let Generation { denoiser, plan, start, conditions, batch_size } = *self;
         if batch_size == 0 {
             return Err(Error::out_of_range("batch_size", 0, "at least 1"));
@@ -109,21 +172,15 @@ impl Generation<'_> {
             return Err(Error::out_of_range("count", 0, "at least 1"));
         }
         let evaluations = Evaluations::new(control, plan.n_evaluations().saturating_mul(count));
-        let mut all: Option<Images> = None;
         for first in (0..count).step_by(batch_size) {
             let n = batch_size.min(count - first);
             let (x, noise) = start.batch(first, n);
             let conditions = conditions.slice(first..first + n);
             let batch = Batch { x, noise: &*noise, conditions: &conditions };
             let observer = &mut |observation: Observation<'_>| observer(first, observation);
-            let images = plan.run(denoiser, batch, observer, &evaluations)?;
-            match &mut all {
-                // Room for all at once: growing would hold most images twice.
-                None => all = Some(images.with_room_for(count)?),
-                Some(all) => all.append(&images)?,
-            }
+            done(first, plan.run(denoiser, batch, observer, &evaluations)?)?;
         }
-        Ok(all.expect("there is at least one batch"))
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ mod defaults;
 mod dpm;
 mod euler;
 mod generate;
+mod inpaint;
 mod method;
 mod plan;
 mod process;
@@ -29,11 +30,12 @@ pub use defaults::{SamplingDefaults, Thresholding};
 pub use dpm::DpmPlusPlus;
 pub use euler::Euler;
 pub use generate::{Generation, Start};
+pub use inpaint::{Inpainting, Jumps, Known, Masked, Route};
 pub use method::{Description, Loop, Method};
 pub use plan::{Batch, Plan};
 pub use process::{DenoisedImages, Observation, Process, unobserved};
 pub use registry::Sampler;
-pub use snapshots::{Snapshots, SnapshotsConfig};
+pub use snapshots::{SnapshotOf, Snapshots, SnapshotsConfig};
 
 #[cfg(test)]
 mod tests;

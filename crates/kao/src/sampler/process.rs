@@ -135,7 +135,7 @@ impl DenoisedImages<'_> {
             true => 1.0,
             false => self.thresholds[i / self.x.image_len()],
         };
-        self.converter.convert(self.x.data()[i], self.predicted.data()[i], threshold)
+        self.converter.convert_within(self.x.data()[i], self.predicted.data()[i], threshold)
     }
 
     /// The predicted clean images, `[N, C, H, W]`.

@@ -148,6 +148,15 @@ impl Sampler {
         has_it.map(Sampler::name).collect()
     }
 
+    /// The same method for steps that others follow, where none is the last: DDPM draws noise in all
+    /// of them.
+    pub fn followed(self) -> Self {
+        match self {
+            Sampler::Ddpm(ddpm) => Ddpm { final_noise: true, ..ddpm }.into(),
+            other => other,
+        }
+    }
+
     /// The method planned for `steps`, with x̂_0 clipped as `clipping` says at every step; `true` is to
     /// `[-1, 1]`.
     ///

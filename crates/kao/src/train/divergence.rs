@@ -55,9 +55,9 @@ pub(super) fn advised(error: Error, config: &TrainConfig, last_checkpoint: Optio
     let TrainConfig { learning_rate, max_gradient_norm, .. } = *config;
     let advice = match max_gradient_norm {
         norm if norm > 0.0 && norm <= 1.0 => {
-            format!("try a learning rate below {learning_rate}")
+            format!("try a learning rate below {learning_rate:e}")
         }
-        _ => format!("try a learning rate below {learning_rate}, or 1 for `max_gradient_norm`"),
+        _ => format!("try a learning rate below {learning_rate:e}, or 1 for `max_gradient_norm`"),
     };
     error.with_hint(match last_checkpoint {
         Some(path) => format!("the last good state is `{}`; {advice}", path.display()),

@@ -38,6 +38,7 @@ pub mod step;
 pub mod summary;
 #[cfg(test)]
 mod tests;
+pub mod timelapse;
 mod validation;
 
 pub use config::{Decay, Optimizer, Preset, TrainConfig};
@@ -46,7 +47,7 @@ pub use history::StepReport;
 pub use objective::TimestepSampling;
 pub use pictures::fingerprint;
 pub use run::{Trained, Training};
-pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir};
+pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir, SAMPLES};
 pub use sample_grid::SAMPLE_COLUMNS;
 pub use start::{check_initial_model, check_pictures, check_steps};
 pub use validation::{Validation, ValidationLoss};

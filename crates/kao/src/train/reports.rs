@@ -64,7 +64,8 @@ impl<'a> Watch<'a> {
 
     /// Something to tell the user once, before the first step; the answer is not remembered.
     pub(super) fn warning(&self, message: &str) {
-        let _ = self.control.report(&Report::message(TRAINING, message));
+        let message = format!("warning: {message}");
+        let _ = self.control.report(&Report::message(TRAINING, &message));
     }
 
     /// A training step was made.

@@ -17,7 +17,7 @@ pub const CONFIG_FILE: &str = "config.toml";
 /// The folder of checkpoints in a run directory.
 pub const CHECKPOINTS: &str = "checkpoints";
 /// The folder of sample grids in a run directory.
-pub(super) const SAMPLES: &str = "samples";
+pub const SAMPLES: &str = "samples";
 const LOGS: &str = "logs";
 /// The log of a run, in JSON lines.
 pub const LOG_FILE: &str = "logs/log.jsonl";

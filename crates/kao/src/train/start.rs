@@ -70,8 +70,9 @@ pub fn check_pictures(config: &TrainConfig, position: &Position, fingerprint: &s
         return Ok(());
     }
     let data = config.data.display();
+    let tags = if config.tags.is_empty() { "" } else { ", or their tags differ" };
     let problem =
-        format!("`{data}`: these are not the pictures that the run was trained on so far");
+        format!("`{data}`: these are not the pictures that the run was trained on so far{tags}");
     Err(Error::invalid("data", problem)
         .with_hint("put them back as they were, or begin a new run with this run's model"))
 }

@@ -54,6 +54,9 @@ pub struct Summary {
     pub n_samples: usize,
     /// The newest of them.
     pub sample: Option<PathBuf>,
+    /// All of them, oldest first.
+    #[serde(skip)]
+    pub samples: Vec<PathBuf>,
     /// The model to sample from.
     pub model: Option<PathBuf>,
     /// What is damaged, one line each.
@@ -115,7 +118,7 @@ impl Summary {
             true => readable(n_training_pictures(&model_path), &mut problems).flatten(),
             false => None,
         };
-        let mut samples = samples(&path.join(SAMPLES), &mut problems);
+        let samples = samples(&path.join(SAMPLES), &mut problems);
 
         let position = newest.as_ref().map(|(_, position)| position);
         let step = history.last_step().unwrap_or(0).max(position.map_or(0, |at| at.n_steps));
@@ -140,7 +143,8 @@ impl Summary {
             n_checkpoints: checkpoints.len(),
             checkpoint: newest.map(|(checkpoint, _)| checkpoint),
             n_samples: samples.len(),
-            sample: samples.pop(),
+            sample: samples.last().cloned(),
+            samples,
             model: has_model.then_some(model_path),
             problems,
             history,

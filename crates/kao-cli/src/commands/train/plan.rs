@@ -4,10 +4,8 @@
 use crate::output::{note, result};
 use crate::progress::Terminal;
 use kao::Result;
-use kao::dataset::Folder;
-use kao::device::Device;
 use kao::quantities::{estimate, size};
-use kao::requests::{MeasureConfig, measure};
+use kao::requests::{MeasureConfig, PlannedRun, measure};
 use kao::train::{Preset, TrainConfig};
 
 /// For a run that takes longer, in seconds, faster presets are named.
@@ -75,9 +73,10 @@ fn times(config: &TrainConfig, n_steps: u64, images_per_second: f64, place: &str
     words
 }
 
-/// Prints what a run takes from step `n_steps` on.
-pub fn print(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Device) -> Result<()> {
-    let run = config.estimate(folder, n_steps)?;
+/// Prints what a run takes.
+pub fn print(planned: &PlannedRun) -> Result<()> {
+    let (config, n_steps) = (planned.config(), planned.n_steps_before());
+    let Some(run) = planned.estimate()? else { return Ok(()) };
     if let Some(preset) = Preset::of_architecture(&config.model) {
         row("preset", preset.name().to_owned())?;
     }
@@ -112,7 +111,7 @@ pub fn print(config: &TrainConfig, folder: &Folder, n_steps: u64, device: &Devic
     };
     note("measuring a few passes of the network …");
     let terminal = Terminal::default();
-    let measured = measure(&config.model_config(), measuring, device, &terminal)?;
+    let measured = measure(&config.model_config(), measuring, planned.device(), &terminal)?;
     terminal.clear();
     let Some(training) = measured.training else { return Ok(()) };
     let images_per_second = training.images_per_second;

@@ -4,6 +4,7 @@ use super::plan;
 use crate::interrupt::{self, Saving};
 use crate::output::one_line;
 use crate::progress::Progress;
+use crate::usage;
 use kao::control::{Control, Report};
 use kao::quantities::counted;
 use kao::train::TrainConfig;
@@ -98,7 +99,7 @@ impl Control for TrainingProgress<'_> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |name| value(report, name);
         if let Some(message) = report.message {
-            self.progress.say(&one_line(&format!("warning: {message}")));
+            self.progress.say(&one_line(&usage::with_flags(message)));
         }
         match report.stage {
             TRAINING => {

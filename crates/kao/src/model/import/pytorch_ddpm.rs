@@ -74,7 +74,8 @@ mod tests {
     /// The tensors of `unet` as such a checkpoint has them.
     fn there(unet: &UNet) -> NamedTensors {
         let name = |name: &str| {
-            let name = name.replace("time_embedding.time_embedding.", "time_embedding.timembedding.");
+            let name =
+                name.replace("time_embedding.time_embedding.", "time_embedding.timembedding.");
             let name = name.replace("middle_blocks.", "middleblocks.").replace(".net.", ".main.");
             name.replace(".attn.norm.", ".attn.group_norm.")
         };

@@ -1,7 +1,7 @@
 //! Which of a file's tensors are a network's, under whatever names, and what is missing.
 
-use super::{diffusers, pytorch_ddpm};
 use super::weight_sets::{self, CheckpointWeights, Selection};
+use super::{diffusers, pytorch_ddpm};
 use crate::formats::{LoadReport, NamedTensors};
 use crate::model::ModelConfig;
 

@@ -276,7 +276,7 @@ fn choice(
     let (prefix, others) = (shown(chosen), format!("{}{more}", list.join(", ")));
     Some(match (has_both, which) {
         (true, CheckpointWeights::Average) => format!(
-            "the averaged weights ({prefix}) are used; --raw-weights chooses the weights \
+            "the averaged weights ({prefix}) are used; `raw_weights` chooses the weights \
              themselves ({others})"
         ),
         (true, CheckpointWeights::Raw) => {
@@ -378,7 +378,7 @@ mod tests {
                 let selection = is_chosen(&found, Average, average);
                 assert_eq!(selection.chosen, Some(Average));
                 assert_eq!(selection.listed_name(&format!("{raw}head.weight")), None);
-                assert!(selection.choice.unwrap().contains("--raw-weights"));
+                assert!(selection.choice.unwrap().contains("`raw_weights`"));
                 assert_eq!(is_chosen(&found, Raw, raw).chosen, Some(Raw));
             }
         }

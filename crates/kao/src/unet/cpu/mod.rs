@@ -2,7 +2,7 @@
 //!
 //! For sampling, [`CpuEngine`] runs the operations of the forward pass and frees every feature map
 //! with its last reader. For training it records them as well: each operation appends a
-//! [`Recorded`] with its inputs and what its backward pass needs. [`CpuEngine::backward`] walks
+//! [`Recorded`] with its inputs and what its backward pass needs. [`CpuEngine::backward`] takes
 //! that list from the end to the start. An operation takes the gradient of its output, hands the
 //! gradients of its parameters to the caller, and adds those of its inputs to what other readers of
 //! the same input have left there; then everything it saved is freed.
