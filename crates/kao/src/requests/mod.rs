@@ -52,6 +52,7 @@ pub use fetch::{Fetch, Fetched};
 pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;
+pub use other_noise::OtherNoise;
 pub use prepare::Prepare;
 pub use provenance::Provenance;
 pub use recover::{Recover, Recovered, visible_noise};

@@ -16,7 +16,7 @@ const ORIGINAL_COUNT: usize = 256;
 
 /// Whose noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OtherNoise {
+pub enum OtherNoise {
     /// A pipeline of diffusers: x_T, then what each step draws, all images at once.
     Torch,
     /// The original's program: as much is drawn before x_T as its network and its tests take.
@@ -33,7 +33,7 @@ impl OtherNoise {
     }
 
     /// For how many images there is noise, where `count` are asked for.
-    pub fn count(self, count: usize) -> usize {
+    pub(super) fn count(self, count: usize) -> usize {
         match self {
             OtherNoise::Torch => count,
             OtherNoise::Original => ORIGINAL_COUNT,
@@ -45,7 +45,7 @@ impl OtherNoise {
     /// # Errors
     /// When the images are too small or too many, or the original's program would not have drawn it
     /// so.
-    pub fn draw(self, seed: u64, n: usize, unet: &UNetConfig, plan: &Plan) -> Result<GivenNoise> {
+    pub(super) fn draw(self, seed: u64, n: usize, unet: &UNetConfig, plan: &Plan) -> Result<GivenNoise> {
         let shape = unet.image_size;
         let n_values = shape.iter().product::<usize>().saturating_mul(n);
         if n_values < MIN_VALUES {
