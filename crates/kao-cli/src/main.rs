@@ -57,6 +57,10 @@ enum Command {
     Interpolate(Box<commands::interpolate::Arguments>),
     /// Noise real pictures part of the way and recover them
     Recover(commands::recover::Arguments),
+    /// Find the noise from which a model makes given pictures
+    Encode(commands::encode::Arguments),
+    /// Compare samplers, steps and η side by side, on a page with a chart
+    Compare(commands::compare::Arguments),
     /// Make every published steps × η run, with an index page
     Sweep(commands::sweep::Arguments),
     /// Measure how far samples are from real pictures, and whether they copy
@@ -107,6 +111,8 @@ fn main() -> ExitCode {
         Command::Edit(arguments) => commands::edit::run(&arguments),
         Command::Interpolate(arguments) => commands::interpolate::run(&arguments),
         Command::Recover(arguments) => commands::recover::run(&arguments),
+        Command::Encode(arguments) => commands::encode::run(&arguments),
+        Command::Compare(arguments) => commands::compare::run(&arguments),
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Convert(arguments) => commands::convert::run(&arguments),

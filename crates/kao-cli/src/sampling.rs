@@ -14,15 +14,16 @@ pub struct SamplingArguments {
     /// Sampler [default: dpm++; ddim where --eta or one of the original's spacings is given]
     #[arg(long, value_parser = sampler_names())]
     sampler: Option<String>,
-    /// Steps; by default all with DDPM, 20 with the others
+    /// Steps; by default all with DDPM, 20 with the others. Each is one evaluation of the network,
+    /// with heun two, but the last
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Noise of DDIM and DPM-Solver++: 0 is deterministic, 1 as noisy as DDPM [default: 0]. Where it
-    /// is given and no --sampler, the sampler is DDIM
+    /// Noise of ddim, dpm++, dpm++-sde and euler-a: 0 is deterministic, 1 as noisy as DDPM [default:
+    /// 0; 1 with dpm++-sde and euler-a]. Where it is given and no --sampler, the sampler is DDIM
     #[arg(long)]
     eta: Option<f64>,
-    /// Which timesteps are visited; linear and quadratic are the original's [default: as the model's
-    /// configuration says, or trailing]
+    /// Which timesteps are visited; linear and quadratic are the original's, karras those next to the
+    /// noise levels of Karras et al. 2022 [default: as the model's configuration says, or trailing]
     #[arg(long, value_parser = spacing())]
     spacing: Option<Spacing>,
     /// Where the timestep sequence ends: the clean image, or the first timestep as the original

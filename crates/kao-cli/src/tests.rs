@@ -5,10 +5,10 @@ use kao::dataset::Classes;
 use kao::denoiser::Prediction;
 use kao::device::DeviceKind;
 use kao::requests::{
-    Benchmark, Compute, Convert, Draw, Edit, Evaluate, Interpolate, ModelSource, Prepare, Recover,
-    Request, Sample, Sweep, Target, Train, Wishes,
+    Benchmark, Compare, Compute, Convert, Draw, Edit, Encode, Evaluate, Interpolate, ModelSource,
+    Prepare, Recover, Request, Sample, Sweep, Target, Train, Wishes,
 };
-use kao::sampler::{Ddim, Ddpm, Sampler, SamplingConfig, SnapshotOf, Variance};
+use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, SnapshotOf, Variance};
 use kao::timesteps::{End, Spacing};
 use kao::train::{Decay, Optimizer, TimestepSampling};
 
@@ -247,6 +247,45 @@ fn so_do_those_of_all_other_requests() {
             _ => None,
         });
     }
+    let compare = Compare {
+        model: model(),
+        out: "compared".into(),
+        samplers: vec!["dpm++".into(), "heun".into()],
+        steps: vec![5, 10],
+        evaluations: vec![],
+        etas: vec![0.0, 0.25],
+        spacing: Spacing::Leading,
+        data: Some("faces".into()),
+        count: 4,
+        columns: 2,
+        seed: 7,
+        batch_size: 3,
+        compute: compute(),
+    };
+    let by_cost =
+        Compare { steps: vec![], evaluations: vec![8, 20], data: None, ..compare.clone() };
+    for request in [compare, by_cost] {
+        repeats(&request, |command| match command {
+            Command::Compare(arguments) => Some(arguments.request()),
+            _ => None,
+        });
+    }
+    let encode = Encode {
+        model: model(),
+        pictures: vec!["one.png".into(), "two pictures.jpg".into()],
+        out: "latents.safetensors".into(),
+        count: Some(2),
+        steps: 7,
+        spacing: Spacing::Karras,
+        inversion: InversionConfig { order: 1, iterations: 3 },
+        picture: Some("p.png".into()),
+        batch_size: 3,
+        compute: compute(),
+    };
+    repeats(&encode, |command| match command {
+        Command::Encode(arguments) => Some(arguments.request()),
+        _ => None,
+    });
     let draw = Draw { count: 5, out: "faces".into(), size: 32, seed: 0, threads: Some(1) };
     repeats(&draw, |command| match command {
         Command::Draw(arguments) => Some(arguments.request()),
@@ -355,6 +394,11 @@ fn a_command_without_flags_is_the_request_as_by_default() {
     let Command::Eval(eval) = parsed("eval --data x") else { panic!() };
     let expected = Evaluate { data: "x".into(), ..Evaluate::default() };
     assert_eq!(eval.request().unwrap(), expected);
+    let Command::Compare(compare) = parsed("compare --out x") else { panic!() };
+    assert_eq!(compare.request(), Compare { out: "x".into(), ..Compare::default() });
+    let Command::Encode(encode) = parsed("encode x --out y") else { panic!() };
+    let expected = Encode { pictures: vec!["x".into()], out: "y".into(), ..Encode::default() };
+    assert_eq!(encode.request(), expected);
     let Command::Draw(draw) = parsed("draw --count 1 --out x") else { panic!() };
     assert_eq!(draw.request(), Draw { count: 1, out: "x".into(), ..Draw::default() });
     let Command::Train(train) = parsed("train --out x") else { panic!() };

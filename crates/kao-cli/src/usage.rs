@@ -5,6 +5,7 @@ use crate::interrupt;
 use crate::output::{complain, one_line};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapErrorKind};
 use kao::error::shortened;
+use kao::named::meant;
 use kao::{Error, ErrorKind};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -110,10 +111,8 @@ fn flag(field: &str, command: &clap::Command) -> Option<String> {
 fn similar(error: &clap::Error) -> Option<String> {
     let ContextValue::String(given) = error.get(ContextKind::InvalidValue)? else { return None };
     let ContextValue::Strings(possible) = error.get(ContextKind::ValidValue)? else { return None };
-    let mut longer = possible.iter().filter(|value| value.starts_with(given.as_str()));
-    let (first, second) = (longer.next()?, longer.next());
-    let is_it = !given.is_empty() && second.is_none();
-    is_it.then(|| format!("a similar value exists: '{first}'"))
+    let meant = meant(given, possible.iter().map(String::as_str))?;
+    Some(format!("a similar value exists: '{meant}'"))
 }
 
 /// The parser's message of several paragraphs as a problem and a hint.

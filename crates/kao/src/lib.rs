@@ -51,7 +51,7 @@ pub mod images;
 pub mod locks;
 pub mod memory;
 pub mod model;
-mod named;
+pub mod named;
 pub mod noise;
 pub mod quantities;
 pub mod render;

@@ -11,11 +11,19 @@ pub fn unknown<'a>(
 ) -> Error {
     let all: Vec<&str> = names.into_iter().collect();
     let error = Error::out_of_range(field, given, format!("one of {}", all.join(", ")));
-    let mut longer = all.iter().filter(|name| !given.is_empty() && name.starts_with(given));
-    match (longer.next(), longer.next()) {
-        (Some(name), None) => error.with_hint(format!("did you mean `{name}`?")),
-        _ => error,
+    match meant(given, all) {
+        Some(name) => error.with_hint(format!("did you mean `{name}`?")),
+        None => error,
     }
+}
+
+/// Of `names`, the one that begins like what was given. Of several it is the shortest, where all
+/// others begin with that.
+pub fn meant<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let is_longer = |name: &&str| !given.is_empty() && name.starts_with(given);
+    let longer: Vec<&str> = names.into_iter().filter(is_longer).collect();
+    let shortest = longer.iter().min_by_key(|name| name.len())?;
+    longer.iter().all(|name| name.starts_with(shortest)).then_some(*shortest)
 }
 
 /// Gives an enumeration without fields its names: `ALL`, `name()`, `Display`, `FromStr`, and
@@ -71,6 +79,8 @@ pub(crate) use names;
 
 #[cfg(test)]
 mod tests {
+    use super::meant;
+
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Colour {
         Red,
@@ -91,6 +101,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_answered_with_the_one_that_was_meant() {
+        let names = ["dpm++", "dpm++-sde", "ddim", "ddpm"];
+        assert_eq!(meant("dpm", names), Some("dpm++"));
+        assert_eq!((meant("dd", names), meant("", names), meant("x", names)), (None, None, None));
         let error = "dark".parse::<Colour>().unwrap_err();
         assert_eq!(error.to_string(), "colour dark: must be one of red, dark-blue");
         assert_eq!(error.hint(), Some("did you mean `dark-blue`?"));

@@ -29,6 +29,10 @@ pub enum Spacing {
     Leading,
     /// Evenly from 0 to T − 1, rounded, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
     Linspace,
+    /// The timesteps whose noise levels σ = √((1 − ᾱ) / ᾱ) are nearest to those of Karras et al.
+    /// 2022 (equation 5, ρ = 7) from the highest to the lowest of the schedule, no timestep twice.
+    /// Ends at ᾱ = 1 by default.
+    Karras,
 }
 
 names!(Spacing, "spacing", {
@@ -37,6 +41,7 @@ names!(Spacing, "spacing", {
     Trailing => "trailing",
     Leading => "leading",
     Linspace => "linspace",
+    Karras => "karras",
 });
 
 impl Spacing {
@@ -63,12 +68,14 @@ pub enum End {
 
 names!(End, "end", { FirstTimestep => "first-timestep" or "first", Clean => "clean" });
 
-/// The timesteps visited by `n_steps` steps over a schedule of `n_timesteps`, highest first.
+/// The timesteps visited by `n_steps` steps over a schedule with these ᾱ, one for each timestep,
+/// highest first. All but `Karras` depend on their number alone.
 ///
 /// # Errors
 /// When `n_steps` is 0 or above `n_timesteps`, or the schedule is too short for the spacing
 /// (`Linear` and `Quadratic` need T ≥ 2).
-pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<Vec<usize>> {
+pub fn visited(spacing: Spacing, n_steps: usize, alpha_bars: &[f64]) -> Result<Vec<usize>> {
+    let n_timesteps = alpha_bars.len();
     if n_steps == 0 || n_steps > n_timesteps {
         return Err(Error::out_of_range(
             "steps",
@@ -111,26 +118,52 @@ pub fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<V
             .map(|i| {
                 let (whole, rest) =
                     (i * (n_timesteps - 1) / intervals, i * (n_timesteps - 1) % intervals);
-                let up = (2 * rest).cmp(&intervals).then((whole % 2).cmp(&0));
-                whole + usize::from(2 * rest > intervals || (2 * rest == intervals && up.is_gt()))
+                let goes_up = 2 * rest + whole % 2 > intervals;
+                whole + usize::from(goes_up)
             })
             .collect(),
+        Spacing::Karras => karras(n_steps, alpha_bars),
     };
     timesteps.reverse();
     Ok(timesteps)
 }
 
-/// The sequence of `n_steps` steps from the noisiest visited timestep down to `end`.
+/// Timesteps next to the levels of Karras et al. 2022, lowest first.
+fn karras(n_steps: usize, alpha_bars: &[f64]) -> Vec<usize> {
+    const RHO: f64 = 7.0;
+    let ln_sigmas: Vec<f64> =
+        alpha_bars.iter().map(|alpha_bar| 0.5 * ((1.0 - alpha_bar) / alpha_bar).ln()).collect();
+    let last = ln_sigmas.len() - 1;
+    let [low, high] = [0, last].map(|t| (ln_sigmas[t] / RHO).exp());
+    let mut timesteps = Vec::with_capacity(n_steps);
+    for i in 0..n_steps {
+        // One step alone begins at the highest level.
+        let share = (n_steps - 1 - i) as f64 / (n_steps - 1).max(1) as f64;
+        let ln_sigma = RHO * (high + share * (low - high)).ln();
+        let above = ln_sigmas.partition_point(|&own| own < ln_sigma).min(last);
+        let below = above.saturating_sub(1);
+        let is_nearer = (ln_sigmas[above] - ln_sigma).abs() <= (ln_sigmas[below] - ln_sigma).abs();
+        let nearest = if is_nearer { above } else { below };
+        // Where levels are denser than timesteps, the next one that is free, as long as enough are
+        // left above it.
+        let lowest = timesteps.last().map_or(0, |t| t + 1);
+        timesteps.push(nearest.clamp(lowest, last - (n_steps - 1 - i)));
+    }
+    timesteps
+}
+
+/// The sequence of `n_steps` steps from the noisiest visited timestep down to `end`, over a schedule
+/// with these ᾱ.
 ///
 /// # Errors
 /// As [`visited`].
 pub fn sequence(
     spacing: Spacing,
     n_steps: usize,
-    n_timesteps: usize,
+    alpha_bars: &[f64],
     end: End,
 ) -> Result<Vec<Step>> {
-    Ok(through(&visited(spacing, n_steps, n_timesteps)?, end))
+    Ok(through(&visited(spacing, n_steps, alpha_bars)?, end))
 }
 
 /// The sequence through `timesteps`, which are given highest first, to `end`.
@@ -158,6 +191,19 @@ pub fn starting_at(sequence: &[Step], start: usize) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ᾱ of a schedule of `n_timesteps`: σ rises evenly.
+    fn alpha_bars(n_timesteps: usize) -> Vec<f64> {
+        (1..=n_timesteps).map(|t| 1.0 / (1.0 + (t as f64 / 50.0).powi(2))).collect()
+    }
+
+    fn visited(spacing: Spacing, n_steps: usize, n_timesteps: usize) -> Result<Vec<usize>> {
+        super::visited(spacing, n_steps, &alpha_bars(n_timesteps))
+    }
+
+    fn sequence(spacing: Spacing, n_steps: usize, n: usize, end: End) -> Result<Vec<Step>> {
+        super::sequence(spacing, n_steps, &alpha_bars(n), end)
+    }
 
     #[test]
     fn the_originals_sequences() {
@@ -190,6 +236,24 @@ mod tests {
         assert_eq!(visited(Spacing::Linspace, 3, 2 + 4).unwrap(), [5, 2, 0]);
         assert_eq!(visited(Spacing::Linspace, 1, 10).unwrap(), [0]);
         assert_eq!(visited(Spacing::Linspace, 10, 10).unwrap(), dense);
+    }
+
+    #[test]
+    fn karras_levels_are_dense_where_there_is_little_noise() {
+        let levels = alpha_bars(1000);
+        let timesteps = visited(Spacing::Karras, 8, 1000).unwrap();
+        assert_eq!((timesteps[0], timesteps[7]), (999, 0));
+        let sigma = |t: usize| ((1.0 - levels[t]) / levels[t]).sqrt();
+        let root = |sigma: f64| sigma.powf(1.0 / 7.0);
+        for (i, &t) in timesteps.iter().enumerate() {
+            let root = root(20.0) + i as f64 / 7.0 * (root(0.02) - root(20.0));
+            let level = root.powi(7);
+            // Neighbours are 0.02 apart here.
+            assert!((sigma(t) - level).abs() <= 0.011, "{t}: {level}");
+        }
+        assert_eq!(visited(Spacing::Karras, 1, 1000).unwrap(), [999]);
+        let dense: Vec<usize> = (0..10).rev().collect();
+        assert_eq!(visited(Spacing::Karras, 10, 10).unwrap(), dense);
     }
 
     #[test]
@@ -226,7 +290,7 @@ mod tests {
                 assert_eq!(timesteps.len(), s);
                 assert!(timesteps.iter().all(|&t| t < n_timesteps));
                 assert!(timesteps.windows(2).all(|pair| pair[0] >= pair[1]));
-                if spacing == Spacing::Trailing {
+                if matches!(spacing, Spacing::Trailing | Spacing::Karras) {
                     assert_eq!(timesteps[0], n_timesteps - 1);
                     assert!(timesteps.windows(2).all(|pair| pair[0] > pair[1]));
                 }

@@ -202,7 +202,7 @@ fn training_steps_are_those_of_the_cpu() {
 /// Two pictures of the built-in model.
 fn sampled(device: &Device) -> Images {
     let model = Model::built_in(device).unwrap();
-    let steps = sequence(Spacing::Linear, 4, model.schedule.n_timesteps(), End::Clean).unwrap();
+    let steps = sequence(Spacing::Linear, 4, model.schedule.alpha_bars(), End::Clean).unwrap();
     let plan = Sampler::from(Ddim { eta: 0.0 }).plan(&model.schedule, steps, true).unwrap();
     let x = SeededNoise { seed: 1, first_image: 0 }.x_t(2, model.config.unet.image_size);
     plan.sample(&model.network, x, &NoNoise).unwrap()

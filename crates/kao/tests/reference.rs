@@ -74,7 +74,7 @@ fn step_sequences_are_the_originals() {
             "quadratic" => Spacing::Quadratic,
             other => panic!("{other}"),
         };
-        let mut found = visited(spacing, number(parts[1]), number(parts[0])).unwrap();
+        let mut found = visited(spacing, number(parts[1]), &vec![0.5; number(parts[0])]).unwrap();
         found.reverse();
         let expected: Vec<usize> = serde_json::from_value(expected).unwrap();
         assert_eq!(found, expected, "{key}");
@@ -107,7 +107,8 @@ fn ddim_runs() {
         (Spacing::Quadratic, "quadratic", 10, 0.0),
     ] {
         let key = format!("ddim.{name}.steps{n_steps}.eta{eta:?}");
-        let sequence = sequence(spacing, n_steps, 1000, spacing.default_end()).unwrap();
+        let sequence =
+            sequence(spacing, n_steps, model.schedule.alpha_bars(), spacing.default_end()).unwrap();
         let z = if eta > 0.0 { steps(&tensors, &format!("{key}.z")) } else { Vec::new() };
         let given = GivenNoise { steps: &z, first_image: 0 };
         let noise: &dyn NoiseSource = if eta > 0.0 { &given } else { &NoNoise };
@@ -127,7 +128,8 @@ fn ddpm_runs() {
     let model = tiny(&folder);
     for (name, variance) in [("beta", Variance::Beta), ("posterior", Variance::Posterior)] {
         let key = format!("ddpm.{name}");
-        let sequence = sequence(Spacing::Trailing, 1000, 1000, End::Clean).unwrap();
+        let sequence =
+            sequence(Spacing::Trailing, 1000, model.schedule.alpha_bars(), End::Clean).unwrap();
         let z = steps(&tensors, &format!("{key}.z"));
         let noise = GivenNoise { steps: &z, first_image: 0 };
         let x_t = images(&tensors, &format!("{key}.x_T"));

@@ -1,10 +1,12 @@
 //! One command per file: its arguments, and how they become calls to the library.
 
 pub mod bench;
+pub mod compare;
 pub mod completions;
 pub mod convert;
 pub mod draw;
 pub mod edit;
+pub mod encode;
 pub mod eval;
 pub mod fetch;
 pub mod info;

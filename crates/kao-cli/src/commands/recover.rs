@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Steps back down; by default as many as were added
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Noise of DDIM and DPM-Solver++ [default: 0]
+    /// Noise of the samplers that have it, as in `kao sample`
     #[arg(long)]
     eta: Option<f64>,
     /// How many pictures of a folder

@@ -19,6 +19,7 @@ Examples:
   kao sample --model run
   kao sample --model run --steps 10 --count 256 --columns 16 --out grid.png
   kao sample --model run --steps 100 --eta 1                           DDIM with noise
+  kao sample --model run --sampler heun --steps 10                     19 evaluations of the network
   kao sample --model last.ckpt --spacing linear --strip strip.png      DDIM as the original
   kao sample --model run --sampler ddpm --variance posterior           1000 steps: slow
   kao sample --model run --tags girl,smile --guidance 3                a model that learned tags

@@ -111,7 +111,7 @@ fn what_cannot_be_evaluated_is_told() {
         (
             "--model MODEL --data FACES --sampler ddpm --eta 1",
             2,
-            "--eta: only applies with ddim, dpm++",
+            "--eta: only applies with ddim, dpm++, dpm++-sde, euler-a",
         ),
         (
             "--model MODEL --data FACES --neighbours nn",

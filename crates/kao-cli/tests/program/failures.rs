@@ -42,7 +42,10 @@ fn wrong_values_are_named_by_their_flag() {
             "sample --model MODEL --strip s.png --strip-moments 0",
             "--strip-moments 0: must be at least 1",
         ),
-        ("sample --model MODEL --sampler ddpm --eta 1", "--eta: only applies with ddim, dpm++"),
+        (
+            "sample --model MODEL --sampler ddpm --eta 1",
+            "--eta: only applies with ddim, dpm++, dpm++-sde, euler-a",
+        ),
         (
             "sample --model MODEL --out grid",
             "`grid`: pictures are written as PNG, expected a name that ends in .png",
@@ -152,7 +155,7 @@ fn the_parsers_errors_are_one_line_too() {
         ("sample --stepz 5", "unexpected argument '--stepz' found"),
         (
             "sample --sampler foo",
-            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, ddpm, euler]",
+            "invalid value 'foo' for '--sampler <SAMPLER>' [possible values: ddim, dpm++, dpm++-sde, dpm++-3m, unipc, euler, euler-a, heun, ddpm]",
         ),
         (
             "sample --device foo",
@@ -199,8 +202,8 @@ fn help_and_version_are_no_failures() {
     let here = Path::new(".");
     assert!(kao(here, "--version").ok().out.starts_with("kao "));
     for command in [
-        "prepare", "draw", "train", "sample", "recover", "sweep", "eval", "convert", "info",
-        "bench",
+        "prepare", "draw", "train", "sample", "recover", "encode", "compare", "sweep", "eval",
+        "convert", "info", "bench",
     ] {
         let ran = kao(here, &format!("{command} --help")).ok();
         assert!(ran.out.contains("Examples:"), "{command}");

@@ -148,7 +148,7 @@ fn recovery_shows_something() {
     );
     let (folder, wrong) = with_model("recover --data FACES --model MODEL --sampler ddpm --eta 1");
     let ran = kao(folder.path(), &wrong);
-    assert_eq!(ran.error(), "error: --eta: only applies with ddim, dpm++");
+    assert_eq!(ran.error(), "error: --eta: only applies with ddim, dpm++, dpm++-sde, euler-a");
     assert_eq!(names(folder.path()), [""; 0]);
 }
 

@@ -1,9 +1,11 @@
 //! The program as a user meets it: the real binary, its exit codes, both streams, its files.
 
 mod checkpoints;
+mod comparing;
 mod data_folders;
 mod diffusers;
 mod editing;
+mod encoding;
 mod evaluating;
 mod examples;
 mod failures;

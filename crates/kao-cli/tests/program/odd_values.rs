@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The commands with arguments that make little work. `NEW` is a name not used before.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "prepare FACES NEW --size 16",
     "draw --count 1 --size 16 --out NEW",
     "train --config small.toml --data FACES --out NEW --steps 1 --sample-count 0",
@@ -16,6 +16,8 @@ const COMMANDS: [&str; 12] = [
     "edit FACES/face-000000.png --model MODEL --count 1 --steps 1 --out NEW.png",
     "interpolate --model MODEL --between 1,2 --frames 2 --steps 1 --out NEW.png",
     "recover --model MODEL --data FACES --count 1 --t 2 --out NEW.png",
+    "encode FACES --model MODEL --count 1 --steps 1 --out NEW.safetensors",
+    "compare --model MODEL --count 1 --samplers ddim --steps 1 --out NEW",
     "sweep --model MODEL --count 1 --max-steps 10 --out NEW",
     "eval --model MODEL --data FACES --count 2 --steps 1",
     "convert MODEL NEW.safetensors",

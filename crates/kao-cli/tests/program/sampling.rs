@@ -6,7 +6,10 @@ use kao::formats::{NamedTensors, StoreAs, TensorView, read, write_safetensors};
 use kao::model::Model;
 use kao::noise::{NoiseSource, SeededNoise};
 use kao::requests::Sample;
-use kao::sampler::{Ddim, Ddpm, DpmPlusPlus, Euler, Sampler};
+use kao::sampler::{
+    Ddim, Ddpm, DpmPlusPlus, DpmPlusPlus3M, DpmPlusPlusSde, Euler, EulerAncestral, Heun, Sampler,
+    UniPc,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -59,12 +62,43 @@ fn an_image_is_the_same_bytes_in_any_batch_on_any_number_of_threads() {
 }
 
 #[test]
+fn so_it_is_for_every_sampler() {
+    let (folder, arguments) = with_model("--model MODEL --count 4 --steps 4");
+    for sampler in Sampler::all() {
+        for spacing in ["trailing", "karras"] {
+            let name = sampler.name();
+            let arguments = format!("{arguments} --sampler {name} --spacing {spacing}");
+            let run = |others: &str| x_0(folder.path(), &format!("{arguments} {others}"));
+            let whole = run("--batch-size 4 --threads 2");
+            assert!(whole == run("--batch-size 3 --threads 1"), "{name} {spacing}");
+        }
+    }
+}
+
+#[test]
+fn cost_is_told_in_evaluations_of_the_network() {
+    let (folder, arguments) = with_model("sample --model MODEL --count 1 --sampler heun");
+    let ran = kao(folder.path(), &arguments).ok();
+    assert!(ran.err.contains("Heun 20 steps, 39 evaluations of the network"), "{ran:?}");
+    let out = kao(folder.path(), "info grid.png").ok().out;
+    assert!(out.contains("evaluations          39"), "{out}");
+    let ran = kao(folder.path(), &arguments.replace("heun", "unipc")).ok();
+    assert!(ran.err.contains("UniPC 20 steps · "), "{ran:?}");
+    // A setting that a sampler does not have.
+    for name in ["heun", "euler", "unipc", "dpm++-3m", "ddpm"] {
+        let ran = kao(folder.path(), &format!("sample --sampler {name} --eta 0.5"));
+        let error = "error: --eta: only applies with ddim, dpm++, dpm++-sde, euler-a";
+        assert_eq!((ran.error(), ran.code), (error, Some(2)), "{name}");
+    }
+}
+
+#[test]
 fn given_noise_gives_what_its_seed_gives_and_what_the_library_gives() {
     let (folder, arguments) = with_model("--model MODEL --steps 4");
     let path = folder.path();
     write_noise(&path.join("noise.safetensors"), 3, 4);
     let loaded = Model::load(model(), &DeviceKind::Cpu.open().unwrap()).unwrap();
-    let cases: [(&str, Sampler); 7] = [
+    let cases: [(&str, Sampler); 12] = [
         ("--eta 1", Ddim { eta: 1.0 }.into()),
         ("--eta 0", Ddim { eta: 0.0 }.into()),
         ("--sampler ddim", Ddim { eta: 0.0 }.into()),
@@ -72,6 +106,11 @@ fn given_noise_gives_what_its_seed_gives_and_what_the_library_gives() {
         ("", DpmPlusPlus { eta: 0.0 }.into()),
         ("--sampler ddpm", Ddpm::default().into()),
         ("--sampler euler", Euler {}.into()),
+        ("--sampler heun", Heun {}.into()),
+        ("--sampler unipc", UniPc {}.into()),
+        ("--sampler dpm++-3m", DpmPlusPlus3M {}.into()),
+        ("--sampler dpm++-sde --eta 0.5", DpmPlusPlusSde { eta: 0.5 }.into()),
+        ("--sampler euler-a", EulerAncestral { eta: 1.0 }.into()),
     ];
     for (flags, sampler) in cases {
         let given = x_0(path, &format!("{arguments} {flags} --noise noise.safetensors"));

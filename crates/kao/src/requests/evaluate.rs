@@ -249,7 +249,7 @@ impl Evaluate {
     }
 }
 
-fn check_size(field: &str, [_, height, width]: [usize; 3]) -> Result<()> {
+pub(super) fn check_size(field: &str, [_, height, width]: [usize; 3]) -> Result<()> {
     if resolutions([height, width]).is_empty() {
         let problem = format!(
             "images of {height} × {width} pixels found; expected at least {MIN_SIDE} × {MIN_SIDE}"

@@ -149,31 +149,11 @@ pub fn evaluate(
         );
         return Err(Error::invalid("samples", problem));
     }
-    let pictures = different(data, config.seed);
-    let n_compared = samples.len().min(pictures.len() / 2);
-    for (what, n, least) in [("samples", samples.len(), 2), ("data", pictures.len(), 4)] {
-        if n < least {
-            let problem = format!("{n} different found; expected at least {least}");
-            return Err(Error::invalid(what, problem));
-        }
-    }
+    let sets = RealSets::new(data, samples.len(), config.seed)?;
     let bytes: Vec<Vec<u8>> = (0..samples.len()).map(|k| samples.to_bytes_hwc(k)).collect();
-
-    let levels = {
-        let [channels, height, width] = data.shape();
-        let compared = bytes[..n_compared].concat();
-        let seen = Images::from_bytes_nhwc([n_compared, channels, height, width], &compared)?;
-        let one = data.images(&pictures[..n_compared])?;
-        let other = data.images(&pictures[n_compared..2 * n_compared])?;
-        distances([&seen, &one, &other], config.seed, control)?
-    };
-    let mean = |of: &dyn Fn(&DistanceAndFloor) -> f64| {
-        levels.iter().map(|level| of(&level.distance)).sum::<f64>() / levels.len() as f64
-    };
-    let average = DistanceAndFloor {
-        samples: mean(&|distance| distance.samples),
-        floor: mean(&|distance| distance.floor),
-    };
+    let levels = sets.levels(samples, control)?;
+    let RealSets { n_pictures, n_compared, .. } = sets;
+    let average = average(&levels);
 
     let split = data.split(&SplitConfig::default())?;
     if split.train.is_empty() {
@@ -206,7 +186,7 @@ pub fn evaluate(
     }
     Ok(Evaluation {
         n_samples: samples.len(),
-        n_pictures: pictures.len(),
+        n_pictures,
         n_compared,
         levels,
         average,
@@ -231,15 +211,79 @@ fn different(data: &Folder, seed: u64) -> Vec<usize> {
     pictures
 }
 
-fn distances(sets: [&Images; 3], seed: u64, control: &dyn Control) -> Result<Vec<LevelEvaluation>> {
-    let pairs = [[0, 1], [0, 2], [1, 2]];
-    let levels = eval::distances(&sets, &pairs, seed, control)?;
-    let level = |level: eval::LevelDistances| {
-        let [to_one, to_other, floor] = [0, 1, 2].map(|pair| level.distances[pair]);
-        let distance = DistanceAndFloor { samples: (to_one + to_other) / 2.0, floor };
-        LevelEvaluation { resolution: level.resolution, distance }
+/// Two sets of real pictures, of which none is in both.
+pub(super) struct RealSets {
+    one: Images,
+    other: Images,
+    seed: u64,
+    /// Different pictures that there are.
+    pub n_pictures: usize,
+    /// Pictures in each set.
+    pub n_compared: usize,
+}
+
+impl RealSets {
+    /// Of the pictures of `data`: as many in each set as there are samples, or half of `data` where
+    /// that is smaller.
+    ///
+    /// # Errors
+    /// When there are fewer than 2 samples or 4 different pictures.
+    pub fn new(data: &Folder, n_samples: usize, seed: u64) -> Result<Self> {
+        let pictures = different(data, seed);
+        let (n_pictures, n_compared) = (pictures.len(), n_samples.min(pictures.len() / 2));
+        for (what, n, least) in [("samples", n_samples, 2), ("data", n_pictures, 4)] {
+            if n < least {
+                let problem = format!("{n} different found; expected at least {least}");
+                return Err(Error::invalid(what, problem));
+            }
+        }
+        let one = data.images(&pictures[..n_compared])?;
+        let other = data.images(&pictures[n_compared..2 * n_compared])?;
+        Ok(RealSets { one, other, seed, n_pictures, n_compared })
+    }
+
+    /// The distances at each resolution, finest first, of as many samples as there are pictures in a
+    /// set. Samples are rounded to bytes first, as they are seen.
+    ///
+    /// # Errors
+    /// When shapes differ, a side is below 16 pixels, or `control` stops the work.
+    pub fn levels(&self, samples: &Images, control: &dyn Control) -> Result<Vec<LevelEvaluation>> {
+        let [_, channels, height, width] = self.one.shape();
+        let compared: Vec<u8> =
+            (0..self.n_compared).flat_map(|k| samples.to_bytes_hwc(k)).collect();
+        let seen = Images::from_bytes_nhwc([self.n_compared, channels, height, width], &compared)?;
+        let pairs = [[0, 1], [0, 2], [1, 2]];
+        let levels = eval::distances(&[&seen, &self.one, &self.other], &pairs, self.seed, control)?;
+        let level = |level: eval::LevelDistances| {
+            let [to_one, to_other, floor] = [0, 1, 2].map(|pair| level.distances[pair]);
+            let distance = DistanceAndFloor { samples: (to_one + to_other) / 2.0, floor };
+            LevelEvaluation { resolution: level.resolution, distance }
+        };
+        Ok(levels.into_iter().map(level).collect())
+    }
+
+    /// As [`levels`](Self::levels), the mean over all resolutions.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn average(&self, samples: &Images, control: &dyn Control) -> Result<DistanceAndFloor> {
+        Ok(average(&self.levels(samples, control)?))
+    }
+
+    /// The first set.
+    pub fn one(&self) -> &Images {
+        &self.one
+    }
+}
+
+fn average(levels: &[LevelEvaluation]) -> DistanceAndFloor {
+    let mean = |of: &dyn Fn(&DistanceAndFloor) -> f64| {
+        levels.iter().map(|level| of(&level.distance)).sum::<f64>() / levels.len() as f64
     };
-    Ok(levels.into_iter().map(level).collect())
+    DistanceAndFloor {
+        samples: mean(&|distance| distance.samples),
+        floor: mean(&|distance| distance.floor),
+    }
 }
 
 /// How far the nearest is.

@@ -12,16 +12,19 @@
 
 mod benchmark;
 mod command_line;
+mod compare;
 mod compute;
 mod convert;
 mod destinations;
 mod draw;
 mod edit;
+mod encode;
 mod estimate;
 mod evaluate;
 mod evaluation;
 mod fetch;
 mod interpolate;
+mod latents;
 mod measure;
 mod model;
 mod noise_file;
@@ -33,16 +36,19 @@ mod recover;
 mod sample;
 mod sample_from;
 mod selection;
+mod series;
 mod sweep;
 mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
+pub use compare::{Compare, Compared, Comparison};
 pub use compute::Compute;
 pub use convert::{Convert, Converted, Target};
 pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
+pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated};
 pub use evaluation::{

@@ -45,7 +45,13 @@ impl OtherNoise {
     /// # Errors
     /// When the images are too small or too many, or the original's program would not have drawn it
     /// so.
-    pub(super) fn draw(self, seed: u64, n: usize, unet: &UNetConfig, plan: &Plan) -> Result<GivenNoise> {
+    pub(super) fn draw(
+        self,
+        seed: u64,
+        n: usize,
+        unet: &UNetConfig,
+        plan: &Plan,
+    ) -> Result<GivenNoise> {
         let shape = unet.image_size;
         let n_values = shape.iter().product::<usize>().saturating_mul(n);
         if n_values < MIN_VALUES {

@@ -121,7 +121,7 @@ impl Request for Recover {
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
         let schedule = NoiseSchedule::new(&model.schedule)?;
-        let sequence = self.sequence(self.t(&schedule), schedule.n_timesteps())?;
+        let sequence = self.sequence(self.t(&schedule), &schedule)?;
         let n_evaluations = self.sampler.plan(&schedule, sequence, false)?.n_evaluations();
         let count = if self.data.len() > 1 { self.data.len() } else { self.count };
         let n_evaluations = n_evaluations.saturating_mul(count);
@@ -138,7 +138,7 @@ impl Request for Recover {
             let originals = self.pictures(model.config.unet.image_size, control)?;
             let together = self.batch_size.min(originals.len());
             check_batch(&model.config.unet, together, self.compute.device)?;
-            self.sequence(self.t(&model.schedule), model.schedule.n_timesteps())?;
+            self.sequence(self.t(&model.schedule), &model.schedule)?;
             self.model.report_default(control)?;
             self.recover(&model, originals, control)
         })
@@ -154,20 +154,21 @@ impl Recover {
         self.t.unwrap_or_else(|| visible_noise(schedule))
     }
 
-    /// The steps back down from step `t` of a schedule of `n_timesteps`.
-    fn sequence(&self, t: usize, n_timesteps: usize) -> Result<Vec<Step>> {
+    /// The steps back down from step `t` of `schedule`.
+    fn sequence(&self, t: usize, schedule: &NoiseSchedule) -> Result<Vec<Step>> {
+        let (n_timesteps, alpha_bars) = (schedule.n_timesteps(), schedule.alpha_bars());
         if t == 0 || t > n_timesteps {
             return Err(Error::out_of_range("t", t, format!("between 1 and {n_timesteps}")));
         }
         if self.origin_bug {
             let n_steps = self.steps.unwrap_or(n_timesteps);
-            return sequence(Spacing::Linear, n_steps, n_timesteps, End::FirstTimestep);
+            return sequence(Spacing::Linear, n_steps, alpha_bars, End::FirstTimestep);
         }
         if let Some(n) = self.steps.filter(|n| !(1..=t).contains(n)) {
             let allowed = format!("between 1 and {t}, the steps of noise that are added");
             return Err(Error::out_of_range("steps", n, allowed));
         }
-        let below = visited(Spacing::Trailing, self.steps.unwrap_or(t), t)?;
+        let below = visited(Spacing::Trailing, self.steps.unwrap_or(t), &alpha_bars[..t])?;
         Ok(starting_at(&through(&below, End::Clean), t - 1))
     }
 
@@ -219,7 +220,7 @@ impl Recover {
         control: &dyn Control,
     ) -> Result<Recovered> {
         let (t, n_timesteps) = (self.t(&model.schedule), model.schedule.n_timesteps());
-        let plan = self.sampler.plan(&model.schedule, self.sequence(t, n_timesteps)?, false)?;
+        let plan = self.sampler.plan(&model.schedule, self.sequence(t, &model.schedule)?, false)?;
         let message = format!("noise of {t} of {n_timesteps} steps");
         control.check(&Report::message("sampling", &message))?;
 
@@ -322,7 +323,7 @@ impl Recover {
 }
 
 /// Peak signal-to-noise ratio in dB, the mean over the images; the peak is the whole range of 2.
-fn mean_psnr(originals: &Images, others: &Images) -> f64 {
+pub(super) fn mean_psnr(originals: &Images, others: &Images) -> f64 {
     let psnr = |k: usize| {
         let pairs = originals.image(k).iter().zip(others.image(k));
         let clamped = |v: f32| f64::from(v).clamp(-1.0, 1.0);

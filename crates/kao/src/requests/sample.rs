@@ -1,6 +1,7 @@
 //! Images from a model.
 
 use super::destinations::{check_distinct, check_no_model_of_a_run};
+use super::latents::decoded_otherwise;
 use super::noise_file::GivenNoise;
 use super::other_noise::OtherNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
@@ -10,6 +11,7 @@ use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
+use crate::formats;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
@@ -250,6 +252,14 @@ impl Sample {
         let denoiser = self.wishes.guided(model, guide.as_ref())?;
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
+        }
+        if let Some(path) = &self.noise
+            && let Some(differences) =
+                decoded_otherwise(&formats::peek(path)?.metadata, model, &self.sampling)
+        {
+            let path = path.display();
+            let message = format!("warning: `{path}` was encoded otherwise: {differences}");
+            control.check(&Report::message("sampling", &message))?;
         }
         let started = Instant::now();
         let mut work = Work {

@@ -2,14 +2,13 @@
 
 use super::destinations::check_no_run;
 use super::sample::check_batch;
+use super::series::{PlannedRun, Record, Series, escape};
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::atomic_write;
 use crate::files::check_folder;
-use crate::files::read_to_string_regular;
-use crate::locks::FolderLock;
 use crate::memory;
 use crate::model::Model;
 use crate::quantities::duration;
@@ -20,7 +19,7 @@ use crate::timesteps::Spacing;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// The stage of reports.
@@ -111,12 +110,9 @@ pub struct Swept {
     pub n_made: usize,
 }
 
-/// What the sweep remembers of a finished run, beside its pictures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Record {
-    description: Vec<(String, String)>,
-    seconds: f64,
-}
+/// The record of a run has nothing but how it came to be and how long it took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct NothingMore {}
 
 impl Request for Sweep {
     const COMMAND: &'static str = "sweep";
@@ -205,29 +201,36 @@ impl Sweep {
 
     fn sweep(&self, model: &Model, control: &dyn Control) -> Result<Swept> {
         let folder = &self.out;
-        std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-        let _lock = FolderLock::take(folder, "another `kao sweep`")?;
+        let series = Series::begin(folder, STAGE, Self::COMMAND, control)?;
         let fingerprint = model.fingerprint();
         let page = folder.join("index.html");
-        let (runs, mut n_kept) = (self.runs(), 0);
-        let mut finished: Vec<(SweepRun, Record)> = Vec::new();
-        for (index, run) in runs.iter().enumerate() {
-            let name = run.name();
-            let sampling = self.sampling(*run);
-            let description = self.describe(&sampling, model.schedule.n_timesteps(), &fingerprint);
-            let record_path = folder.join(format!("{name}.json"));
-            let [grid_path, strip_path] =
-                ["grid", "strip"].map(|what| folder.join(format!("{what}-{name}.png")));
-            // The record alone proves nothing: another sweep may have been stopped between writing a
-            // picture and its record, and pictures may have been deleted.
-            if let Some(record) = read_record(&record_path, &description)
-                && [&grid_path, &strip_path].into_iter().all(|path| is_of(path, &description))
-            {
-                control.check(&Report::message(STAGE, &format!("{name}: done before")))?;
+        let runs = self.runs();
+        let planned: Vec<PlannedRun> = runs
+            .iter()
+            .map(|run| {
+                let (name, n_timesteps) = (run.name(), model.schedule.n_timesteps());
+                let description = self.describe(&self.sampling(*run), n_timesteps, &fingerprint);
+                let picture = |what| folder.join(format!("{what}-{name}.png"));
+                let pictures = ["grid", "strip"].map(picture);
+                PlannedRun { name, description, pictures }
+            })
+            .collect();
+        let kept = series.kept::<NothingMore>(&planned)?;
+        let n_kept = kept.iter().flatten().count();
+        let is_left = runs.iter().zip(&kept).filter(|(_, record)| record.is_none());
+        let n_steps: usize = is_left.map(|(run, _)| run.n_steps).sum();
+        let (n_left, n_evaluations) = (runs.len() - n_kept, n_steps * self.count);
+        let batch_size = self.batch_size.min(self.count);
+        series.say_how_long(model, n_left, n_evaluations, batch_size, 0.0)?;
+
+        let mut finished: Vec<(SweepRun, Record<NothingMore>)> = Vec::new();
+        for (index, (run, kept)) in runs.iter().zip(kept).enumerate() {
+            if let Some(record) = kept {
                 finished.push((*run, record));
-                n_kept += 1;
                 continue;
             }
+            let planned = &planned[index];
+            let (name, description) = (&planned.name, &planned.description);
             let started = Instant::now();
             let detail = format!("run {} of {}, {name}", index + 1, runs.len());
             let named = |report: &Report<'_>| {
@@ -235,7 +238,7 @@ impl Sweep {
             };
             let request = Sample {
                 model: self.model.clone(),
-                sampling,
+                sampling: self.sampling(*run),
                 count: Some(self.count),
                 seed: self.seed,
                 batch_size: self.batch_size,
@@ -248,19 +251,18 @@ impl Sweep {
             let seconds = started.elapsed().as_secs_f64();
 
             let layout = Layout::default();
+            let [grid_path, strip_path] = &planned.pictures;
             let grid = render::grid(&sampled.images, self.columns, &layout)?;
-            render::write_png(&grid_path, &grid, &description)?;
+            render::write_png(grid_path, &grid, description)?;
             let strip = render::strip(&sampled.snapshots, &layout)?;
-            render::write_png(&strip_path, &strip, &description)?;
-            let record = Record { description, seconds };
-            let json = serde_json::to_string_pretty(&record)
-                .map_err(|error| Error::malformed(&record_path, error))?;
-            atomic_write(&record_path, |file| file.write_all(json.as_bytes()))?;
+            render::write_png(strip_path, &strip, description)?;
+            let (description, more) = (description.clone(), NothingMore {});
+            let record = Record { description, seconds, more };
+            series.remember(planned, &record)?;
             finished.push((*run, record));
             let html = html(self, &finished);
             atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
-            let message = format!("{name}: {}", duration(seconds));
-            control.check(&Report::message(STAGE, &message))?;
+            series.say(&format!("{name}: {}", duration(seconds)))?;
         }
         let html = html(self, &finished);
         atomic_write(&page, |file| file.write_all(html.as_bytes()))?;
@@ -284,23 +286,7 @@ impl Sweep {
     }
 }
 
-/// The record of a run that was finished with the same description.
-fn read_record(path: &Path, description: &[(String, String)]) -> Option<Record> {
-    const MAX_BYTES: u64 = 1 << 20;
-    let text = read_to_string_regular(path, MAX_BYTES).ok()?;
-    let record: Record = serde_json::from_str(&text).ok()?;
-    (record.description == description).then_some(record)
-}
-
-/// Whether the picture at `path` says that it was made as `description` does.
-fn is_of(path: &Path, description: &[(String, String)]) -> bool {
-    let Ok(texts) = render::read_png_text(path) else { return false };
-    // Pictures cannot hold zero bytes.
-    let expected = description.iter().map(|(key, text)| (key.clone(), text.replace('\0', " ")));
-    texts == expected.collect()
-}
-
-fn html(sweep: &Sweep, finished: &[(SweepRun, Record)]) -> String {
+fn html(sweep: &Sweep, finished: &[(SweepRun, Record<NothingMore>)]) -> String {
     let mut html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -348,10 +334,6 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem;max-wid
     img{max-width:100%;image-rendering:pixelated;display:block;margin:.5rem 0}\
     @media(prefers-color-scheme:dark){body{background:#16161a;color:#e8e8ea}a{color:#9cf}}";
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,10 +343,5 @@ mod tests {
         let names: std::collections::BTreeSet<String> =
             published_runs().iter().map(SweepRun::name).collect();
         assert_eq!(names.len(), 8);
-    }
-
-    #[test]
-    fn names_cannot_break_the_page() {
-        assert_eq!(escape("<a href=\"x\">&"), "&lt;a href=&quot;x&quot;&gt;&amp;");
     }
 }

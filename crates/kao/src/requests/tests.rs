@@ -60,6 +60,18 @@ fn every_request_survives_json_and_refuses_unknown_fields() {
     });
     survives_json(Interpolate { between: vec![3, u64::MAX], sampling, ..Interpolate::default() });
     survives_json(Sweep { out: "sweep".into(), max_steps: Some(10), ..Sweep::default() });
+    survives_json(Encode {
+        pictures: vec!["a.png".into(), "b.png".into()],
+        inversion: crate::sampler::InversionConfig { order: 1, iterations: 3 },
+        ..Encode::default()
+    });
+    survives_json(Compare {
+        samplers: vec!["heun".into()],
+        evaluations: vec![5, 8],
+        etas: vec![0.5],
+        data: Some("faces".into()),
+        ..Compare::default()
+    });
     survives_json(Evaluate { data: "faces".into(), sampling, compute, ..Evaluate::default() });
     survives_json(Draw { count: u64::MAX, out: "faces".into(), ..Draw::default() });
     survives_json(Train {
@@ -156,6 +168,30 @@ fn what_is_wrong_is_named_by_its_field_before_anything_is_read() {
     assert_eq!(refused_field(&Sweep::default()), "out");
     let sweep = Sweep { out: "sweep".into(), max_steps: Some(3), ..Sweep::default() };
     assert_eq!(refused_field(&sweep), "max_steps");
+    let encode =
+        Encode { pictures: vec!["a.png".into()], out: "x.safetensors".into(), ..Encode::default() };
+    let inversion = crate::sampler::InversionConfig { order: 3, iterations: 1 };
+    for (request, field) in [
+        (Encode::default(), "pictures"),
+        (Encode { out: "".into(), ..encode.clone() }, "out"),
+        (Encode { out: "a.png".into(), ..encode.clone() }, "out"),
+        (Encode { picture: Some("a.png".into()), ..encode.clone() }, "picture"),
+        (Encode { steps: 0, ..encode.clone() }, "steps"),
+        (Encode { inversion, ..encode.clone() }, "order"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
+    let compare = Compare { out: "compared".into(), ..Compare::default() };
+    for (request, field) in [
+        (Compare::default(), "out"),
+        (Compare { samplers: vec!["dpm".into()], ..compare.clone() }, "samplers"),
+        (Compare { evaluations: vec![5, 0], ..compare.clone() }, "evaluations"),
+        (Compare { steps: vec![5], evaluations: vec![5], ..compare.clone() }, "evaluations"),
+        (Compare { etas: vec![f64::NAN], ..compare.clone() }, "etas"),
+        (Compare { data: Some("faces".into()), count: 1, ..compare }, "count"),
+    ] {
+        assert_eq!(refused_field(&request), field);
+    }
     assert_eq!(refused_field(&Draw { out: "faces".into(), ..Draw::default() }), "count");
     let train = Train { out: "run".into(), ..Train::default() };
     assert_eq!(refused_field(&Train::default()), "out");
@@ -235,6 +271,15 @@ fn estimates_grow_with_the_work() {
     let batch = |n: usize| estimate(json!({ "count": 1000, "batch_size": n })).memory_bytes;
     let image = 3 * 64 * 64 * 4;
     assert_eq!(batch(1000) - batch(64), 5 * (1000 - 64) * image);
+    // Cost is counted in evaluations of the network.
+    let heun = estimate(json!({ "count": 1, "sampler": "heun" }));
+    assert_eq!(heun.n_evaluations, 39);
+    let compare = Compare::from_json(
+        r#"{ "samplers": ["ddim", "heun"], "steps": [5, 10], "etas": [0, 1], "count": 2 }"#,
+    );
+    assert_eq!(compare.unwrap().estimate().unwrap().n_evaluations, 2 * (2 * 15 + 9 + 19));
+    let encode = Encode::from_json(r#"{ "pictures": ["a.png", "b.png"], "steps": 10 }"#).unwrap();
+    assert_eq!(encode.estimate().unwrap().n_evaluations, 2 * (11 + 10));
     let steps = json!({ "steps": 1_000_000 }).to_string();
     let error = Sample::from_json(&steps).unwrap().estimate().unwrap_err().to_string();
     assert!(error.starts_with("steps 1000000: must be between 1 and 1000"), "{error}");

@@ -113,13 +113,19 @@ impl SamplingConfig {
         self.sampler().validate()
     }
 
-    /// The timestep sequence over a schedule of `n_timesteps`.
+    /// How often the network is evaluated for each image: what an image costs.
+    pub fn n_evaluations(&self, n_timesteps: usize) -> usize {
+        self.sampler().n_evaluations(self.n_steps(n_timesteps), self.end())
+    }
+
+    /// The timestep sequence over `schedule`.
     ///
     /// # Errors
     /// When there are more steps than timesteps, or none.
-    pub fn sequence(&self, n_timesteps: usize) -> Result<Vec<Step>> {
+    pub fn sequence(&self, schedule: &NoiseSchedule) -> Result<Vec<Step>> {
+        let n_timesteps = schedule.n_timesteps();
         let n_steps = self.n_steps(n_timesteps);
-        let mut visited = visited(self.spacing(), n_steps, n_timesteps)?;
+        let mut visited = visited(self.spacing(), n_steps, schedule.alpha_bars())?;
         let offset = self.defaults.steps_offset;
         if self.spacing() == Spacing::Leading && offset > 0 {
             visited.iter_mut().for_each(|t| *t = t.saturating_add(offset));
@@ -139,7 +145,7 @@ impl SamplingConfig {
     /// As [`sequence`](Self::sequence), and when a setting does not fit the sequence.
     pub fn plan(&self, schedule: &NoiseSchedule) -> Result<Plan> {
         self.validate()?;
-        self.sampler().plan(schedule, self.sequence(schedule.n_timesteps())?, self.clipping())
+        self.sampler().plan(schedule, self.sequence(schedule)?, self.clipping())
     }
 
     /// In a few words: `DPM-Solver++ 20 steps`, `DDIM 10 steps η 1`.
@@ -162,6 +168,11 @@ impl SamplingConfig {
             ("sampler".to_owned(), self.sampler().name().to_owned()),
             ("steps".to_owned(), self.n_steps(n_timesteps).to_string()),
         ];
+        // What a step costs is said where it is not one evaluation.
+        let n_evaluations = self.n_evaluations(n_timesteps);
+        if n_evaluations != self.n_steps(n_timesteps) {
+            texts.push(("evaluations".to_owned(), n_evaluations.to_string()));
+        }
         let settings = self.sampler().settings().into_iter();
         // What a flag switches on is said only where it is on.
         let settings = settings.filter(|(_, value)| *value != Value::Bool(false));
@@ -202,7 +213,7 @@ pub(super) fn in_words(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::Euler;
+    use crate::sampler::{Euler, Heun};
 
     #[test]
     fn the_texts_of_pictures_are_those_of_all_versions() {
@@ -220,6 +231,8 @@ mod tests {
         let final_noise = Ddpm { final_noise: true, ..ddpm };
         assert!(texts(of(final_noise.into())).contains("final_noise true, variance posterior"));
         assert_eq!(texts(of(Euler {}.into())), format!("sampler euler, steps 20, {rest}"));
+        let heun = "sampler heun, steps 20, evaluations 39";
+        assert_eq!(texts(of(Heun {}.into())), format!("{heun}, {rest}"));
         let linear = SamplingConfig { spacing: Some(Spacing::Linear), clip: true, ..default };
         assert_eq!(
             texts(linear),
@@ -254,11 +267,12 @@ mod tests {
             let sampler = Some(sampler);
             SamplingConfig { sampler, ..SamplingConfig::default() }.of_model(&defaults)
         };
+        let schedule = NoiseSchedule::new(crate::schedule::ScheduleConfig::default()).unwrap();
         let (ddim, ddpm) = (of(Ddim::default().into()), of(Ddpm::default().into()));
-        let steps = SamplingConfig { steps: Some(4), ..ddim }.sequence(1000).unwrap();
+        let steps = SamplingConfig { steps: Some(4), ..ddim }.sequence(&schedule).unwrap();
         assert_eq!((steps[0].t, steps[3].t, steps[3].t_prev), (751, 1, Some(0)));
         let all = SamplingConfig { steps: Some(1000), ..ddim };
-        assert!(all.sequence(1000).unwrap_err().to_string().contains("do not fit 1000"));
+        assert!(all.sequence(&schedule).unwrap_err().to_string().contains("do not fit 1000"));
         let clamped = |keeps_epsilon| Clipping::Clamped { range: 1.5, keeps_epsilon };
         assert_eq!((ddim.clipping(), ddpm.clipping()), (clamped(true), clamped(false)));
         assert!(ddpm.describe(1000).contains(&("variance".to_owned(), "beta".to_owned())));
@@ -270,7 +284,7 @@ mod tests {
             unclipped: true,
             ..ddim
         };
-        let steps = SamplingConfig { steps: Some(4), ..asked }.sequence(1000).unwrap();
+        let steps = SamplingConfig { steps: Some(4), ..asked }.sequence(&schedule).unwrap();
         assert_eq!((steps[0].t, steps[3].t_prev), (999, None));
         assert_eq!(asked.clipping(), Clipping::None);
         assert_eq!(SamplingConfig { clip: true, ..ddim }.clipping(), clamped(false));

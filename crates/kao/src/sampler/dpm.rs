@@ -34,33 +34,40 @@ impl Method for DpmPlusPlus {
     }
 
     fn plan(&self, schedule: &NoiseSchedule, steps: &[Step]) -> Result<Loop> {
-        let updates: Vec<Update> =
-            (0..steps.len()).map(|i| Update::new(schedule, steps, i, self.eta)).collect();
-        Ok(Loop::new(steps.len(), self.eta > 0.0, move |process, mut x| {
-            // x̂_0 of the step before.
-            let mut before = Images::zeros(x.shape());
-            for (i, update) in updates.iter().enumerate() {
-                let denoised = process.denoise(&x, process.steps()[i].t)?;
-                let next = process.update(i, &x, update.sigma, |k, noise| {
-                    let Denoised { x0, epsilon } = denoised.at(k);
-                    update.from_x0 * x0
-                        + update.from_x0_before * f64::from(before.data()[k])
-                        + update.from_epsilon * epsilon
-                        + noise
-                });
-                process.arrived(i, &next, &denoised)?;
-                before = denoised.x0();
-                x = next;
-            }
-            Ok(x)
-        }))
+        let first_order = |step: Step| ddim::Update::new(schedule, step, self.eta);
+        let updates = (0..steps.len())
+            .map(|i| Update::new(schedule, steps, i, first_order(steps[i])))
+            .collect();
+        Ok(second_order(updates, self.eta > 0.0))
     }
 }
 
-/// The coefficients of one step: those of DDIM with x̂_0 + h / (2 h_before) (x̂_0 − x̂_0 of the step
-/// before) in place of x̂_0, where h is the difference in λ that a step makes.
+/// The loop over steps with these coefficients.
+pub(super) fn second_order(updates: Vec<Update>, draws_noise: bool) -> Loop {
+    Loop::new(updates.len(), draws_noise, move |process, mut x| {
+        // x̂_0 of the step before.
+        let mut before = Images::zeros(x.shape());
+        for (i, update) in updates.iter().enumerate() {
+            let denoised = process.denoise(&x, process.steps()[i].t)?;
+            let next = process.update(i, &x, update.sigma, |k, noise| {
+                let Denoised { x0, epsilon } = denoised.at(k);
+                update.from_x0 * x0
+                    + update.from_x0_before * f64::from(before.data()[k])
+                    + update.from_epsilon * epsilon
+                    + noise
+            });
+            process.arrived(i, &next, &denoised)?;
+            before = denoised.x0();
+            x = next;
+        }
+        Ok(x)
+    })
+}
+
+/// The coefficients of one step: those of a method of first order with x̂_0 + h / (2 h_before)
+/// (x̂_0 − x̂_0 of the step before) in place of x̂_0, where h is the difference in λ that a step makes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Update {
+pub(super) struct Update {
     from_x0: f64,
     from_x0_before: f64,
     from_epsilon: f64,
@@ -68,11 +75,17 @@ struct Update {
 }
 
 impl Update {
+    /// Step `i` of `steps`, where `first_order` takes it with x̂_0 held fixed.
+    ///
     /// The first step of a sequence has none before it, and the last may be far longer than those
-    /// before, at the clean image without end: both are DDIM's, which costs no order.
-    fn new(schedule: &NoiseSchedule, steps: &[Step], i: usize, eta: f64) -> Self {
-        let ddim::Update { from_x0, from_epsilon, sigma } =
-            ddim::Update::new(schedule, steps[i], eta);
+    /// before, at the clean image without end: both stay of first order, which costs the whole none.
+    pub fn new(
+        schedule: &NoiseSchedule,
+        steps: &[Step],
+        i: usize,
+        first_order: ddim::Update,
+    ) -> Self {
+        let ddim::Update { from_x0, from_epsilon, sigma } = first_order;
         let first_order = Update { from_x0, from_x0_before: 0.0, from_epsilon, sigma };
         let signal_to_noise = |t: usize| schedule.alpha_bar(t) / (1.0 - schedule.alpha_bar(t));
         let lambda = |t: usize| 0.5 * signal_to_noise(t).ln();

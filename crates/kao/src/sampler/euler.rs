@@ -3,6 +3,7 @@
 //!
 //! With σ = √((1 − ᾱ) / ᾱ) and the image as x / √ᾱ = x_0 + σ ε, the ODE is dx/dσ = (x − x̂_0) / σ.
 
+use super::level::Level;
 use super::{Description, Loop, Method};
 use crate::error::Result;
 use crate::schedule::NoiseSchedule;
@@ -24,14 +25,8 @@ impl Method for Euler {
     };
 
     fn plan(&self, schedule: &NoiseSchedule, steps: &[Step]) -> Result<Loop> {
-        let level = |alpha_bar: f64| Level {
-            signal: alpha_bar.sqrt(),
-            sigma: ((1.0 - alpha_bar) / alpha_bar).sqrt(),
-        };
-        let levels: Vec<[Level; 2]> = steps
-            .iter()
-            .map(|step| [schedule.alpha_bar(step.t), schedule.alpha_bar_at(step.t_prev)].map(level))
-            .collect();
+        let levels: Vec<[Level; 2]> =
+            steps.iter().map(|step| Level::ends(schedule, step)).collect();
         Ok(Loop::new(steps.len(), false, move |process, mut x| {
             for (i, [from, to]) in levels.iter().enumerate() {
                 let denoised = process.denoise(&x, process.steps()[i].t)?;
@@ -46,13 +41,4 @@ impl Method for Euler {
             Ok(x)
         }))
     }
-}
-
-/// A noise level.
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    /// √ᾱ.
-    signal: f64,
-    /// σ; 0 for the clean image.
-    sigma: f64,
 }

@@ -4,7 +4,7 @@ use super::process::Process;
 use crate::error::Result;
 use crate::images::Images;
 use crate::schedule::NoiseSchedule;
-use crate::timesteps::Step;
+use crate::timesteps::{End, Step};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -26,6 +26,12 @@ pub trait Method: Copy + Default + PartialEq + Serialize + DeserializeOwned {
     fn default_steps(&self, n_timesteps: usize) -> usize {
         const FEW: usize = 20;
         FEW.min(n_timesteps)
+    }
+
+    /// How often the network is evaluated for each image in `n_steps` steps that end at `end`.
+    fn n_evaluations(&self, n_steps: usize, end: End) -> usize {
+        let _ = end;
+        n_steps
     }
 
     /// Computes the coefficients of `steps`, which descend within the schedule, and returns the loop

@@ -14,28 +14,43 @@ mod ddim;
 mod ddpm;
 mod defaults;
 mod dpm;
+mod dpm_3m;
+mod dpm_sde;
 mod euler;
+mod euler_ancestral;
 mod generate;
+mod heun;
 mod inpaint;
+mod inversion;
+mod level;
 mod method;
 mod plan;
 mod process;
 mod registry;
 mod snapshots;
+mod unipc;
 
 pub use config::SamplingConfig;
 pub use ddim::{Ddim, check_eta};
 pub use ddpm::{Ddpm, Variance};
 pub use defaults::{SamplingDefaults, Thresholding};
 pub use dpm::DpmPlusPlus;
+pub use dpm_3m::DpmPlusPlus3M;
+pub use dpm_sde::DpmPlusPlusSde;
 pub use euler::Euler;
+pub use euler_ancestral::EulerAncestral;
 pub use generate::{Generation, Start};
+pub use heun::Heun;
 pub use inpaint::{Inpainting, Jumps, Known, Masked, Route};
+pub use inversion::{Inversion, InversionConfig};
 pub use method::{Description, Loop, Method};
 pub use plan::{Batch, Plan};
 pub use process::{DenoisedImages, Observation, Process, unobserved};
 pub use registry::Sampler;
 pub use snapshots::{SnapshotOf, Snapshots, SnapshotsConfig};
+pub use unipc::UniPc;
 
+#[cfg(test)]
+mod solver_tests;
 #[cfg(test)]
 mod tests;

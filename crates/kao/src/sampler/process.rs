@@ -24,6 +24,7 @@ pub struct Process<'a> {
 
 /// Counts evaluations of the network for one image, over all batches.
 pub(super) struct Evaluations<'a> {
+    stage: &'static str,
     control: &'a dyn Control,
     n_done: Cell<u64>,
     n_total: u64,
@@ -32,12 +33,17 @@ pub(super) struct Evaluations<'a> {
 impl<'a> Evaluations<'a> {
     /// None are done, of so many.
     pub fn new(control: &'a dyn Control, n_total: usize) -> Self {
-        Evaluations { control, n_done: Cell::new(0), n_total: n_total as u64 }
+        Evaluations::of_stage("sampling", control, n_total)
+    }
+
+    /// The same, of a stage by another name.
+    pub fn of_stage(stage: &'static str, control: &'a dyn Control, n_total: usize) -> Self {
+        Evaluations { stage, control, n_done: Cell::new(0), n_total: n_total as u64 }
     }
 
     fn report(&self) -> Report<'static> {
         let total = Some(self.n_total);
-        Report::progress("sampling", self.n_done.get(), total, "network evaluations")
+        Report::progress(self.stage, self.n_done.get(), total, "network evaluations")
     }
 }
 

@@ -1,11 +1,14 @@
 //! All sampling methods, by name: the one place that lists them.
 
-use super::{Ddim, Ddpm, Description, DpmPlusPlus, Euler, Loop, Method, Plan};
+use super::{
+    Ddim, Ddpm, Description, DpmPlusPlus, DpmPlusPlus3M, DpmPlusPlusSde, Euler, EulerAncestral,
+    Heun, Loop, Method, Plan, UniPc,
+};
 use crate::denoiser::Clipping;
 use crate::error::{Error, Result};
 use crate::named::unknown;
 use crate::schedule::NoiseSchedule;
-use crate::timesteps::Step;
+use crate::timesteps::{End, Step};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -56,6 +59,14 @@ macro_rules! registry {
                 }
             }
 
+            /// How often the network is evaluated for each image in `n_steps` steps that end at
+            /// `end`: what an image costs.
+            pub fn n_evaluations(&self, n_steps: usize, end: End) -> usize {
+                match self {
+                    $(Sampler::$Type(method) => method.n_evaluations(n_steps, end)),+
+                }
+            }
+
             fn plan_loop(&self, schedule: &NoiseSchedule, steps: &[Step]) -> Result<Loop> {
                 match self {
                     $(Sampler::$Type(method) => method.plan(schedule, steps)),+
@@ -87,8 +98,13 @@ macro_rules! registry {
 registry! {
     Ddim,
     DpmPlusPlus,
-    Ddpm,
+    DpmPlusPlusSde,
+    DpmPlusPlus3M,
+    UniPc,
     Euler,
+    EulerAncestral,
+    Heun,
+    Ddpm,
 }
 
 impl Default for Sampler {
@@ -244,7 +260,10 @@ mod tests {
             let settings = Map::from_iter([(setting.to_owned(), json!(1))]);
             Sampler::with_settings(name, settings).unwrap_err().to_string()
         };
-        assert_eq!(with("ddpm", "eta"), "sampler.eta: only applies with ddim, dpm++");
+        assert_eq!(
+            with("ddpm", "eta"),
+            "sampler.eta: only applies with ddim, dpm++, dpm++-sde, euler-a"
+        );
         assert_eq!(with("euler", "variance"), "sampler.variance: only applies with ddpm");
         let error = with("ddim", "rho");
         assert_eq!(error, "sampler.rho: no sampler has such a setting; ddim has eta");

@@ -233,6 +233,11 @@ impl Work<'_> {
     fn words(&self, count: usize) -> Vec<String> {
         let request = self.request;
         let what = if request.model.path.is_none() { "face" } else { "image" };
+        let n_evaluations = self.plan.n_evaluations() * request.wishes.evaluations();
+        let mut sampling = request.sampling.summary(self.n_timesteps);
+        if n_evaluations != self.plan.steps().len() {
+            sampling += &format!(", {n_evaluations} evaluations of the network");
+        }
         let noise = match (self.other_noise(), &request.noise) {
             (Some(noise), _) => format!("noise {}, seed {}", noise.name(), request.seed),
             (None, Some(path)) => format!("noise {}", path.display()),
@@ -241,7 +246,7 @@ impl Work<'_> {
         [counted(count as u64, what), self.name.to_owned()]
             .into_iter()
             .chain(request.wishes.summary())
-            .chain([request.sampling.summary(self.n_timesteps), noise])
+            .chain([sampling, noise])
             .collect()
     }
 

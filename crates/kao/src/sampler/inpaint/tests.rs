@@ -12,7 +12,7 @@ fn schedule() -> NoiseSchedule {
 }
 
 fn steps(n: usize) -> Vec<Step> {
-    sequence(Spacing::Trailing, n, 1000, End::Clean).unwrap()
+    sequence(Spacing::Trailing, n, schedule().alpha_bars(), End::Clean).unwrap()
 }
 
 fn route(n_steps: usize, jumps: Jumps, sampler: Sampler) -> Route {

@@ -1,0 +1,374 @@
+//! Samplers side by side: every combination of methods, steps and η from the same noise, with what
+//! each costs and how far its images are from real pictures.
+
+mod chart;
+mod combinations;
+mod page;
+mod tables;
+
+pub use tables::Comparison;
+
+use super::destinations::check_no_run;
+use super::evaluate::check_size;
+use super::evaluation::{DistanceAndFloor, RealSets};
+use super::sample::check_batch;
+use super::series::{PlannedRun, Record, Series};
+use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
+use crate::control::{Control, Report};
+use crate::dataset::Folder;
+use crate::error::{Error, Result};
+use crate::files::{atomic_write, check_folder};
+use crate::images::Images;
+use crate::memory;
+use crate::model::Model;
+use crate::quantities::duration;
+use crate::render::{self, Layout};
+use crate::schedule::NoiseSchedule;
+use crate::timesteps::Spacing;
+use combinations::Combination;
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The stage of reports.
+const STAGE: &str = "comparing";
+
+/// Steps where none are given.
+const STEPS: [usize; 3] = [10, 20, 50];
+
+/// Images of a combination that the page shows, and their columns.
+const SHOWN: [usize; 2] = [16, 4];
+
+/// Makes the images of every combination of samplers, steps and η into a folder, each from the same
+/// noise: for each a grid; and a page that shows the first images of all side by side, with their
+/// cost and their distance from real pictures, as a table and a chart. The same numbers are there as
+/// CSV and JSON. Combinations that an interrupted comparison finished are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compare {
+    /// Which model.
+    pub model: ModelSource,
+    /// The folder.
+    pub out: PathBuf,
+    /// The samplers, by name.
+    pub samplers: Vec<String>,
+    /// Numbers of steps; by default 10, 20 and 50.
+    pub steps: Vec<usize>,
+    /// Evaluations of the network for each image, in the place of steps: each sampler takes as many
+    /// steps as they allow.
+    pub evaluations: Vec<usize>,
+    /// Values of η, for the samplers that have it; by default the one that each has by default.
+    pub etas: Vec<f64>,
+    /// How the visited timesteps are spread.
+    pub spacing: Spacing,
+    /// A folder of real pictures, to measure how far the images are from them.
+    pub data: Option<PathBuf>,
+    /// Images of each combination.
+    pub count: usize,
+    /// Columns of the grids.
+    pub columns: usize,
+    /// Seed of the noise, and of which patches and pictures are compared.
+    pub seed: u64,
+    /// Images at a time: memory grows with it, the images stay the same.
+    pub batch_size: usize,
+    /// Where to compute.
+    #[serde(flatten)]
+    pub compute: Compute,
+}
+
+impl Default for Compare {
+    fn default() -> Self {
+        Compare {
+            model: ModelSource::default(),
+            out: PathBuf::new(),
+            samplers: ["ddim", "dpm++", "heun"].map(str::to_owned).to_vec(),
+            steps: Vec::new(),
+            evaluations: Vec::new(),
+            etas: Vec::new(),
+            spacing: Spacing::default(),
+            data: None,
+            count: 64,
+            columns: 16,
+            seed: 999,
+            batch_size: 16,
+            compute: Compute::default(),
+        }
+    }
+}
+
+/// What comes of [`Compare`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compared {
+    /// The page that shows everything.
+    pub page: PathBuf,
+    /// The numbers of each combination, in the order in which they were asked for.
+    pub comparisons: Vec<Comparison>,
+    /// The files that were written, the page among them.
+    pub files: Vec<PathBuf>,
+    /// Combinations that an earlier comparison had finished.
+    pub n_kept: usize,
+    /// Combinations that were made.
+    pub n_made: usize,
+}
+
+/// What the record of a combination has besides how it came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Measured {
+    distance: Option<f64>,
+    floor: Option<f64>,
+}
+
+/// The real pictures that images are compared with.
+struct Real {
+    sets: RealSets,
+    fingerprint: String,
+}
+
+impl Request for Compare {
+    const COMMAND: &'static str = "compare";
+    type Outcome = Compared;
+
+    fn validate(&self) -> Result<()> {
+        if self.out.as_os_str().is_empty() {
+            return Err(Error::invalid("out", "none given; expected a folder to write to"));
+        }
+        check_at_least_one(&[
+            ("count", self.count),
+            ("columns", self.columns),
+            ("batch_size", self.batch_size),
+        ])?;
+        if self.data.is_some() && self.count < 2 {
+            return Err(Error::out_of_range("count", self.count, "at least 2, better 256"));
+        }
+        self.combinations()?;
+        self.compute.validate()
+    }
+
+    fn estimate(&self) -> Result<Estimate> {
+        let model = self.model.config()?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
+        let mut n_evaluations = 0usize;
+        for combination in self.combinations()? {
+            let plan = combination.sampling(self.spacing).plan(&schedule)?;
+            n_evaluations = n_evaluations.saturating_add(plan.n_evaluations());
+        }
+        let n_evaluations = n_evaluations.saturating_mul(self.count);
+        let (batch_size, device) = (self.batch_size, self.compute.device);
+        // The images, and two sets of pictures that they are compared with.
+        let n_images = self.count.saturating_mul(if self.data.is_some() { 3 } else { 1 });
+        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, n_images, device))
+    }
+
+    fn run(&self, control: &dyn Control) -> Result<Compared> {
+        self.model.check(control)?;
+        self.validate()?;
+        check_folder(&self.out)?;
+        check_no_run(&self.out)?;
+        self.compute.run(|device| {
+            let model = self.model.load(device, control)?;
+            let combinations = self.combinations()?;
+            self.check(&model, &combinations)?;
+            let real = self.real(&model, control)?;
+            self.model.report_default(control)?;
+            self.compare(&model, &combinations, real.as_ref(), control)
+        })
+    }
+}
+
+impl Compare {
+    /// What can be wrong is looked at before the first images, not after an hour.
+    fn check(&self, model: &Model, combinations: &[Combination]) -> Result<()> {
+        let unet = &model.config.unet;
+        memory::check("count", "so many images", unet.image_bytes(self.count))?;
+        render::check_grid(self.count, unet.image_size, self.columns, &Layout::default())?;
+        check_batch(unet, self.batch_size.min(self.count), self.compute.device)?;
+        let n_timesteps = model.schedule.n_timesteps();
+        if let Some(most) =
+            combinations.iter().map(|of| of.n_steps).max().filter(|n| *n > n_timesteps)
+        {
+            let field = if self.evaluations.is_empty() { "steps" } else { "evaluations" };
+            let allowed = format!("at most {n_timesteps} steps, the timesteps of the model");
+            return Err(Error::out_of_range(field, most, allowed));
+        }
+        for combination in combinations {
+            combination.sampling(self.spacing).plan(&model.schedule)?;
+        }
+        Ok(())
+    }
+
+    fn real(&self, model: &Model, control: &dyn Control) -> Result<Option<Real>> {
+        let Some(data) = &self.data else { return Ok(None) };
+        let shape = model.config.unet.image_size;
+        check_size("model.path", shape)?;
+        let folder = Folder::load(data, shape, control)?;
+        let sets = RealSets::new(&folder, self.count, self.seed)?;
+        Ok(Some(Real { sets, fingerprint: folder.fingerprint() }))
+    }
+
+    fn planned(
+        &self,
+        combination: &Combination,
+        model: &Model,
+        fingerprint: &str,
+        real: Option<&Real>,
+    ) -> PlannedRun {
+        let name = combination.name();
+        let provenance = Provenance::new()
+            .with("model", self.model.name())
+            // A model of the same name may have been trained on since, and pictures been added.
+            .with("model_fingerprint", fingerprint)
+            .with("count", self.count)
+            .with("columns", self.columns)
+            .with("seed", self.seed);
+        let n_timesteps = model.schedule.n_timesteps();
+        let sampling = combination.sampling(self.spacing);
+        let mut provenance = provenance.with_all(sampling.describe(n_timesteps));
+        if let Some(real) = real {
+            provenance = provenance.with("data_fingerprint", &real.fingerprint);
+        }
+        let picture = |what: &str| self.out.join(format!("{what}-{name}.png"));
+        let pictures = ["grid", "first"].map(picture);
+        PlannedRun { name, description: provenance.texts, pictures }
+    }
+
+    fn compare(
+        &self,
+        model: &Model,
+        combinations: &[Combination],
+        real: Option<&Real>,
+        control: &dyn Control,
+    ) -> Result<Compared> {
+        let series = Series::begin(&self.out, STAGE, Self::COMMAND, control)?;
+        let fingerprint = model.fingerprint();
+        let planned = |of| self.planned(of, model, &fingerprint, real);
+        let planned: Vec<PlannedRun> = combinations.iter().map(planned).collect();
+        let kept = series.kept::<Measured>(&planned)?;
+        let n_kept = kept.iter().flatten().count();
+        let n_left = combinations.len() - n_kept;
+        self.say_how_long(&series, model, real, combinations, &kept)?;
+
+        let mut comparisons = Vec::new();
+        for (index, (combination, kept)) in combinations.iter().zip(kept).enumerate() {
+            let (planned, is_new) = (&planned[index], kept.is_none());
+            let record = match kept {
+                Some(record) => record,
+                None => {
+                    let detail =
+                        format!("{} of {}, {}", index + 1, combinations.len(), planned.name);
+                    let named = |report: &Report<'_>| {
+                        control.report(&Report { stage: STAGE, detail: &detail, ..*report })
+                    };
+                    let record = self.make(model, combination, planned, real, &named)?;
+                    series.remember(planned, &record)?;
+                    record
+                }
+            };
+            let n_evaluations = combination.n_evaluations(self.spacing);
+            let comparison =
+                Comparison::new(combination, planned, &record, self.count, n_evaluations);
+            comparisons.push(comparison);
+            if is_new {
+                self.write(&comparisons)?;
+            }
+        }
+        let files = self.write(&comparisons)?;
+        let page = files[0].clone();
+        Ok(Compared { page, comparisons, files, n_kept, n_made: n_left })
+    }
+
+    /// Says how long what is left will take: sampling and measuring distances, both measured.
+    fn say_how_long(
+        &self,
+        series: &Series<'_>,
+        model: &Model,
+        real: Option<&Real>,
+        combinations: &[Combination],
+        kept: &[Option<Record<Measured>>],
+    ) -> Result<()> {
+        let left = || combinations.iter().zip(kept).filter(|(_, record)| record.is_none());
+        let n_left = left().count();
+        if n_left == 0 {
+            return Ok(());
+        }
+        let n_evaluations: usize = left().map(|(of, _)| of.n_evaluations(self.spacing)).sum();
+        let mut other_seconds = 0.0;
+        if let Some(real) = real {
+            let started = Instant::now();
+            real.sets.average(real.sets.one(), &crate::control::Unattended)?;
+            other_seconds = started.elapsed().as_secs_f64() * n_left as f64;
+        }
+        let n_evaluations = n_evaluations.saturating_mul(self.count);
+        let batch_size = self.batch_size.min(self.count);
+        series.say_how_long(model, n_left, n_evaluations, batch_size, other_seconds)
+    }
+
+    /// Makes the images of a combination, measures them and writes their pictures.
+    fn make(
+        &self,
+        model: &Model,
+        combination: &Combination,
+        planned: &PlannedRun,
+        real: Option<&Real>,
+        control: &dyn Control,
+    ) -> Result<Record<Measured>> {
+        let request = Sample {
+            model: self.model.clone(),
+            sampling: combination.sampling(self.spacing),
+            count: Some(self.count),
+            seed: self.seed,
+            batch_size: self.batch_size,
+            compute: self.compute.clone(),
+            ..Sample::default()
+        };
+        let sampled = request.run_on(model, &self.model.name(), control)?;
+        let average = |real: &Real| real.sets.average(&sampled.images, control);
+        let distance = real.map(average).transpose()?;
+        let [grid, first] = &planned.pictures;
+        self.write_pictures(&sampled.images, &planned.description, [grid, first])?;
+        let measured = Measured {
+            distance: distance.map(|DistanceAndFloor { samples, .. }| samples),
+            floor: distance.map(|DistanceAndFloor { floor, .. }| floor),
+        };
+        let words = match distance {
+            Some(distance) => format!(", {:.2} times the floor", distance.ratio()),
+            None => String::new(),
+        };
+        let message = format!("{}: {}{words}", planned.name, duration(sampled.seconds));
+        control.check(&Report::message(STAGE, &message))?;
+        let (description, seconds) = (planned.description.clone(), sampled.seconds);
+        Ok(Record { description, seconds, more: measured })
+    }
+
+    fn write_pictures(
+        &self,
+        images: &Images,
+        description: &[(String, String)],
+        [grid, first]: [&Path; 2],
+    ) -> Result<()> {
+        let layout = Layout::default();
+        render::write_png(grid, &render::grid(images, self.columns, &layout)?, description)?;
+        let [n_shown, n_columns] = SHOWN;
+        let shown = images.slice(0..images.len().min(n_shown));
+        render::write_png(first, &render::grid(&shown, n_columns, &layout)?, description)
+    }
+
+    /// The page, the chart and the tables, of the combinations that are made. The page comes first.
+    fn write(&self, comparisons: &[Comparison]) -> Result<Vec<PathBuf>> {
+        let chart = chart::svg(comparisons);
+        let page = page::html(self, comparisons, chart.as_deref())?;
+        let mut texts = vec![
+            ("index.html", page),
+            ("compare.csv", tables::csv(comparisons)),
+            ("compare.json", tables::json(self, comparisons)?),
+        ];
+        texts.extend(chart.map(|chart| ("chart.svg", chart)));
+        let mut files = Vec::new();
+        for (name, text) in texts {
+            let path = self.out.join(name);
+            atomic_write(&path, |file| file.write_all(text.as_bytes()))?;
+            files.push(path);
+        }
+        Ok(files)
+    }
+}
