@@ -11,6 +11,7 @@
 
 mod cache;
 mod download;
+mod fetch;
 #[cfg(feature = "hub")]
 mod http;
 #[cfg(test)]

@@ -253,7 +253,7 @@ impl Sample {
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
-        if let Some(path) = &self.noise
+        if let Some(path) = self.noise.as_ref().filter(|path| OtherNoise::of(path).is_none())
             && let Some(differences) =
                 decoded_otherwise(&formats::peek(path)?.metadata, model, &self.sampling)
         {
