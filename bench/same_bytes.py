@@ -7,6 +7,7 @@ texts in pictures too. Use it to show that a change does not change results:
     python3 bench/same_bytes.py OLD_KAO NEW_KAO
     python3 bench/same_bytes.py OLD_KAO NEW_KAO --model run --only sample
     python3 bench/same_bytes.py OLD_KAO NEW_KAO --except 'metadata.jsonl|prepare'
+    python3 bench/same_bytes.py OLD_KAO NEW_KAO --without-texts command,image,inputs
 
 Only the standard library is used. Takes two to three minutes on two cores.
 """
@@ -115,12 +116,28 @@ def without_times(name, data):
     return data
 
 
+def without_texts(data, keys):
+    """A PNG without its texts of these keys, which only one of the programs may write."""
+    if not data.startswith(b"\x89PNG") or not keys:
+        return data
+    kept, at = data[:8], 8
+    while at < len(data):
+        length = struct.unpack(">I", data[at : at + 4])[0]
+        chunk = data[at : at + 12 + length]
+        is_text = chunk[4:8] in (b"tEXt", b"iTXt")
+        if not (is_text and chunk[8:].split(b"\0")[0].decode("latin-1") in keys):
+            kept += chunk
+        at += len(chunk)
+    return kept
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("old")
     parser.add_argument("new")
     parser.add_argument("--model", action="append", default=[], help="besides the built-in one")
     parser.add_argument("--only", default="", help="commands that begin so (and what they need)")
+    parser.add_argument("--without-texts", default="", help="keys of texts that do not count")
     parser.add_argument("--except", dest="intended", help="intended differences, as a pattern")
     arguments = parser.parse_args()
     programs = [str(Path(path).resolve()) for path in (arguments.old, arguments.new)]
@@ -144,7 +161,11 @@ def main():
                 wrong.append(f"kao {line}: exit codes {old.returncode} and {new.returncode}: {words}")
             elif old.stdout != new.stdout:
                 wrong.append(f"kao {line}: other results on standard output")
-        old, new = (contents(folder) for folder in folders)
+        keys = set(filter(None, arguments.without_texts.split(",")))
+        old, new = (
+            {name: without_texts(data, keys) for name, data in contents(folder).items()}
+            for folder in folders
+        )
         for name in sorted(old.keys() | new.keys()):
             if name not in old or name not in new:
                 wrong.append(f"{name}: only one of them wrote it")

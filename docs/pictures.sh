@@ -15,8 +15,31 @@ for eta in 0 0.5 1; do
     "$kao" sample --count 8 --steps 20 --eta $eta --out eta-$eta.png
 done
 
-faces=$(mktemp -d)
-trap 'rm -r "$faces"' EXIT
-"$kao" draw --count 400 --seed 12 --out "$faces/faces"
-"$kao" recover --data "$faces/faces" --count 8 --t 300 --out recover.png
-"$kao" recover --data "$faces/faces" --count 8 --t 300 --origin-bug --out recover-origin-bug.png
+"$kao" sample --count 4 --steps 20 --out strip-grid.png --strip strip-x0.png --strip-of x0
+rm strip-grid.png
+"$kao" interpolate --between 3,17,42 --frames 12 --labels --out interpolation.png
+"$kao" interpolate --between 3,17,42,3 --frames 12 --scale 2 --out interpolation.webp
+
+# In a folder of its own, so that the commands in the pictures name no other.
+docs=$PWD
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+cd "$work"
+"$kao" draw --count 400 --seed 12 --out faces
+"$kao" recover --data faces --count 8 --t 300 --out "$docs/recover.png"
+"$kao" recover --data faces --count 8 --t 300 --origin-bug --out "$docs/recover-origin-bug.png"
+
+# Faces that the model has not seen, and a mask: the left half black, the right half white.
+"$kao" draw --count 8 --seed 4242 --out unseen
+cp unseen/face-000000.png one.png
+cp unseen/face-000003.png two.png
+printf 'BM\076\002\0\0\0\0\0\0\076\0\0\0\050\0\0\0\100\0\0\0\100\0\0\0\001\0\001\0' > mask.bmp
+printf '\0\0\0\0\0\002\0\0\023\013\0\0\023\013\0\0\002\0\0\0\002\0\0\0' >> mask.bmp
+printf '\0\0\0\0\377\377\377\0' >> mask.bmp
+for row in $(seq 64); do
+    printf '\0\0\0\0\377\377\377\377' >> mask.bmp
+done
+for strength in 0.3 0.6 0.9; do
+    "$kao" edit one.png two.png --strength $strength --count 7 --out "$docs/edit-$strength.png"
+done
+"$kao" edit one.png two.png --mask mask.bmp --count 7 --out "$docs/edit-mask.png"

@@ -239,9 +239,15 @@ fn so_do_those_of_all_other_requests() {
         compute: compute(),
         ..Evaluate::default()
     };
+    let described = Evaluate {
+        data: "faces".into(),
+        wishes: Wishes { guidance: Some(1.5), avoid: Some("hat".into()), ..Wishes::default() },
+        descriptions: true,
+        ..Evaluate::default()
+    };
     let of_folder =
         Evaluate { data: "faces".into(), samples: Some("others".into()), ..Evaluate::default() };
-    for request in [evaluate, of_folder] {
+    for request in [evaluate, described, of_folder] {
         repeats(&request, |command| match command {
             Command::Eval(arguments) => Some(arguments.request().unwrap()),
             _ => None,

@@ -24,8 +24,8 @@ Examples:
   kao edit one.jpg --pick 3 --scale 4 --out liked.png    one of them, enlarged
 
 Pictures of any size are prepared as `kao prepare` does. A mask has the size or shape of its picture
-and is cropped with it: white is painted anew, black stays exactly as it is, grey blends the two, and
-what is transparent counts as white.
+and is cropped with it: white is painted anew, black stays exactly as it is, grey is changed by so
+large a share of the strength, and what is transparent counts as white.
 
 Variation k of a seed is the same whatever --count, --batch-size, --threads and other pictures are.")]
 pub struct Arguments {

@@ -4,9 +4,13 @@ use crate::compute::{Compute, ModelArgument, set_threads};
 use crate::output::result;
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
+use crate::wishes::TagArguments;
 use clap::Args;
 use kao::Result;
-use kao::requests::{Evaluate, Evaluated, Evaluation, Nearness, Request};
+use kao::eval::GroupAccuracy;
+use kao::requests::{
+    DistanceAndFloor, Evaluate, Evaluated, Evaluation, Nearness, Request, TagAccuracy, Wishes,
+};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -17,11 +21,15 @@ Examples:
   kao eval --model run --data faces --steps 10 --eta 1
   kao eval --model run --data faces --neighbours nn.png       the samples most like a picture
   kao eval --samples other/pictures --data faces --json
+  kao eval --model run --data faces --tags girl                against the pictures of girls
+  kao eval --model run --data faces --descriptions            does it show what is asked for?
 
 The distance is the sliced Wasserstein distance of Laplacian-pyramid patches (Karras et al. 2018),
 times 1000, at each resolution. The floor is the distance of two sets of real pictures, each as
 large as that of the samples. Distances of sets of different sizes cannot be compared, ratios
-roughly. Neighbours are looked for among the pictures that training on the folder learns from;
+roughly. The kernel distance (that of KID, on features of a small classifier of drawn faces that
+comes with Kao) is about 0 for real pictures whatever the sizes; it sees what the other does not,
+such as a little noise or blur, and compares with values of Kao alone. Neighbours are looked for among the pictures that training on the folder learns from;
 real pictures that it leaves out are the scale.")]
 pub struct Arguments {
     #[command(flatten)]
@@ -41,6 +49,13 @@ pub struct Arguments {
     count: Option<usize>,
     #[command(flatten)]
     sampling: SamplingArguments,
+    #[command(flatten)]
+    tags: TagArguments,
+    /// Ask each sample for the tags of a picture that training leaves out, with a guidance of 2 unless
+    /// --guidance says otherwise, and tell how often it shows them: as a classifier of drawn faces sees
+    /// it, which is tested on those pictures too
+    #[arg(long, help_heading = "Tags", conflicts_with_all = ["tags", "samples"])]
+    descriptions: bool,
     /// Seed of the samples' noise, and of which patches and pictures are compared
     #[arg(long, default_value_t = 999)]
     seed: u64,
@@ -73,6 +88,8 @@ impl Arguments {
             samples: self.samples.clone(),
             count: self.count,
             sampling: self.sampling.request()?,
+            wishes: self.tags.add_to(Wishes::default()),
+            descriptions: self.descriptions,
             seed: self.seed,
             neighbours: self.neighbours.clone(),
             rows: self.rows,
@@ -83,8 +100,11 @@ impl Arguments {
 
     /// What was found, as one JSON object.
     fn json(&self, evaluated: Evaluated) -> Value {
-        let Evaluated { evaluation, picture_names, provenance, files } = evaluated;
+        let Evaluated { evaluation, tags, picture_names, provenance, files } = evaluated;
         let mut object = json!(evaluation);
+        if self.descriptions {
+            object["tags"] = json!(tags);
+        }
         let settings: serde_json::Map<_, _> =
             provenance.texts.into_iter().map(|(key, value)| (key, json!(value))).collect();
         object["settings"] = json!(settings);
@@ -115,6 +135,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return result(arguments.json(evaluated));
     }
     result(report(&evaluated.evaluation))?;
+    if arguments.descriptions {
+        result(accuracies(&evaluated.tags))?;
+    }
     evaluated.files.iter().try_for_each(|file| result(file.display()))
 }
 
@@ -142,6 +165,11 @@ fn report(evaluation: &Evaluation) -> String {
             distance.samples, distance.floor
         ));
     }
+    if let Some(kernel) = evaluation.kernel {
+        let DistanceAndFloor { samples, floor } = kernel;
+        lines.push("\nkernel distance, of a classifier's features\n".to_owned());
+        lines.push(format!("{:<10} {samples:>9.4} {floor:>9.4}", ""));
+    }
     lines.push("\nnearest training picture, root mean squared difference of 0 to 255\n".to_owned());
     lines.push(format!("{:<10} {:>9} {:>9} {:>8}", "", "pictures", "median", "least"));
     let row = |name: &str, nearness: &Nearness| {
@@ -151,6 +179,29 @@ fn report(evaluation: &Evaluation) -> String {
     lines.push(row("samples", &evaluation.samples));
     lines.extend(evaluation.held_out.as_ref().map(|nearness| row("held-out", nearness)));
     lines.push(format!("\n{}", judgement(evaluation)));
+    lines.join("\n")
+}
+
+/// How often samples show what they were asked for, as a table.
+fn accuracies(tags: &[TagAccuracy]) -> String {
+    let mut lines = vec![
+        "\nsamples that show what they were asked for, and pictures that have these tags\n"
+            .to_owned(),
+        format!("{:<14} {:>7} {:>9} {:>9}", "", "asked", "samples", "pictures"),
+    ];
+    let percent = |accuracy: &GroupAccuracy| match accuracy.accuracy() {
+        Some(share) => format!("{:.1} %", 100.0 * share),
+        None => "-".to_owned(),
+    };
+    for TagAccuracy { samples, pictures } in tags {
+        lines.push(format!(
+            "{:<14} {:>7} {:>9} {:>9}",
+            samples.group,
+            samples.n_asked,
+            percent(samples),
+            percent(pictures)
+        ));
+    }
     lines.join("\n")
 }
 

@@ -122,7 +122,7 @@ fn what_a_mask_keeps_is_exact_to_the_byte() {
 }
 
 #[test]
-fn grey_blends_and_white_all_over_is_like_no_mask() {
+fn grey_changes_less_and_white_all_over_is_like_no_mask() {
     let (folder, edit) = place();
     let folder = folder.path();
     let original = pixels(folder, "a.png");
@@ -197,7 +197,7 @@ fn what_cannot_be_edited_is_refused_in_a_line() {
         ("a.png --strength 1.5", "--strength 1.5: must be between 0"),
         ("a.png --strength NaN", "--strength NaN: must be between 0"),
         ("a.png --jumps 3", "--jumps: only applies with a mask"),
-        ("a.png --mask black.png --jumps 0", "--jumps 0: must be at least 1"),
+        ("a.png --mask black.png --jumps 0", "--jumps 0: must be between 1 and 1000"),
         ("a.png --mask black.png --jump-length 2", "--jump-length: only applies where parts"),
         ("a.png --out a.gif", "`a.gif`: pictures are written as PNG"),
         ("a.png --out a.png", "--out: names the file of pictures"),

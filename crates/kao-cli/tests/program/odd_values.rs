@@ -13,7 +13,7 @@ const COMMANDS: [&str; 14] = [
     "draw --count 1 --size 16 --out NEW",
     "train --config small.toml --data FACES --out NEW --steps 1 --sample-count 0",
     "sample --model MODEL --count 1 --steps 1 --out NEW.png",
-    "edit FACES/face-000000.png --model MODEL --count 1 --steps 1 --out NEW.png",
+    "edit FACES/face-000000.png --mask FACES/face-000001.png --model MODEL --count 1 --steps 2 --out NEW.png",
     "interpolate --model MODEL --between 1,2 --frames 2 --steps 1 --out NEW.png",
     "recover --model MODEL --data FACES --count 1 --t 2 --out NEW.png",
     "encode FACES --model MODEL --count 1 --steps 1 --out NEW.safetensors",

@@ -179,6 +179,20 @@ impl Folder {
         Self::from_bytes(images.image_shape(), names, bytes)
     }
 
+    /// The pictures at `indices`, in this order, with their tags.
+    ///
+    /// # Errors
+    /// When an index is out of range.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let mut bytes = Vec::with_capacity(indices.len() * self.shape.iter().product::<usize>());
+        for &index in indices {
+            bytes.extend_from_slice(self.picture_bytes(index)?);
+        }
+        let pictures = indices.iter().map(|&index| self.pictures[index].clone()).collect();
+        let (shape, tags) = (self.shape, self.tags.clone());
+        Ok(Folder { shape, bytes, pictures, skipped: vec![], n_enlarged: 0, tags })
+    }
+
     /// How many pictures there are; at least one.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {

@@ -51,8 +51,8 @@ pub struct Edit {
     /// The share of the steps that is taken, 0 to 1: with 0 the pictures stay what they are, with 1
     /// nothing of them is left. By default 0.5, with a mask 1.
     pub strength: Option<f64>,
-    /// A picture whose white is made anew and whose black stays as it is; grey is a blend of both. It
-    /// has the size of the picture, or its shape.
+    /// A picture whose white is made anew and whose black stays as it is; grey is changed by so large
+    /// a share of the strength. It has the size of the picture, or its shape.
     pub mask: Option<PathBuf>,
     /// With a mask, how often each part of the way is gone, with noise added in between: RePaint has
     /// 10. By default 5 times.

@@ -2,22 +2,26 @@
 
 use super::destinations::check_distinct;
 use super::sample::check_batch;
+use super::wishes::TAG_GUIDANCE;
 use super::{
-    Compute, Estimate, Evaluation, EvaluationConfig, ModelSource, Provenance, Request, Sample,
+    Compute, Estimate, Evaluation, EvaluationConfig, ModelSource, Provenance, Request, Wishes,
     check_at_least_one, evaluate,
 };
 use crate::control::{Control, Report};
-use crate::dataset::{Folder, common_size};
+use crate::dataset::{Folder, SplitConfig, Tags, common_size};
+use crate::denoiser::Conditions;
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::eval::{MIN_SIDE, resolutions};
+use crate::eval::{Classifier, GroupAccuracy, MIN_SIDE, resolutions};
 use crate::files::prepare_path;
 use crate::images::Images;
 use crate::memory;
+use crate::model::Model;
 use crate::quantities::counted;
 use crate::render::{self, Layout};
-use crate::sampler::SamplingConfig;
+use crate::sampler::{Generation, SamplingConfig, Start};
 use crate::schedule::NoiseSchedule;
+use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +46,13 @@ pub struct Evaluate {
     /// How to sample.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
+    /// What samples are asked for; they are compared with the pictures that have the tags. Rows,
+    /// columns and a file of tags do not apply.
+    #[serde(flatten)]
+    pub wishes: Wishes,
+    /// Ask each sample for the tags of one picture that training leaves out, and see whether it shows
+    /// them.
+    pub descriptions: bool,
     /// Seed of the samples' noise, and of which patches and pictures are compared.
     pub seed: u64,
     /// A picture to write (.png): the samples that are most like a training picture, beside the
@@ -64,6 +75,8 @@ impl Default for Evaluate {
             samples: None,
             count: None,
             sampling: SamplingConfig::default(),
+            wishes: Wishes::default(),
+            descriptions: false,
             seed: 999,
             neighbours: None,
             rows: 10,
@@ -78,6 +91,8 @@ impl Default for Evaluate {
 pub struct Evaluated {
     /// Distances and neighbours.
     pub evaluation: Evaluation,
+    /// How often samples show what they were asked for, by groups of tags.
+    pub tags: Vec<TagAccuracy>,
     /// The names of the real pictures: neighbours are positions in this list.
     pub picture_names: Vec<String>,
     /// What was compared, and how the samples came to be.
@@ -86,8 +101,24 @@ pub struct Evaluated {
     pub files: Vec<PathBuf>,
 }
 
-/// The samples, the real pictures at their size, and what the samples are.
-type Compared = (Images, Folder, Provenance);
+/// How often images of one group of tags show what they were asked for, by Kao's classifier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TagAccuracy {
+    /// Of the samples.
+    pub samples: GroupAccuracy,
+    /// Of the pictures whose tags were asked for: what a perfect model would reach.
+    pub pictures: GroupAccuracy,
+}
+
+/// What is compared.
+struct Compared {
+    samples: Images,
+    /// The real pictures, at the size of the samples.
+    data: Folder,
+    /// What the samples are.
+    provenance: Provenance,
+    tags: Vec<TagAccuracy>,
+}
 
 impl Request for Evaluate {
     const COMMAND: &'static str = "eval";
@@ -106,6 +137,7 @@ impl Request for Evaluate {
             )?;
         }
         self.sampling.validate()?;
+        self.check_wishes()?;
         check_at_least_one(&[("batch_size", self.batch_size)])?;
         self.compute.validate()
     }
@@ -119,6 +151,7 @@ impl Request for Evaluate {
         let count = self.count.unwrap_or(COUNT);
         let sampling = self.sampling.of_model(&model.sampling);
         let n_evaluations = sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
+        let n_evaluations = n_evaluations.saturating_mul(self.guided().evaluations());
         let (batch_size, device) = (self.batch_size, self.compute.device);
         // The samples, and two sets of pictures that they are compared with.
         Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, 3 * count, device))
@@ -128,10 +161,11 @@ impl Request for Evaluate {
         self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
-            let (samples, data, provenance) = match &self.samples {
+            let compared = match &self.samples {
                 Some(dir) => self.pictures_as_samples(dir, control)?,
                 None => self.sampled(device, control)?,
             };
+            let Compared { samples, data, provenance, tags } = compared;
             self.check_count(samples.len(), &data)?;
             let config = EvaluationConfig { seed: self.seed, ..EvaluationConfig::default() };
             let evaluation = evaluate(&samples, &data, &config, control)?;
@@ -144,7 +178,8 @@ impl Request for Evaluate {
             }
             let files = self.write(&evaluation, &samples, &data, &provenance)?;
             let names = data.pictures().iter().map(|picture| picture.name.clone());
-            Ok(Evaluated { evaluation, picture_names: names.collect(), provenance, files })
+            let picture_names = names.collect();
+            Ok(Evaluated { evaluation, tags, picture_names, provenance, files })
         })
     }
 }
@@ -159,25 +194,118 @@ impl Evaluate {
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let data = Folder::load(&self.data, unet.image_size, control)?;
+        let data = self.with_tags(data, &model, control)?;
         self.check_count(count, &data)?;
         self.prepare_path()?;
 
         self.model.report_default(control)?;
-        let request = Sample {
-            model: self.model.clone(),
-            sampling: self.sampling,
-            count: Some(count),
-            seed: self.seed,
-            batch_size: self.batch_size,
-            compute: self.compute.clone(),
-            ..Sample::default()
+        let described = self.described(&data, count)?;
+        let conditions = match &described {
+            Some((_, tags)) => Conditions::new(numbers_of(tags, &model.config.tags)),
+            None => self.wishes.conditions(&model.config.tags, count)?,
         };
-        let sampled = request.run_on(&model, &self.model.name(), control)?.images;
+        let wishes = self.guided();
+        let guide = wishes.load_guide(&model.config, device)?;
+        let plan = self.sampling.plan(&model.schedule)?;
+        let image_shape = unet.image_size;
+        let generation = Generation {
+            denoiser: &*wishes.guided(&model, guide.as_ref())?,
+            plan: &plan,
+            start: &Start::Seed { seed: self.seed, count, image_shape },
+            conditions: &conditions,
+            batch_size: self.batch_size,
+        };
+        let samples = generation.run(&mut |_, _| {}, control)?;
         let provenance = self
             .provenance(count)
             .with("model", self.model.name())
             .with_all(self.sampling.describe(model.schedule.n_timesteps()));
-        Ok((sampled, data, provenance))
+        let provenance = wishes.describe(provenance);
+        let tags = match described {
+            Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,
+            None => Vec::new(),
+        };
+        Ok(Compared { samples, data, provenance, tags })
+    }
+
+    /// Checks what samples are asked for, as far as that is known without the model.
+    fn check_wishes(&self) -> Result<()> {
+        let wishes = &self.wishes;
+        for (field, is_given) in [
+            ("rows", wishes.rows.is_some()),
+            ("columns_of", wishes.columns_of.is_some()),
+            ("tags_from", wishes.tags_from.is_some()),
+        ] {
+            if is_given {
+                return Err(Error::invalid(field, "does not apply to an evaluation"));
+            }
+        }
+        if !self.descriptions {
+            return wishes.validate();
+        }
+        if wishes.tags.is_some() {
+            let problem = "only applies without `descriptions`, which ask for tags too";
+            return Err(Error::invalid("tags", problem));
+        }
+        if self.samples.is_some() {
+            let problem = "only applies to samples of a model";
+            return Err(Error::invalid("descriptions", problem));
+        }
+        wishes.config().validate()
+    }
+
+    /// What samples are asked for, with the strength of guidance that descriptions have.
+    fn guided(&self) -> Wishes {
+        let mut wishes = self.wishes.clone();
+        if self.descriptions && wishes.guide.is_none() {
+            wishes.guidance = wishes.guidance.or(Some(TAG_GUIDANCE));
+        }
+        wishes
+    }
+
+    /// `data` with the tags of its pictures, where they are asked for; with tags that samples are asked
+    /// for, only the pictures that have them.
+    fn with_tags(&self, data: Folder, model: &Model, control: &dyn Control) -> Result<Folder> {
+        if !self.descriptions && self.wishes.tags.is_none() {
+            return Ok(data);
+        }
+        let names = data.pictures().iter().map(|picture| picture.name.as_str());
+        let tags = Tags::read(&self.data, names, None)?;
+        for warning in tags.warnings() {
+            control.check(&Report::message("reading", &format!("warning: {warning}")))?;
+        }
+        let data = data.with_tags(tags);
+        let Some(asked) = &self.wishes.tags else { return Ok(data) };
+        let vocabulary = &model.config.tags;
+        let asked = vocabulary.find("tags", asked)?;
+        let has_all = |index: &usize| {
+            let tags = data.tags_of(*index);
+            asked.iter().all(|&number| tags.contains(&vocabulary.tags()[number].tag))
+        };
+        let chosen: Vec<usize> = (0..data.len()).filter(has_all).collect();
+        data.subset(&chosen)
+    }
+
+    /// Pictures that training leaves out, in a fixed order and again from the first where there are
+    /// fewer than `count`, and the tags of each.
+    fn described(&self, data: &Folder, count: usize) -> Result<Option<Described>> {
+        if !self.descriptions {
+            return Ok(None);
+        }
+        let split = data.split(&SplitConfig::default())?;
+        let held_out: Vec<usize> = split
+            .test
+            .into_iter()
+            .chain(split.validation)
+            .filter(|&index| !data.tags_of(index).is_empty())
+            .collect();
+        if held_out.is_empty() {
+            let problem = "no picture that training leaves out has tags; expected some";
+            return Err(Error::malformed(&self.data, problem));
+        }
+        let chosen: Vec<usize> = held_out.into_iter().cycle().take(count).collect();
+        let tags = chosen.iter().map(|&index| data.tags_of(index).to_vec()).collect();
+        Ok(Some((chosen, tags)))
     }
 
     fn pictures_as_samples(&self, dir: &Path, control: &dyn Control) -> Result<Compared> {
@@ -196,7 +324,8 @@ impl Evaluate {
         let samples = pictures.images(&Vec::from_iter(0..count))?;
         let data = Folder::load(&self.data, shape, control)?;
         self.prepare_path()?;
-        Ok((samples, data, self.provenance(count).with_path("samples", dir)))
+        let provenance = self.provenance(count).with_path("samples", dir);
+        Ok(Compared { samples, data, provenance, tags: Vec::new() })
     }
 
     /// Refuses what `evaluate` would, before the samples are made.
@@ -211,8 +340,8 @@ impl Evaluate {
         match &self.samples {
             _ if data.len() < LEAST => few(&self.data, data.len(), LEAST),
             Some(dir) if n_samples < 2 && self.count.is_none() => {
-                let hint = "a grid is one picture: `kao sample --out DIR/` writes each image to a \
-                            file of its own";
+                let hint = "a grid is one picture: where a folder is named to write to (`DIR/`), \
+                            `kao sample` gives each image a file of its own";
                 few(dir, n_samples, 2).map_err(|error| error.with_hint(hint))
             }
             _ if n_samples < 2 => {
@@ -247,6 +376,30 @@ impl Evaluate {
         render::write_png(path, &picture, &provenance.texts)?;
         Ok(vec![path.clone()])
     }
+}
+
+/// Positions of pictures in a folder, and their tags.
+type Described = (Vec<usize>, Vec<Vec<String>>);
+
+/// The numbers of those of `tags` that the model knows.
+fn numbers_of(tags: &[Vec<String>], vocabulary: &Vocabulary) -> Vec<Vec<usize>> {
+    let of_one = |tags: &Vec<String>| {
+        let mut numbers: Vec<usize> =
+            tags.iter().filter_map(|tag| vocabulary.number(tag)).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    tags.iter().map(of_one).collect()
+}
+
+/// How often `samples`, and the pictures whose tags they were asked for, show these tags.
+fn judged(samples: &Images, pictures: &Images, asked: &[Vec<String>]) -> Result<Vec<TagAccuracy>> {
+    let classifier = Classifier::of_faces()?;
+    let [samples, pictures] = [samples, pictures].map(|images| {
+        Ok::<_, Error>(classifier.accuracies(&classifier.see(images)?.probabilities, asked))
+    });
+    let pairs = samples?.into_iter().zip(pictures?);
+    Ok(pairs.map(|(samples, pictures)| TagAccuracy { samples, pictures }).collect())
 }
 
 pub(super) fn check_size(field: &str, [_, height, width]: [usize; 3]) -> Result<()> {

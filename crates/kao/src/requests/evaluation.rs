@@ -1,5 +1,6 @@
 //! Evaluation: how far samples are from the pictures of a folder, and whether they copy them.
 
+use super::kernel_sets::KernelSets;
 use crate::control::{Control, Report};
 use crate::dataset::{Folder, SplitConfig};
 use crate::error::{Error, Result};
@@ -41,6 +42,9 @@ pub struct Evaluation {
     pub levels: Vec<LevelEvaluation>,
     /// Their mean.
     pub average: DistanceAndFloor,
+    /// Kernel distances by the features of Kao's classifier; none where images have no three
+    /// channels.
+    pub kernel: Option<DistanceAndFloor>,
     /// The samples' nearest training pictures.
     pub samples: Nearness,
     /// The same of real pictures that are held out of training, as a scale; none where none is.
@@ -61,7 +65,7 @@ pub struct LevelEvaluation {
     pub distance: DistanceAndFloor,
 }
 
-/// Sliced Wasserstein distances, in thousandths.
+/// Two distances: sliced Wasserstein distances in thousandths, or kernel distances.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct DistanceAndFloor {
     /// Of the samples from real pictures: the mean of their distances from both sets.
@@ -154,6 +158,9 @@ pub fn evaluate(
     let levels = sets.levels(samples, control)?;
     let RealSets { n_pictures, n_compared, .. } = sets;
     let average = average(&levels);
+    let kernel = KernelSets::new(data, samples.len(), config.seed, control)?
+        .map(|sets| sets.distance(&bytes, control))
+        .transpose()?;
 
     let split = data.split(&SplitConfig::default())?;
     if split.train.is_empty() {
@@ -190,6 +197,7 @@ pub fn evaluate(
         n_compared,
         levels,
         average,
+        kernel,
         samples: samples_nearness,
         held_out: scale.map(|_| nearness(&held_out, close_below)),
         close_below,
@@ -199,7 +207,7 @@ pub fn evaluate(
 
 /// The positions of all different pictures in an order that depends on their content and the seed
 /// alone.
-fn different(data: &Folder, seed: u64) -> Vec<usize> {
+pub(super) fn different(data: &Folder, seed: u64) -> Vec<usize> {
     let hash = |index: &usize| data.pictures()[*index].content_hash;
     let mut pictures: Vec<usize> = (0..data.len()).collect();
     pictures.sort_by_key(hash);

@@ -24,6 +24,7 @@ mod evaluate;
 mod evaluation;
 mod fetch;
 mod interpolate;
+mod kernel_sets;
 mod latents;
 mod measure;
 mod model;
@@ -50,7 +51,7 @@ pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
 pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
-pub use evaluate::{Evaluate, Evaluated};
+pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
 pub use evaluation::{
     DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
 };

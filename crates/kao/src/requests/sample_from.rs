@@ -113,7 +113,8 @@ impl SampleFrom<'_> {
         self
     }
 
-    /// Writes a grid of the images to a PNG file.
+    /// Writes a grid of the images to a PNG file, each image to a file of its own in a folder (`dir/`),
+    /// or an animation of the process; see [`Sample::out`].
     pub fn out(mut self, path: impl AsRef<Path>) -> Self {
         self.request.out = Some(path.as_ref().to_path_buf());
         self

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Guidance where tags are asked for or avoided and nobody says how strong.
-const TAG_GUIDANCE: f64 = 2.0;
+pub(super) const TAG_GUIDANCE: f64 = 2.0;
 /// The same where a weaker model guides.
 const AUTOGUIDANCE: f64 = 1.5;
 
@@ -97,7 +97,7 @@ impl Wishes {
         self.tags_from.is_some() || texts.into_iter().any(Option::is_some)
     }
 
-    fn config(&self) -> GuidanceConfig {
+    pub(super) fn config(&self) -> GuidanceConfig {
         let by_default = match (&self.guide, self.asks_for_tags()) {
             (Some(_), _) => AUTOGUIDANCE,
             (None, true) => TAG_GUIDANCE,

@@ -21,6 +21,9 @@ use crate::schedule::NoiseSchedule;
 use crate::timesteps::Step;
 use rayon::prelude::*;
 
+/// The most that a part of the way can be gone.
+const MAX_TIMES: usize = 1000;
+
 /// How often parts of the way are gone again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Jumps {
@@ -36,15 +39,17 @@ impl Jumps {
         (10 * n_steps).div_ceil(250).max(1)
     }
 
-    /// Checks that there is something to do.
+    /// Checks that there is something to do, and not without an end.
     ///
     /// # Errors
-    /// When one of the numbers is 0.
+    /// When one of the numbers is 0, or the way is to be gone more than 1000 times.
     pub fn validate(&self) -> Result<()> {
-        for (field, n) in [("jump_length", self.length), ("jumps", self.times)] {
-            if n == 0 {
-                return Err(Error::out_of_range(field, 0, "at least 1"));
-            }
+        if self.length == 0 {
+            return Err(Error::out_of_range("jump_length", 0, "at least 1"));
+        }
+        if !(1..=MAX_TIMES).contains(&self.times) {
+            let allowed = format!("between 1 and {MAX_TIMES}");
+            return Err(Error::out_of_range("jumps", self.times, allowed));
         }
         Ok(())
     }
@@ -66,6 +71,7 @@ struct Up {
 
 /// The way down through a timestep sequence, with jumps back up.
 pub struct Route {
+    timesteps: Vec<usize>,
     plans: Vec<Plan>,
     legs: Vec<Leg>,
 }
@@ -88,7 +94,8 @@ impl Route {
         if n_steps == 0 {
             return Err(Error::out_of_range("steps", 0, "at least 1"));
         }
-        let mut route = Route { plans: Vec::new(), legs: Vec::new() };
+        let timesteps = steps.iter().map(|step| step.t).collect();
+        let mut route = Route { timesteps, plans: Vec::new(), legs: Vec::new() };
         let mut add = |from: usize, to: usize, route: &mut Route| {
             route.plans.push(plan(steps[from..to].to_vec(), to < n_steps)?);
             Ok::<usize, Error>(route.plans.len() - 1)
@@ -128,32 +135,42 @@ impl Route {
 pub struct Known<'a> {
     /// The pictures, `[P, C, H, W]`.
     pub pictures: &'a Images,
-    /// Of each picture and pixel the share that is to be generated, `[P, 1, H, W]`: 0 is known, 1
-    /// unknown.
+    /// Of each picture and pixel the share of the steps in which it is generated, `[P, 1, H, W]`: 0 is
+    /// known, 1 unknown. What lies between is known until no more than that share of the steps is
+    /// left, as if it had a strength of its own (Levin & Fried 2023).
     pub masks: &'a Images,
     /// The picture that each image belongs to.
     pub picture_of: &'a [usize],
 }
 
 impl Known<'_> {
-    /// For image `image`, the known value and the unknown share of each of its values.
-    fn values(&self, image: usize) -> impl Iterator<Item = (f32, f64)> + '_ {
+    /// For image `image`, the known value and the share of each of its values.
+    fn values(&self, image: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
         let picture = self.picture_of[image];
         let mask = self.masks.image(picture);
         let known = self.pictures.image(picture).iter();
-        known.zip(mask.iter().cycle()).map(|(&known, &share)| (known, f64::from(share)))
+        known.zip(mask.iter().cycle()).map(|(&known, &share)| (known, share))
     }
 }
 
-/// A denoiser that predicts only what is not known: x̂_0 is m x̂_0 + (1 − m) x_0, where m is the
-/// unknown share of a pixel and x_0 the known picture. A grey mask blends the two.
+/// A denoiser that predicts only what is not known: of known pixels, x̂_0 is the known picture.
 pub struct Masked<'a> {
     /// Predicts everything.
     pub denoiser: &'a dyn Denoiser,
     /// The noise levels of its timesteps.
     pub schedule: &'a NoiseSchedule,
+    /// The timesteps of all steps, highest first.
+    pub timesteps: &'a [usize],
     /// What is known of the images of a batch, in its order.
     pub known: Known<'a>,
+}
+
+impl Masked<'_> {
+    /// The share of the steps that is left at timestep `t`.
+    fn left(&self, t: usize) -> f32 {
+        let n_left = self.timesteps.iter().filter(|step| **step <= t).count();
+        n_left as f32 / self.timesteps.len().max(1) as f32
+    }
 }
 
 impl Denoiser for Masked<'_> {
@@ -166,16 +183,16 @@ impl Denoiser for Masked<'_> {
         let mut predicted = self.denoiser.predict(x_t, timesteps, conditions)?;
         let prediction = self.denoiser.prediction();
         let Masked { schedule, known, .. } = *self;
+        let left: Vec<f32> = timesteps.iter().map(|&t| self.left(t)).collect();
         let size = x_t.image_len().max(1);
         predicted.data_mut().par_chunks_exact_mut(size).enumerate().for_each(|(k, values)| {
             let alpha_bar = schedule.alpha_bar(timesteps[k]);
             let converter = PredictionConverter::new(alpha_bar, prediction, false);
-            let known = known.values(k);
-            for ((value, &x_t), (known, share)) in values.iter_mut().zip(x_t.image(k)).zip(known) {
-                let x0 = converter.convert(x_t, *value).x0;
-                *value = match share {
-                    0.0 => known,
-                    share => (share * x0 + (1.0 - share) * f64::from(known)) as f32,
+            let pixels = x_t.image(k).iter().zip(known.values(k));
+            for (value, (&x_t, (known, share))) in values.iter_mut().zip(pixels) {
+                *value = match share >= left[k] {
+                    true => converter.convert(x_t, *value).x0 as f32,
+                    false => known,
                 };
             }
         });
@@ -244,7 +261,8 @@ impl Inpainting<'_> {
                 Known { picture_of, ..known }
             });
             let (denoiser, schedule) = (self.denoiser, self.schedule);
-            let masked = known.map(|known| Masked { denoiser, schedule, known });
+            let timesteps = &route.timesteps[..];
+            let masked = known.map(|known| Masked { denoiser, schedule, timesteps, known });
             let denoiser = masked.as_ref().map_or(denoiser, |masked| masked as &dyn Denoiser);
             let mut n_drawn = 0;
             for leg in &route.legs {

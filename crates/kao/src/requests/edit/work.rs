@@ -177,13 +177,12 @@ impl Work<'_> {
         let mut x = noise.initial(0, positions.len(), pictures.image_shape());
         let size = x.image_len().max(1);
         x.data_mut().par_chunks_exact_mut(size).zip(picture_of).for_each(|(x, &picture)| {
-            // The unknown share of each pixel.
-            let unknown = |i: usize| match masks {
-                Some(masks) => f64::from(masks.image(picture)[i % masks.image_len()]),
-                None => 1.0,
+            let is_unknown = |i: usize| match masks {
+                Some(masks) => masks.image(picture)[i % masks.image_len()] == 1.0,
+                None => true,
             };
             for (i, (x, &x_0)) in x.iter_mut().zip(pictures.image(picture)).enumerate() {
-                let kept = if is_whole { 1.0 - unknown(i) } else { 1.0 };
+                let kept = if is_whole && is_unknown(i) { 0.0 } else { 1.0 };
                 let signal = alpha_bar.sqrt() * kept;
                 let noise = (1.0 - signal * signal).sqrt();
                 *x = (signal * f64::from(x_0) + noise * f64::from(*x)) as f32;

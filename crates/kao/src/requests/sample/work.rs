@@ -213,13 +213,15 @@ impl Work<'_> {
     }
 
     fn provenance(&self, command: &Sample) -> Provenance {
-        let Sample { sampling, wishes, noise, seed, .. } = self.request;
-        let provenance = Provenance::new();
         // A model that a program has loaded has no name on a command line.
-        let provenance = match self.name == self.request.model.name() {
-            true => provenance.with_command(command),
-            false => provenance,
-        };
+        self.settings(match self.name == self.request.model.name() {
+            true => Provenance::new().with_command(command),
+            false => Provenance::new(),
+        })
+    }
+
+    fn settings(&self, provenance: Provenance) -> Provenance {
+        let Sample { sampling, wishes, noise, seed, .. } = self.request;
         let provenance = provenance.with("model", self.name);
         let provenance = wishes.describe(provenance.with_all(sampling.describe(self.n_timesteps)));
         match (self.other_noise(), noise) {
@@ -291,7 +293,7 @@ impl Work<'_> {
             let shape = sampled.images.shape();
             let view = TensorView { shape: &shape, data: sampled.images.data() };
             let metadata: BTreeMap<String, String> =
-                sampled.provenance.texts.iter().cloned().collect();
+                self.settings(Provenance::new()).texts.into_iter().collect();
             formats::write_safetensors(path, [("x_0", view)], &metadata, StoreAs::F32)?;
             sampled.files.push(path.clone());
         }
