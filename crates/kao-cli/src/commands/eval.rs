@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "end", "variance", "final_noise", "clip", "batch_size"]
+        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "end", "variance", "final_noise", "clip", "unclipped", "batch_size"]
     )]
     samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]

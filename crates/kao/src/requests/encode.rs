@@ -132,7 +132,7 @@ impl Request for Encode {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        NoiseSchedule::new(model.schedule).and_then(|schedule| self.sampling().plan(&schedule))?;
+        NoiseSchedule::new(&model.schedule).and_then(|schedule| self.sampling().plan(&schedule))?;
         let count = self.count.unwrap_or(self.pictures.len());
         let evaluations = self.inversion.n_evaluations(self.steps).saturating_add(self.steps);
         let (batch_size, device) = (self.batch_size, self.compute.device);
@@ -143,7 +143,7 @@ impl Request for Encode {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Encoded> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
@@ -171,7 +171,7 @@ impl Encode {
         SamplingConfig {
             sampler: Some(Ddim::default().into()),
             steps: Some(self.steps),
-            spacing: self.spacing,
+            spacing: Some(self.spacing),
             ..SamplingConfig::default()
         }
     }

@@ -147,7 +147,7 @@ impl Request for Compare {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
         for combination in self.combinations()? {
             let plan = combination.sampling(self.spacing).plan(&schedule)?;
@@ -161,7 +161,7 @@ impl Request for Compare {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Compared> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         check_folder(&self.out)?;
         check_no_run(&self.out)?;
