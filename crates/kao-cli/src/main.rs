@@ -73,6 +73,9 @@ enum Command {
     Info(commands::info::Arguments),
     /// Measure a forward pass and a training step on this machine
     Bench(commands::bench::Arguments),
+    /// Open Kao in the browser
+    #[cfg(feature = "studio")]
+    Studio(commands::studio::Arguments),
     /// Print completions of commands and flags for a shell
     Completions(commands::completions::Arguments),
     /// Print the manual page
@@ -119,6 +122,8 @@ fn main() -> ExitCode {
         Command::Fetch(arguments) => commands::fetch::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        #[cfg(feature = "studio")]
+        Command::Studio(arguments) => commands::studio::run(arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, Arguments::command())
         }

@@ -191,6 +191,7 @@ fn so_do_those_of_interpolations() {
         seed: 5,
         latents: Some("latents.safetensors".into()),
         frames: 9,
+        plane: true,
         first: 2,
         pick: vec![],
         batch_size: 3,

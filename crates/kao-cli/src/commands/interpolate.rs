@@ -19,6 +19,7 @@ Examples:
   kao interpolate --between 3,17,3 --frames 30 --out ways.webp   an animation that loops
   kao interpolate --latents noise.safetensors --out ways/      between noise of a file
   kao interpolate --between 3,17 --pick 5 --out five.png       one of them alone
+  kao interpolate --between 3,17,42,5 --plane --frames 8       the plane between four images
 
 The ends are the images that `kao sample` makes of the same seeds and numbers. What lies between
 starts from noise on the arc between theirs (spherical interpolation).")]
@@ -40,6 +41,9 @@ pub struct Arguments {
     /// Images from each to the next, both of them among these
     #[arg(long, value_name = "N", default_value_t = 16)]
     frames: usize,
+    /// Of four images, all points of the plane between them, --frames a side
+    #[arg(long)]
+    plane: bool,
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
@@ -76,6 +80,7 @@ impl Arguments {
             seed: self.seed,
             latents: self.latents.clone(),
             frames: self.frames,
+            plane: self.plane,
             first: self.selection.first,
             pick: self.selection.pick.clone(),
             batch_size: self.batch_size,

@@ -15,5 +15,7 @@ pub mod man;
 pub mod prepare;
 pub mod recover;
 pub mod sample;
+#[cfg(feature = "studio")]
+pub mod studio;
 pub mod sweep;
 pub mod train;

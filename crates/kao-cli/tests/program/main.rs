@@ -22,6 +22,7 @@ mod signals;
 mod single_images;
 mod soundness;
 mod streams;
+mod studio;
 mod training;
 
 #[path = "../../../kao/tests/support/mod.rs"]

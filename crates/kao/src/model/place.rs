@@ -60,6 +60,18 @@ impl Place {
     }
 }
 
+/// The file behind what a user names as a model: a run directory's model for instance. A folder of
+/// diffusers is several files, and stays the folder.
+///
+/// # Errors
+/// As [`check`], when there is no such file.
+pub fn model_file(path: &Path) -> Result<PathBuf> {
+    match Place::of(path)? {
+        Place::BuiltIn | Place::Folder(_) => Ok(path.to_path_buf()),
+        Place::File(file) => Ok(file),
+    }
+}
+
 /// Tells what is in what a user names as a model, without reading its weights.
 ///
 /// # Errors

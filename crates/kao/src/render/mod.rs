@@ -21,6 +21,6 @@ pub use self::chart::{Chart, Curve, Scale, Style, charts};
 pub use self::columns::labelled_columns;
 pub use self::grid::{check_grid, grid};
 pub use self::picture::{Layout, Picture};
-pub use self::png::{check_png_path, read_png, read_png_text, write_png};
+pub use self::png::{check_png_path, png_bytes, read_png, read_png_text, write_png};
 pub use self::sheet::Sheet;
 pub use self::strip::strip;

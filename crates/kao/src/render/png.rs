@@ -44,18 +44,38 @@ pub fn write_png(
     let path = path.as_ref();
     check_png_path(path)?;
     check_keys(texts)?;
-    atomic_write(path, |file| {
-        // A `Picture` is never beyond what PNG can express.
-        let (width, height) = (picture.width() as u32, picture.height() as u32);
-        let mut encoder = png::Encoder::new(file, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        encoder.set_depth(png::BitDepth::Eight);
-        add_texts(&mut encoder, texts)?;
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(picture.rgb())?;
-        writer.finish()?;
-        Ok(())
-    })
+    atomic_write(path, |file| encode(file, picture, texts))
+}
+
+/// The bytes of the file that [`write_png`] writes.
+///
+/// # Errors
+/// When a key is not 1 to 79 printable ASCII characters.
+pub fn png_bytes(
+    picture: &Picture,
+    texts: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> Result<Vec<u8>> {
+    check_keys(texts)?;
+    let mut bytes = Vec::new();
+    encode(&mut bytes, picture, texts).map_err(|error| Error::invalid("picture", error))?;
+    Ok(bytes)
+}
+
+fn encode(
+    into: &mut impl io::Write,
+    picture: &Picture,
+    texts: &[(impl AsRef<str>, impl AsRef<str>)],
+) -> io::Result<()> {
+    // A `Picture` is never beyond what PNG can express.
+    let (width, height) = (picture.width() as u32, picture.height() as u32);
+    let mut encoder = png::Encoder::new(into, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    add_texts(&mut encoder, texts)?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.rgb())?;
+    writer.finish()?;
+    Ok(())
 }
 
 /// Checks that keys are 1 to 79 printable ASCII characters.
@@ -170,6 +190,7 @@ mod tests {
         let expected = texts.map(|(key, text)| (key.to_owned(), text.to_owned()));
         assert_eq!(read_png_text(&path).unwrap(), BTreeMap::from(expected));
         let bytes = std::fs::read(&path).unwrap();
+        assert_eq!(png_bytes(&small(), &texts).unwrap(), bytes);
         write_png(&path, &small(), &texts).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }

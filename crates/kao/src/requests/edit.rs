@@ -234,6 +234,15 @@ impl Edit {
         Edit { sampling: self.sampling.of_model(&model.sampling), ..self.clone() }
     }
 
+    /// As [`run`](Request::run), on a model that is loaded already.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run).
+    pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Edited> {
+        self.validate()?;
+        work::edit(&self.of_model(&model.config), model, control)
+    }
+
     fn destination(&self) -> Result<Option<Destination>> {
         self.out.as_ref().map(|path| Destination::of(path, Animations::No)).transpose()
     }

@@ -54,6 +54,9 @@ pub struct Interpolate {
     pub latents: Option<PathBuf>,
     /// Images from each to the next, both of them among these.
     pub frames: usize,
+    /// Of four images, all points of the plane between them, row by row, `frames` a side: the first
+    /// two are its upper corners, the others its lower ones.
+    pub plane: bool,
     /// The first of all these images.
     pub first: u64,
     /// These of them, in the place of all.
@@ -87,6 +90,7 @@ impl Default for Interpolate {
             seed: 999,
             latents: None,
             frames: 16,
+            plane: false,
             first: 0,
             pick: Vec::new(),
             batch_size: 16,
@@ -203,6 +207,16 @@ impl Request for Interpolate {
 }
 
 impl Interpolate {
+    /// As [`run`](Request::run), on a model that is loaded already.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run).
+    pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Interpolated> {
+        self.validate()?;
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        work::interpolate(&Interpolate { sampling, ..self.clone() }, model, control)
+    }
+
     fn destination(&self) -> Result<Option<Destination>> {
         let of = |path: &PathBuf| Destination::of(path, Animations::Possible);
         self.out.as_ref().map(of).transpose()
@@ -233,6 +247,7 @@ impl Interpolate {
             (1.., 1.., _) => Err(Error::invalid("images", "only applies without `between`")),
             (1.., _, Some(_)) => Err(Error::invalid("latents", "only applies without `between`")),
             (1, _, _) => Err(Error::invalid("between", "names 1 seed; expected two or more")),
+            (n @ 1.., _, _) | (_, n @ 1.., _) if self.plane && n != 4 => Err(of_four(n)),
             (_, n @ 1, _) => few("images", n),
             _ => Ok(()),
         }
@@ -246,9 +261,17 @@ impl Interpolate {
         }
     }
 
+    /// The way between so many images.
+    fn way(&self, n_ends: usize) -> Way {
+        match self.plane {
+            true => Way::plane(self.frames),
+            false => Way::new(n_ends, self.frames),
+        }
+    }
+
     /// Which of all images on the way.
     fn numbers(&self, n_ends: usize) -> Result<ImageNumbers> {
-        let n = Way::new(n_ends, self.frames).len();
+        let n = self.way(n_ends).len();
         if n > MAX_FILES {
             let problem = format!("{n} images in all; expected at most {MAX_FILES}");
             return Err(Error::invalid("frames", problem));
@@ -307,7 +330,7 @@ impl Interpolate {
     /// Whether the way ends where it began.
     fn is_loop(&self) -> bool {
         let ends = if self.between.is_empty() { &self.images } else { &self.between };
-        let is_whole = self.first == 0 && self.pick.is_empty();
+        let is_whole = self.first == 0 && self.pick.is_empty() && !self.plane;
         is_whole && ends.len() > 2 && ends.first() == ends.last()
     }
 
@@ -327,8 +350,13 @@ impl Interpolate {
 /// What stands under an image: what is gone between is called by its name, the rest by its number.
 fn label(way: &Way, number: usize, names: &[String]) -> String {
     let place = way.place(number);
-    match place.share {
-        0.0 => names[place.from].clone(),
-        _ => number.to_string(),
+    match place.end() {
+        Some(end) => names[end].clone(),
+        None => number.to_string(),
     }
+}
+
+fn of_four(n: usize) -> Error {
+    let problem = format!("goes between four images; {} found", counted(n as u64, "image"));
+    Error::invalid("plane", problem)
 }

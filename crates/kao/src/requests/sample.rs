@@ -220,6 +220,21 @@ impl Sample {
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, name: &str, control: &dyn Control) -> Result<Sampled> {
         let snapshots = self.strip.as_ref().map(|_| self.strip_config());
+        self.run_observed(model, name, snapshots, control)
+    }
+
+    /// As [`run_on`](Self::run_on), with snapshots of the process where they are asked for, whether
+    /// a strip is written or not.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run).
+    pub fn run_observed(
+        &self,
+        model: &Model,
+        name: &str,
+        snapshots: Option<SnapshotsConfig>,
+        control: &dyn Control,
+    ) -> Result<Sampled> {
         self.run_with(model, name, &Conditions::none(), snapshots, control)
     }
 

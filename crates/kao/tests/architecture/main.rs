@@ -104,7 +104,9 @@ fn an_arrow_upward_is_found() {
 
 #[test]
 fn no_modules_name_each_other_in_a_circle() {
-    for root in ["kao/src/lib.rs", "kao-kernels/src/lib.rs", "kao-cli/src/main.rs"] {
+    for root in
+        ["kao/src/lib.rs", "kao-kernels/src/lib.rs", "kao-studio/src/lib.rs", "kao-cli/src/main.rs"]
+    {
         let of = Crate::read(&crates_folder().join(root));
         let circles = of.circles().into_iter().map(|circle| {
             let edges = listed(&of, circle.edges.iter()).join("\n");
@@ -112,6 +114,27 @@ fn no_modules_name_each_other_in_a_circle() {
         });
         let circles: Vec<String> = circles.collect();
         assert!(circles.is_empty(), "{root}: circles:\n{}", circles.join("\n\n"));
+    }
+}
+
+#[test]
+fn front_ends_do_not_name_each_other() {
+    // The command that starts the server is all that the terminal knows of it.
+    for (root, other, allowed) in [
+        ("kao-studio/src/lib.rs", "kao_cli", None),
+        ("kao-cli/src/main.rs", "kao_studio", Some("commands/studio.rs")),
+    ] {
+        let root = crates_folder().join(root);
+        let of = Crate::read(&root);
+        for module in of.modules.values() {
+            let source =
+                std::fs::read_to_string(root.parent().unwrap().join(&module.file)).unwrap();
+            let names_it = tokens::tokens(&source).into_iter().find(|token| token.text == other);
+            if let Some(token) = names_it {
+                let file = module.file.display().to_string();
+                assert_eq!(Some(file.as_str()), allowed, "line {}: {other}", token.line);
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Way {
     n_ends: usize,
     /// From each end to the next, both counted.
     frames: usize,
+    /// Whether it is all points between four ends, `frames` a side, row by row.
+    is_plane: bool,
 }
 
 /// Where an image lies: a share of the way from one end to another.
@@ -21,41 +23,86 @@ pub(super) struct Way {
 pub(super) struct Place {
     pub from: usize,
     pub to: usize,
-    /// From 0, up to but not including 1.
+    /// From 0 to 1; on a way 1 is 0 of what follows.
     pub share: f64,
+    /// In a plane, what lies at the same share between two others, and the share of the way there.
+    pub below: Option<Below>,
+}
+
+/// The opposite side of a plane, and how far it is to there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Below {
+    pub from: usize,
+    pub to: usize,
+    /// From 0 to 1.
+    pub share: f64,
+}
+
+impl Place {
+    /// The ends that it depends on.
+    pub fn ends(&self) -> Vec<usize> {
+        let below = self.below.map(|below| [below.from, below.to]);
+        [self.from, self.to].into_iter().chain(below.into_iter().flatten()).collect()
+    }
+
+    /// The end that it is, where it is one.
+    pub fn end(&self) -> Option<usize> {
+        let on = |from, to, share| match share {
+            0.0 => Some(from),
+            1.0 => Some(to),
+            _ => None,
+        };
+        match self.below {
+            Some(below) if below.share == 1.0 => on(below.from, below.to, self.share),
+            Some(below) if below.share != 0.0 => None,
+            _ => on(self.from, self.to, self.share),
+        }
+    }
 }
 
 impl Way {
     /// Through so many ends, with `frames` images from each to the next.
     pub fn new(n_ends: usize, frames: usize) -> Self {
-        Way { n_ends, frames: frames.max(2) }
+        Way { n_ends, frames: frames.max(2), is_plane: false }
+    }
+
+    /// All points between four ends: the first two are above, the others below.
+    pub fn plane(frames: usize) -> Self {
+        Way { n_ends: 4, frames: frames.max(2), is_plane: true }
     }
 
     /// How many images there are in all.
     pub fn len(&self) -> usize {
         match self.n_ends {
+            _ if self.is_plane => self.frames.saturating_mul(self.frames),
             0 => 0,
             _ => self.n_legs().saturating_mul(self.frames - 1).saturating_add(1),
         }
     }
 
-    /// How often the way leads from one end to the next.
+    /// How often the way leads from one end to the next, or the rows of a plane.
     pub fn n_legs(&self) -> usize {
-        self.n_ends.saturating_sub(1)
+        if self.is_plane { self.frames } else { self.n_ends.saturating_sub(1) }
     }
 
     /// The images from end `leg` to the next, both included.
     pub fn of_leg(&self, leg: usize) -> std::ops::RangeInclusive<usize> {
-        let first = leg * (self.frames - 1);
+        let first = if self.is_plane { leg * self.frames } else { leg * (self.frames - 1) };
         first..=first + self.frames - 1
     }
 
     /// Where image `number` lies.
     pub fn place(&self, number: usize) -> Place {
         let per_leg = self.frames - 1;
+        if self.is_plane {
+            let share_of = |at: usize| at as f64 / per_leg as f64;
+            let (row, column) = (number / self.frames, number % self.frames);
+            let below = Some(Below { from: 2, to: 3, share: share_of(row) });
+            return Place { from: 0, to: 1, share: share_of(column), below };
+        }
         let (from, step) = (number / per_leg, number % per_leg);
         let to = (from + 1).min(self.n_ends.saturating_sub(1));
-        Place { from, to, share: step as f64 / per_leg as f64 }
+        Place { from, to, share: step as f64 / per_leg as f64, below: None }
     }
 }
 
@@ -65,17 +112,32 @@ pub(super) fn between(ends: &Images, places: &[Place]) -> Images {
     let mut all = Images::zeros([places.len(), c, h, w]);
     let size = all.image_len().max(1);
     all.data_mut().par_chunks_exact_mut(size).zip(places).for_each(|(image, place)| {
-        slerp(ends.image(place.from), ends.image(place.to), place.share, image);
+        at_place(place, &mut |end, values| values.copy_from_slice(ends.image(end)), image);
     });
     all
 }
 
+/// What lies at a place between vectors that `end` writes.
+fn at_place(place: &Place, end: &mut dyn FnMut(usize, &mut [f32]), out: &mut [f32]) {
+    let [mut a, mut b] = [vec![0.0; out.len()], vec![0.0; out.len()]];
+    end(place.from, &mut a);
+    end(place.to, &mut b);
+    slerp(&a, &b, place.share, out);
+    if let Some(below) = place.below {
+        end(below.from, &mut a);
+        end(below.to, &mut b);
+        let [above, mut opposite] = [out.to_vec(), vec![0.0; out.len()]];
+        slerp(&a, &b, place.share, &mut opposite);
+        slerp(&above, &opposite, below.share, out);
+    }
+}
+
 /// Spherical interpolation (Shoemake 1985) of two vectors at `share` of the way, with the angle
 /// between them: sin((1 − s) θ) / sin θ · a + sin(s θ) / sin θ · b. Linear where they are nearly
-/// parallel. At share 0 it is `a` itself.
+/// parallel. At share 0 it is `a` itself, at 1 `b`.
 pub(super) fn slerp(a: &[f32], b: &[f32], share: f64, out: &mut [f32]) {
-    if share == 0.0 {
-        out.copy_from_slice(a);
+    if share == 0.0 || share == 1.0 {
+        out.copy_from_slice(if share == 0.0 { a } else { b });
         return;
     }
     let dot = |a: &[f32], b: &[f32]| -> f64 {
@@ -104,11 +166,8 @@ pub(super) struct InterpolatedNoise<N> {
 
 impl<N: NoiseSource + Send> NoiseSource for InterpolatedNoise<N> {
     fn fill(&self, step_index: usize, image: usize, z: &mut [f32]) {
-        let Place { from, to, share } = self.places[image];
-        let [mut a, mut b] = [vec![0.0; z.len()], vec![0.0; z.len()]];
-        self.noise.fill(step_index, from, &mut a);
-        self.noise.fill(step_index, to, &mut b);
-        slerp(&a, &b, share, z);
+        let mut end = |end: usize, values: &mut [f32]| self.noise.fill(step_index, end, values);
+        at_place(&self.places[image], &mut end, z);
     }
 }
 
@@ -131,12 +190,32 @@ mod tests {
     fn a_way_begins_and_ends_at_its_ends() {
         let way = Way::new(3, 5);
         assert_eq!((way.len(), way.n_legs()), (9, 2));
-        let place = |from, to, share| Place { from, to, share };
+        let place = |from, to, share| Place { from, to, share, below: None };
         assert_eq!(way.place(0), place(0, 1, 0.0));
         assert_eq!(way.place(3), place(0, 1, 0.75));
         assert_eq!(way.place(4), place(1, 2, 0.0));
         assert_eq!(way.place(8), place(2, 2, 0.0));
         assert_eq!((way.of_leg(0), way.of_leg(1)), (0..=4, 4..=8));
+    }
+
+    #[test]
+    fn a_plane_has_its_ends_at_its_corners_and_ways_at_its_sides() {
+        let way = Way::plane(5);
+        assert_eq!((way.len(), way.n_legs(), way.of_leg(1)), (25, 5, 5..=9));
+        let corners = [0, 4, 20, 24].map(|number| way.place(number).end());
+        assert_eq!(corners, [0, 1, 2, 3].map(Some));
+        assert_eq!((way.place(12).end(), way.place(12).ends()), (None, vec![0, 1, 2, 3]));
+        let data: Vec<f32> = (0..4 * 6).map(|i| ((i * 37 % 23) as f32 - 11.0) / 7.0).collect();
+        let ends = Images::from_vec([4, 1, 2, 3], data).unwrap();
+        let places = |way: &Way, numbers: &[usize]| -> Vec<Place> {
+            numbers.iter().map(|&number| way.place(number)).collect()
+        };
+        let plane = between(&ends, &places(&way, &[0, 4, 20, 24, 1, 3]));
+        for corner in 0..4 {
+            assert_eq!(plane.image(corner), ends.image(corner));
+        }
+        let above = between(&ends, &places(&Way::new(2, 5), &[1, 3]));
+        assert_eq!((plane.image(4), plane.image(5)), (above.image(0), above.image(1)));
     }
 
     #[test]

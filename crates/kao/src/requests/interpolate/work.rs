@@ -33,7 +33,10 @@ pub(super) fn interpolate(
         given.check(path, &plan)?;
     }
     let n_ends = request.n_ends(given.as_ref().map(|given| given.x_t.len()));
-    let way = Way::new(n_ends, request.frames);
+    if request.plane && n_ends != 4 {
+        return Err(super::of_four(n_ends));
+    }
+    let way = request.way(n_ends);
     let numbers = request.numbers(n_ends)?;
     let Ends { names, x_t, noise } = Ends::of(request, given.as_ref(), image_shape)?;
     let sheet = request.sheet(&way, &numbers, &names);
@@ -169,7 +172,7 @@ impl Work<'_> {
         let mut inputs =
             self.models.iter().fold(Inputs::default(), |inputs, model| inputs.text(model));
         inputs = inputs.numbers(self.condition.of(0)).numbers(self.condition.avoided_of(0));
-        for end in [place.from, place.to] {
+        for end in place.ends() {
             inputs = inputs.values(self.ends.image(end));
             if let EndNoise::Given(steps) = &*self.noise {
                 inputs = steps.iter().fold(inputs, |inputs, z| inputs.values(z.image(end)));
@@ -249,6 +252,7 @@ impl Work<'_> {
             true => provenance,
             false => provenance.with("images", listed(&request.images)),
         };
-        provenance.with("frames", request.frames)
+        let provenance = provenance.with("frames", request.frames);
+        if request.plane { provenance.with("plane", true) } else { provenance }
     }
 }

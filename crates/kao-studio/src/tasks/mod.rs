@@ -1,0 +1,72 @@
+//! The requests that can be made, as work for the queue.
+//!
+//! Each kind lists its fields in one table: what is read from JSON or a query, what the OpenAPI
+//! document says, and what is refused by name all come from there. No field is a path: models, data
+//! and pictures are names.
+
+mod edit;
+mod encode;
+mod evaluate;
+mod fields;
+mod interpolate;
+mod nearest;
+mod sample;
+mod train;
+
+pub use fields::{Field, Kind, from_query, schema};
+
+use crate::http::problem::Problem;
+use crate::jobs::Work;
+use crate::places::Places;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+
+/// Work, or what is wrong with what was asked for.
+type Made = Result<Box<dyn Work>, Problem>;
+
+/// A kind of task.
+pub struct TaskKind {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub fields: &'static [Field],
+    make: fn(Map<String, Value>, &Context<'_>) -> Made,
+}
+
+/// What a task may name.
+pub struct Context<'a> {
+    pub places: &'a Places,
+    /// The file of the picture that was sent here under this id.
+    pub upload: &'a dyn Fn(&str) -> Option<PathBuf>,
+}
+
+/// All kinds.
+pub const KINDS: &[TaskKind] = &[
+    sample::KIND,
+    edit::KIND,
+    encode::KIND,
+    evaluate::KIND,
+    interpolate::KIND,
+    train::TRAIN,
+    train::PLAN,
+    nearest::KIND,
+];
+
+const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
+    Field { name, kind, about }
+}
+
+/// The kind of this name.
+pub fn kind(name: &str) -> Result<&'static TaskKind, Problem> {
+    KINDS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        Problem::invalid("kind", format!("must be one of {}", names.join(", ")))
+    })
+}
+
+impl TaskKind {
+    /// The work that is asked for, checked as far as can be without doing it.
+    pub fn work(&self, given: Map<String, Value>, context: &Context<'_>) -> Made {
+        fields::check(self.fields, &given)?;
+        (self.make)(given, context)
+    }
+}

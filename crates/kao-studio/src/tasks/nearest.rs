@@ -1,0 +1,92 @@
+//! `nearest`: the pictures of a folder that are most like an image.
+
+use super::{Context, Kind, Made, TaskKind, field};
+use crate::http::problem::Problem;
+use crate::jobs::{Output, Work, Worker};
+use kao::control::Control;
+use kao::dataset::Folder;
+use kao::eval::nearest;
+use kao::requests::{Estimate, ModelSource, Request, Sample};
+use kao::{Error, Result};
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+/// Pictures that are named.
+const N_NEAREST: usize = 12;
+
+pub const KIND: TaskKind = TaskKind {
+    name: "nearest",
+    about: "Which pictures of a folder are most like an image of a model.",
+    fields: &[
+        field("data", Kind::Text, "The name of a folder of pictures."),
+        field("model", Kind::Text, "The name of a model; without it the first of the list."),
+        field("seed", Kind::Integer, "Seed of the image."),
+        field("image", Kind::Integer, "Its number among the images of the seed."),
+        field("steps", Kind::Integer, "Steps."),
+    ],
+    make,
+};
+
+struct NearestWork {
+    data: PathBuf,
+    data_name: String,
+    source: ModelSource,
+    model: String,
+    sample: Sample,
+}
+
+fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
+    let data = given.remove("data").and_then(|value| value.as_str().map(str::to_owned));
+    let data_name = data.ok_or_else(|| Problem::invalid("data", "none given"))?;
+    let image = given.remove("image").and_then(|value| value.as_u64()).unwrap_or(0);
+    let (model, source, given) = super::sample::with_model(given, context)?;
+    let sample: Sample = serde_json::from_value(Value::Object(given))
+        .map_err(|error| Problem::invalid("request", error))?;
+    let sample = Sample { model: source.clone(), pick: vec![image], ..sample };
+    sample.validate()?;
+    let data = context.places.data_folder(&data_name)?;
+    Ok(Box::new(NearestWork { data, data_name, source, model, sample }))
+}
+
+impl Work for NearestWork {
+    fn kind(&self) -> &'static str {
+        KIND.name
+    }
+
+    fn request(&self) -> Value {
+        json!({
+            "data": self.data_name,
+            "model": self.model,
+            "seed": self.sample.seed,
+            "image": self.sample.pick[0],
+        })
+    }
+
+    fn command(&self) -> String {
+        String::new()
+    }
+
+    fn estimate(&self) -> Result<Estimate> {
+        self.sample.estimate()
+    }
+
+    fn n_images(&self) -> Option<usize> {
+        Some(1)
+    }
+
+    fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
+        let model = worker.models.get(&self.source, control)?;
+        let image = self.sample.run_on(&model, &self.source.name(), control)?.images;
+        let folder = Folder::load(&self.data, model.config.unet.image_size, control)?;
+        let pictures: Vec<&[u8]> =
+            (0..folder.len()).map(|index| folder.picture_bytes(index)).collect::<Result<_>>()?;
+        let query = image.to_bytes_hwc(0);
+        let found = nearest(&[&query], &pictures, N_NEAREST, control)?;
+        let found = found.first().ok_or_else(|| Error::invalid("data", "holds no picture"))?;
+        let named = found.iter().map(|neighbour| {
+            json!({ "name": folder.pictures()[neighbour.index].name, "rms": neighbour.rms })
+        });
+        let facts = json!({ "nearest": named.collect::<Vec<_>>() });
+        Ok(Output { facts, summary: format!("{} pictures", folder.len()), ..Output::default() })
+    }
+}

@@ -1,0 +1,61 @@
+//! A server with a model, a folder of pictures and a folder of runs.
+
+use kao::control::Unattended;
+use kao::requests::{Draw, Request};
+use kao_studio::{Options, Studio};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use tempfile::TempDir;
+
+pub struct Server {
+    pub host: String,
+    folder: TempDir,
+    stops: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("data/faces");
+        Draw { count: 120, out, size: 32, seed: 1, threads: None }.run(&Unattended).unwrap();
+        let path = |name: &str| Some(folder.path().join(name));
+        let options = Options {
+            host: "127.0.0.1".to_owned(),
+            runs: path("runs"),
+            data: path("data"),
+            ..Options::default()
+        };
+        let studio = Studio::bind(options).unwrap();
+        let host = studio.url().trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let stops = Arc::new(AtomicBool::new(false));
+        let flag = stops.clone();
+        let thread = std::thread::spawn(move || {
+            studio.serve(&|| flag.load(Ordering::SeqCst)).unwrap();
+        });
+        Server { host, folder, stops, thread: Some(thread) }
+    }
+
+    pub fn url(&self, page: &str) -> String {
+        format!("http://{}/#/{page}", self.host)
+    }
+}
+
+impl Server {
+    /// A picture that somebody may choose.
+    pub fn picture(&self) -> PathBuf {
+        self.folder.path().join("data/faces/face-000000.png")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stops.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        }
+    }
+}
