@@ -226,7 +226,14 @@ impl Encode {
         let (error, psnr) =
             (mean_squared_error(&originals, &decoded), mean_psnr(&originals, &decoded));
         let n_timesteps = model.schedule.n_timesteps();
+        let command = Encode {
+            picture: None,
+            batch_size: Encode::default().batch_size,
+            compute: Compute { threads: None, ..self.compute.clone() },
+            ..self.clone()
+        };
         let provenance = Provenance::new()
+            .with_command(&command)
             .with("model", self.model.name())
             .with("model_fingerprint", model.fingerprint())
             .with(ENCODED, serde_json::json!(names))

@@ -190,7 +190,8 @@ impl Evaluate {
         let unet = &model.config.unet;
         let count = self.count.unwrap_or(COUNT);
         check_size("model.path", unet.image_size)?;
-        self.sampling.of_model(&model.config.sampling).plan(&model.schedule)?;
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let plan = sampling.plan(&model.schedule)?;
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let data = Folder::load(&self.data, unet.image_size, control)?;
@@ -206,7 +207,6 @@ impl Evaluate {
         };
         let wishes = self.guided();
         let guide = wishes.load_guide(&model.config, device)?;
-        let plan = self.sampling.plan(&model.schedule)?;
         let image_shape = unet.image_size;
         let generation = Generation {
             denoiser: &*wishes.guided(&model, guide.as_ref())?,
@@ -219,7 +219,7 @@ impl Evaluate {
         let provenance = self
             .provenance(count)
             .with("model", self.model.name())
-            .with_all(self.sampling.describe(model.schedule.n_timesteps()));
+            .with_all(sampling.describe(model.schedule.n_timesteps()));
         let provenance = wishes.describe(provenance);
         let tags = match described {
             Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,

@@ -53,7 +53,8 @@ pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
 pub use evaluation::{
-    DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
+    DistanceAndFloor, Evaluation, EvaluationConfig, KernelEvaluation, LevelEvaluation, Nearness,
+    evaluate,
 };
 pub use fetch::{Fetch, Fetched};
 pub use interpolate::{Interpolate, Interpolated};

@@ -1,7 +1,7 @@
 //! Images from a model.
 
 use super::destinations::{check_distinct, check_no_model_of_a_run};
-use super::latents::decoded_otherwise;
+use super::latents::warn_of_differences;
 use super::noise_file::GivenNoise;
 use super::other_noise::OtherNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
@@ -11,7 +11,6 @@ use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
-use crate::formats;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
@@ -253,13 +252,8 @@ impl Sample {
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
-        if let Some(path) = self.noise.as_ref().filter(|path| OtherNoise::of(path).is_none())
-            && let Some(differences) =
-                decoded_otherwise(&formats::peek(path)?.metadata, model, &self.sampling)
-        {
-            let path = path.display();
-            let message = format!("warning: `{path}` was encoded otherwise: {differences}");
-            control.check(&Report::message("sampling", &message))?;
+        if let Some(path) = self.noise.as_ref().filter(|path| OtherNoise::of(path).is_none()) {
+            warn_of_differences(path, model, &self.sampling, control)?;
         }
         let started = Instant::now();
         let mut work = Work {
