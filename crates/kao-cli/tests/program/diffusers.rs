@@ -58,8 +58,7 @@ fn a_folder_is_gone_on_from_and_written_again() {
     let folder = workplace();
     let folder = folder.path();
     kao(folder, &format!("prepare {} faces --size 8", trained().join("faces").display())).ok();
-    let train =
-        "train --data faces --from tiny --out run --steps 2 --batch-size 2 --sample-count 0";
+    let train = "train --data faces --no-tags --from tiny --out run --steps 2 --batch-size 2 --sample-count 0";
     kao(folder, train).ok();
     let info = kao(folder, "info run/model.safetensors").ok().out;
     assert!(info.contains("sampling.variance    beta"), "{info}");

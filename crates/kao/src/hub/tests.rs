@@ -12,6 +12,8 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What a server does with a request: status, headers, body.
 type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
+/// What a bad server makes of a good one's answer.
+type Change = Box<dyn Fn(&Asked, Answer) -> Answer + Send + Sync>;
 type Handler = dyn Fn(&Asked) -> Answer + Send + Sync;
 
 /// A request as the server sees it.
@@ -295,7 +297,7 @@ fn refusal(
 fn bad_servers_do_no_harm() {
     let of_weights = |asked: &Asked| asked.path.contains("/cdn/");
     let of_list = |asked: &Asked| asked.path.starts_with("/api/");
-    let cases: [(&str, Box<dyn Fn(&Asked, Answer) -> Answer + Send + Sync>); 13] = [
+    let cases: [(&str, Change); 13] = [
         (
             "has another checksum",
             Box::new(move |asked, (status, headers, mut body)| {

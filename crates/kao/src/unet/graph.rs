@@ -34,7 +34,7 @@ impl UNet {
         let masks = &mut self.dropout_masks(None);
         let y = forward(&mut builder, self.layers(), Inputs { x, time, tags }, masks);
         let patch_size = config.output_patch_size();
-        let y = if patch_size > 1 { builder.to_patches(y, patch_size) } else { y };
+        let y = if patch_size > 1 { builder.split_patches(y, patch_size) } else { y };
         builder.graph.node("Identity", &[&y.name], "prediction", &[]);
         builder.graph.output("prediction", Element::Float, &sizes);
         builder.graph
@@ -135,7 +135,7 @@ impl Builder<'_> {
     }
 
     /// p² channels of a patch as its pixels.
-    fn to_patches(&mut self, x: Map, patch_size: usize) -> Map {
+    fn split_patches(&mut self, x: Map, patch_size: usize) -> Map {
         let side = patch_size as i64;
         let attributes = [Attribute::Integer("blocksize", side), Attribute::Text("mode", "CRD")];
         let name = self.node("DepthToSpace", &[&x.name], &attributes);
@@ -299,7 +299,7 @@ impl Operations for Builder<'_> {
         let both = self.concatenation(&first, &second);
         match self.network.config().patch_size {
             1 => both,
-            patch_size => self.to_patches(both, patch_size),
+            patch_size => self.split_patches(both, patch_size),
         }
     }
 
