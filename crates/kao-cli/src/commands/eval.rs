@@ -167,9 +167,7 @@ fn report(evaluation: &Evaluation) -> String {
     }
     if let Some(kernel) = evaluation.kernel {
         lines.push("\nkernel distance, of what is shown and of how cleanly\n".to_owned());
-        for (name, distance) in
-            [("structure", kernel.structure), ("texture", kernel.texture), ("both", kernel.both)]
-        {
+        for (name, distance) in [("structure", kernel.structure), ("texture", kernel.texture)] {
             let DistanceAndFloor { samples, floor } = distance;
             lines.push(format!("{name:<10} {samples:>9.4} {floor:>9.4}"));
         }

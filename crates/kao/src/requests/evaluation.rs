@@ -88,8 +88,6 @@ pub struct KernelEvaluation {
     pub structure: DistanceAndFloor,
     /// By how cleanly: statistics of the finest details.
     pub texture: DistanceAndFloor,
-    /// By both, which weigh alike.
-    pub both: DistanceAndFloor,
 }
 
 /// How near pictures are to the training picture that is most like each: root mean squared

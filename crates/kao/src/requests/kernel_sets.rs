@@ -4,7 +4,7 @@ use super::evaluation::different;
 use super::{DistanceAndFloor, KernelEvaluation};
 use crate::control::{Control, Report};
 use crate::dataset::Folder;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::eval::{Classifier, FeatureScale, N_TEXTURE, kernel_distance, textures};
 use crate::images::Images;
 use std::ops::Range;
@@ -36,34 +36,21 @@ pub(super) struct KernelSets {
     shape: [usize; 3],
     structure: Real,
     texture: Real,
-    floor_of_both: f64,
 }
 
 impl Real {
     fn new(features: &[f32], d: usize) -> Result<Self> {
         let scale = FeatureScale::of(features, d)?;
         let values = scale.apply(features);
-        let floor = between_halves(&values, d)?;
+        let (one, other) = values.split_at(values.len() / 2);
+        let floor = kernel_distance(one, other, d)?;
         Ok(Real { scale, values, d, floor })
     }
-}
 
-/// The distance of the first half of `values` from the second.
-fn between_halves(values: &[f64], d: usize) -> Result<f64> {
-    let (one, other) = values.split_at(values.len() / 2);
-    kernel_distance(one, other, d)
-}
-
-/// Numbers of two kinds side by side, each kind with half of the weight.
-fn joined(structure: &[f64], d_structure: usize, texture: &[f64], d_texture: usize) -> Vec<f64> {
-    let d = (d_structure + d_texture) as f64;
-    let weights = [d_structure, d_texture].map(|of_kind| (d / (2.0 * of_kind as f64)).sqrt());
-    let rows = structure.chunks_exact(d_structure).zip(texture.chunks_exact(d_texture));
-    rows.flat_map(|(structure, texture)| {
-        let structure = structure.iter().map(|value| value * weights[0]);
-        structure.chain(texture.iter().map(|value| value * weights[1])).collect::<Vec<f64>>()
-    })
-    .collect()
+    fn distance(&self, features: &[f32]) -> Result<DistanceAndFloor> {
+        let samples = kernel_distance(&self.scale.apply(features), &self.values, self.d)?;
+        Ok(DistanceAndFloor { samples, floor: self.floor })
+    }
 }
 
 impl KernelSets {
@@ -88,10 +75,8 @@ impl KernelSets {
         let found = features(&classifier, 2 * n, &of, control)?;
         let structure = Real::new(&found.structure, classifier.n_features())?;
         let texture = Real::new(&found.texture, N_TEXTURE)?;
-        let both = joined(&structure.values, structure.d, &texture.values, texture.d);
-        let floor_of_both = between_halves(&both, structure.d + texture.d)?;
         let shape = data.shape();
-        Ok(Some(KernelSets { classifier, shape, structure, texture, floor_of_both }))
+        Ok(Some(KernelSets { classifier, shape, structure, texture }))
     }
 
     /// The kernel distances of samples, given as the bytes of each, from all of the real pictures; the
@@ -110,22 +95,9 @@ impl KernelSets {
             Images::from_bytes_nhwc(shape, &samples[range].concat())
         };
         let found = features(&self.classifier, samples.len(), &of, control)?;
-        let KernelSets { structure, texture, .. } = self;
-        let seen = [structure.scale.apply(&found.structure), texture.scale.apply(&found.texture)];
-        let of_kind = |seen: &[f64], real: &Real| {
-            let samples = kernel_distance(seen, &real.values, real.d)?;
-            Ok::<_, Error>(DistanceAndFloor { samples, floor: real.floor })
-        };
-        let join = |a: &[f64], b: &[f64]| joined(a, structure.d, b, texture.d);
-        let both = kernel_distance(
-            &join(&seen[0], &seen[1]),
-            &join(&structure.values, &texture.values),
-            structure.d + texture.d,
-        )?;
         Ok(KernelEvaluation {
-            structure: of_kind(&seen[0], structure)?,
-            texture: of_kind(&seen[1], texture)?,
-            both: DistanceAndFloor { samples: both, floor: self.floor_of_both },
+            structure: self.structure.distance(&found.structure)?,
+            texture: self.texture.distance(&found.texture)?,
         })
     }
 }
