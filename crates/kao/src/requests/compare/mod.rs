@@ -257,10 +257,7 @@ impl Compare {
                 None => {
                     let detail =
                         format!("{} of {}, {}", index + 1, combinations.len(), planned.name);
-                    let named = |report: &Report<'_>| {
-                        control.report(&Report { stage: STAGE, detail: &detail, ..*report })
-                    };
-                    let record = self.make(model, combination, planned, real, &named)?;
+                    let record = self.make(model, combination, planned, real, &detail, control)?;
                     series.remember(planned, &record)?;
                     record
                 }
@@ -319,8 +316,15 @@ impl Compare {
         combination: &Combination,
         planned: &PlannedRun,
         real: Option<&Real>,
+        detail: &str,
         control: &dyn Control,
     ) -> Result<Record<Measured>> {
+        let sampling =
+            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
+        // Other units than those of sampling, so another line.
+        let detail = &format!("{detail}: distance");
+        let measuring =
+            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
         let request = Sample {
             model: self.model.clone(),
             sampling: combination.sampling(self.spacing),
@@ -330,8 +334,8 @@ impl Compare {
             compute: self.compute.clone(),
             ..Sample::default()
         };
-        let sampled = request.run_on(model, &self.model.name(), control)?;
-        let average = |real: &Real| real.sets.average(&sampled.images, control);
+        let sampled = request.run_on(model, &self.model.name(), &sampling)?;
+        let average = |real: &Real| real.sets.average(&sampled.images, &measuring);
         let distance = real.map(average).transpose()?;
         let [grid, first] = &planned.pictures;
         self.write_pictures(&sampled.images, &planned.description, [grid, first])?;
