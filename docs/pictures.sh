@@ -43,3 +43,4 @@ for strength in 0.3 0.6 0.9; do
     "$kao" edit one.png two.png --strength $strength --count 7 --out "$docs/edit-$strength.png"
 done
 "$kao" edit one.png two.png --mask mask.bmp --count 7 --out "$docs/edit-mask.png"
+"$kao" encode unseen --count 4 --steps 50 --picture "$docs/encoded.png" --out latents.safetensors

@@ -180,7 +180,8 @@ impl Request for Interpolate {
         let model = self.model.config()?;
         let n_given = self.latents.as_deref().map(GivenNoise::count).transpose()?;
         let count = self.numbers(self.n_ends(n_given))?.len();
-        let plan = self.sampling.plan(&NoiseSchedule::new(model.schedule)?)?;
+        let sampling = self.sampling.of_model(&model.sampling);
+        let plan = sampling.plan(&NoiseSchedule::new(&model.schedule)?)?;
         let evaluations = plan.n_evaluations() * self.wishes.evaluations();
         let n_evaluations = evaluations.saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
@@ -190,11 +191,13 @@ impl Request for Interpolate {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Interpolated> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            work::interpolate(self, &model, control)
+            // What is left open is as the model has it.
+            let sampling = self.sampling.of_model(&model.config.sampling);
+            work::interpolate(&Interpolate { sampling, ..self.clone() }, &model, control)
         })
     }
 }

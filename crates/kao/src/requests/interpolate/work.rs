@@ -3,16 +3,15 @@
 use super::ends::{EndNoise, Ends};
 use super::path::{InterpolatedNoise, Place, Way, between, distances};
 use super::{Interpolate, Interpolated, label};
-use crate::control::{Control, Report};
+use crate::control::Control;
 use crate::denoiser::{Conditions, Denoiser};
 use crate::error::Result;
-use crate::formats;
 use crate::images::Images;
 use crate::model::Model;
 use crate::noise::ImageNumbers;
 use crate::render::{self, Sheet};
 use crate::requests::Provenance;
-use crate::requests::latents::decoded_otherwise;
+use crate::requests::latents::warn_of_differences;
 use crate::requests::noise_file::GivenNoise;
 use crate::requests::pictures::{Destination, Inputs, Single, remaining};
 use crate::sampler::{Generation, Plan, Start};
@@ -42,13 +41,8 @@ pub(super) fn interpolate(
     let condition = request.wishes.conditions(&model.config.tags, 1)?;
     let guide = request.wishes.load_guide(&model.config, &model.network.device())?;
     let denoiser = request.wishes.guided(model, guide.as_ref())?;
-    if let Some(path) = &request.latents
-        && let Some(differences) =
-            decoded_otherwise(&formats::peek(path)?.metadata, model, &request.sampling)
-    {
-        let path = path.display();
-        let message = format!("warning: `{path}` was encoded otherwise: {differences}");
-        control.check(&Report::message("sampling", &message))?;
+    if let Some(path) = &request.latents {
+        warn_of_differences(path, model, &request.sampling, control)?;
     }
     request.model.report_default(control)?;
     let started = Instant::now();
