@@ -3,6 +3,7 @@
     python peers.py --setup                         make the virtual environment, install the peers, compare
     python peers.py --batch-sizes 8 --threads 2     compare with what is installed
     python peers.py --preset small64                the same for another network
+    python peers.py --diffusers FOLDER              a folder of diffusers there and here: see peers_diffusers.py
 
 Results go to results/NAME.json, NAME.md and NAME.png. README.md beside this file says how to read them.
 """
@@ -28,6 +29,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import peers_diffusers
 from machine import busy_cpu_seconds, describe_machine
 from report import write_report
 from same_network import DEFAULT_KAO, NetworkError, preset_model, read_config
@@ -503,6 +505,10 @@ def parse_arguments() -> argparse.Namespace:
         help="run another Kao, such as one built from an older commit, as a contender of its own",
     )
     parser.add_argument("--name", default="peers", help="of the files in results/")
+    parser.add_argument(
+        "--diffusers", nargs="+", default=[], metavar="FOLDER", help="time these folders in diffusers and Kao, no peers"
+    )
+    parser.add_argument("--turns", type=int, default=3, help="of each program, with --diffusers")
     arguments = parser.parse_args()
     for option in ("threads", "rounds", "iterations", "attempts"):
         if getattr(arguments, option) < 1:
@@ -521,6 +527,9 @@ def main() -> int:
     arguments = parse_arguments()
     if arguments.setup:
         set_up(arguments.venv)
+    if arguments.diffusers:
+        peers_diffusers.compare(arguments)
+        return 0
     chosen = [contender for contender in (KAO, *PEERS) if contender.key in arguments.contenders]
     comparison = Comparison([*arguments.kao_variant, *arguments.kao_other, *chosen], arguments)
     directory = Path(tempfile.mkdtemp(prefix="kao-peers-"))

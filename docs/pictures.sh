@@ -43,3 +43,10 @@ for strength in 0.3 0.6 0.9; do
     "$kao" edit one.png two.png --strength $strength --count 7 --out "$docs/edit-$strength.png"
 done
 "$kao" edit one.png two.png --mask mask.bmp --count 7 --out "$docs/edit-mask.png"
+"$kao" encode unseen --count 4 --steps 50 --picture "$docs/encoded.png" --out latents.safetensors
+
+# The table and the chart of samplers: 164,864 evaluations of the network, half an hour on busy cores.
+"$kao" draw --count 2000 --seed 12 --out drawn
+"$kao" compare --samplers dpm++,unipc,heun,dpm++-3m,ddim,dpm++-sde --evaluations 5,8,10,15,20,50 \
+    --count 256 --data drawn --out samplers
+cp samplers/chart.svg "$docs/samplers.svg"

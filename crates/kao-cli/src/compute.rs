@@ -47,8 +47,8 @@ pub fn set_threads(threads: Option<usize>) -> Result<()> {
 /// The argument that names a model.
 #[derive(Args)]
 pub struct ModelArgument {
-    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, or checkpoint of Lightning
-    /// or PyTorch (.ckpt, .pt, .pth); without it the built-in model
+    /// Kao model (.safetensors), run directory or checkpoint of `kao train`, folder of diffusers, or
+    /// checkpoint of Lightning or PyTorch (.ckpt, .pt, .pth); without it the built-in model
     #[arg(long, short, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Of a checkpoint with two sets of weights, the raw weights in place of their average

@@ -65,8 +65,10 @@ enum Command {
     Sweep(commands::sweep::Arguments),
     /// Measure how far samples are from real pictures, and whether they copy
     Eval(Box<commands::eval::Arguments>),
-    /// Convert a checkpoint to a Kao model
+    /// Convert a model to or from another format
     Convert(commands::convert::Arguments),
+    /// Fetch a model from a hub
+    Fetch(commands::fetch::Arguments),
     /// Tell what is in a model, checkpoint, run directory or picture
     Info(commands::info::Arguments),
     /// Measure a forward pass and a training step on this machine
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         Command::Sweep(arguments) => commands::sweep::run(&arguments),
         Command::Eval(arguments) => commands::eval::run(&arguments),
         Command::Convert(arguments) => commands::convert::run(&arguments),
+        Command::Fetch(arguments) => commands::fetch::run(&arguments),
         Command::Info(arguments) => commands::info::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         #[cfg(feature = "studio")]

@@ -23,14 +23,15 @@ pub struct SamplingArguments {
     #[arg(long)]
     eta: Option<f64>,
     /// Which timesteps are visited; linear and quadratic are the original's, karras those next to the
-    /// noise levels of Karras et al. 2022
-    #[arg(long, value_parser = spacing(), default_value = "trailing")]
-    spacing: Spacing,
+    /// noise levels of Karras et al. 2022 [default: as the model's configuration says, or trailing]
+    #[arg(long, value_parser = spacing())]
+    spacing: Option<Spacing>,
     /// Where the timestep sequence ends: the clean image, or the first timestep as the original
-    /// [default: first for linear and quadratic, clean otherwise]
+    /// [default: as the model's configuration says; else first for linear and quadratic, clean
+    /// otherwise]
     #[arg(long, value_parser = end())]
     end: Option<End>,
-    /// Variance of DDPM [default: posterior]
+    /// Variance of DDPM [default: as the model's configuration says, or posterior]
     #[arg(long, value_parser = variance())]
     variance: Option<Variance>,
     /// Let DDPM draw noise in its last step too, as the original does
@@ -39,6 +40,9 @@ pub struct SamplingArguments {
     /// Clamp predicted x₀ to [-1, 1] at every step
     #[arg(long)]
     clip: bool,
+    /// Leave predicted x₀ as it is, also where the model's configuration says to clip it
+    #[arg(long, conflicts_with = "clip")]
+    unclipped: bool,
 }
 
 /// Accepts the names of all samplers.
@@ -97,7 +101,9 @@ impl SamplingArguments {
     pub fn note(&self) -> Option<String> {
         let reason = match (&self.sampler, self.eta) {
             (None, Some(_)) => "--eta is",
-            (None, None) if self.spacing.is_the_originals() => "one of the original's spacings is",
+            (None, None) if self.spacing.is_some_and(Spacing::is_the_originals) => {
+                "one of the original's spacings is"
+            }
             _ => return None,
         };
         Some(format!("{reason} given, so the sampler is DDIM; --sampler dpm++ is the other"))
@@ -111,6 +117,8 @@ impl SamplingArguments {
             spacing: self.spacing,
             end: self.end,
             clip: self.clip,
+            unclipped: self.unclipped,
+            ..SamplingConfig::default()
         };
         let default = if self.eta.is_some() { "ddim" } else { config.sampler().name() };
         let settings = [

@@ -6,7 +6,7 @@ use kao::denoiser::Prediction;
 use kao::device::DeviceKind;
 use kao::requests::{
     Benchmark, Compare, Compute, Convert, Draw, Edit, Encode, Evaluate, Interpolate, ModelSource,
-    Prepare, Recover, Request, Sample, Sweep, Train, Wishes,
+    Prepare, Recover, Request, Sample, Sweep, Target, Train, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, SnapshotOf, Variance};
 use kao::timesteps::{End, Spacing};
@@ -60,11 +60,12 @@ fn compute() -> Compute {
 
 fn sampling() -> SamplingConfig {
     SamplingConfig {
-        sampler: Some(Ddpm { variance: Variance::Beta, final_noise: true }.into()),
+        sampler: Some(Ddpm { variance: Some(Variance::Beta), final_noise: true }.into()),
         steps: Some(7),
-        spacing: Spacing::Quadratic,
+        spacing: Some(Spacing::Quadratic),
         end: Some(End::FirstTimestep),
         clip: true,
+        ..SamplingConfig::default()
     }
 }
 
@@ -114,7 +115,7 @@ fn the_command_line_of_a_request_repeats_it() {
         repeats_recover(&Recover { data, sampler, out: out.clone(), ..Recover::default() });
     }
     for &spacing in Spacing::ALL {
-        let sampling = SamplingConfig { spacing, ..plain.sampling };
+        let sampling = SamplingConfig { spacing: Some(spacing), ..plain.sampling };
         repeats_sample(&Sample { sampling, ..plain.clone() });
     }
     repeats_recover(&Recover {
@@ -315,7 +316,8 @@ fn so_do_those_of_all_other_requests() {
     });
     let convert = Convert {
         input: "last.ckpt".into(),
-        output: "faces.safetensors".into(),
+        output: "faces".into(),
+        to: Some(Target::Diffusers),
         half: true,
         config: Some("config.toml".into()),
         raw_weights: true,

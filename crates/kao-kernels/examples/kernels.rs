@@ -94,7 +94,9 @@ fn main() {
     for (side, c, count) in [(64, 64, 12), (32, 128, 11), (16, 256, 18), (8, 256, 14)] {
         normalization(&mut bench, n, side, c, count);
     }
-    attention_of(&mut bench, n, 256, 256, 6);
+    for heads in [1, 4, 32] {
+        attention_of(&mut bench, n, 256, (256, heads), 6);
+    }
     let len = 25_368_963;
     let (mut p, g, mut m, mut v) = (values(len), values(len), vec![0.0; len], vec![0.0; len]);
     bench.run("adam", 0.3, 1, || adam_step(&AdamStep::default(), &mut p, &g, &mut m, &mut v));
@@ -176,13 +178,21 @@ fn stride2(bench: &mut Bench, n: usize, side: usize, c: usize) {
     let gflop = 18e-9 * (pixels.halved().total() * c * c) as f64;
     let (source, epilogue) = (Source::new(&x, c), Epilogue::bias(&bias));
     bench.run(&format!("stride2-prepared {side:3} {c:4}"), gflop, 1, || {
-        conv3x3_stride2(pixels, &source, Weights::Prepared(&prepared), c, &epilogue, &mut out);
+        conv3x3_stride2(
+            pixels,
+            Padding::Around,
+            &source,
+            Weights::Prepared(&prepared),
+            c,
+            &epilogue,
+            &mut out,
+        );
     });
     bench.run(&format!("stride2-data-grad {side:3} {c:4}"), gflop, 1, || {
-        conv3x3_stride2_data_grad(pixels, &dy, c, &w, Sink::new(&mut dx, c));
+        conv3x3_stride2_data_grad(pixels, Padding::Around, &dy, c, &w, Sink::new(&mut dx, c));
     });
     bench.run(&format!("stride2-weight-grad {side:3} {c:4}"), gflop, 1, || {
-        conv3x3_stride2_weight_grad(pixels, &source, &dy, c, &mut dw);
+        conv3x3_stride2_weight_grad(pixels, Padding::Around, &source, &dy, c, &mut dw);
     });
 }
 
@@ -254,18 +264,24 @@ fn normalization(bench: &mut Bench, n: usize, side: usize, c: usize, count: usiz
     });
 }
 
-fn attention_of(bench: &mut Bench, n: usize, pixels: usize, c: usize, count: usize) {
-    let shape = AttentionShape::new(n, pixels, c);
+fn attention_of(
+    bench: &mut Bench,
+    n: usize,
+    pixels: usize,
+    (c, heads): (usize, usize),
+    count: usize,
+) {
+    let shape = AttentionShape::with_heads(n, pixels, c, heads);
     let len = n * pixels * c;
     let (q, k, v, dout) = (values(len), values(len), values(len), values(len));
     let (mut out, mut dq, mut dk, mut dv) =
         (vec![0.0; len], vec![0.0; len], vec![0.0; len], vec![0.0; len]);
     let input = AttentionInput { q: &q, k: &k, v: &v };
     let gflop = 4e-9 * (len * pixels) as f64;
-    bench.run(&format!("attention {pixels} {c}"), gflop, count, || {
+    bench.run(&format!("attention {pixels} {c} {heads}"), gflop, count, || {
         attention(shape, &input, &mut out);
     });
-    bench.run(&format!("attention-backward {pixels} {c}"), 2.5 * gflop, count, || {
+    bench.run(&format!("attention-backward {pixels} {c} {heads}"), 2.5 * gflop, count, || {
         let to =
             AttentionGradients { q: (&mut dq).into(), k: (&mut dk).into(), v: (&mut dv).into() };
         attention_backward(shape, &input, &dout, to);

@@ -8,7 +8,7 @@
 //! | 1×1 convolution, linear layer | [`conv1x1()`], [`linear`] | [`conv1x1_data_grad`], [`conv1x1_weight_grad`], [`linear_data_grad`], [`linear_weight_grad`] |
 //! | biases, per-image biases | [`Epilogue`] | [`sum_pixels`] |
 //! | group normalization, activation, dropout | [`group_norm_stats`], [`group_norm()`] | [`group_norm_backward`] |
-//! | attention over pixels | [`attention()`] | [`attention_backward`] |
+//! | attention over pixels, any number of heads | [`attention()`] | [`attention_backward`] |
 //! | nearest ×2 upsampling | [`Source::upsampled`], [`upsample_nearest`] | [`Sink::upsampled`], [`upsample_nearest_backward`] |
 //! | concatenation of channels | [`Source::pair`], [`concat_channels`] | [`Sink::pair`], [`split_channels`] |
 //! | activations alone | [`activation()`] | [`activation_backward`] |
@@ -115,7 +115,7 @@ pub use group_norm::{
     group_norm_backward, group_norm_stats,
 };
 pub use memory::{keep_freed_memory, release_freed_memory};
-pub use operands::{Epilogue, Pixels, Prologue, Sink, Source, Weights};
+pub use operands::{Epilogue, Padding, Pixels, Prologue, Sink, Source, Weights};
 pub use peak::peak_gflops;
 pub use profile::{KernelTime, profile};
 pub use simd::{SimdLevel, simd_level, with_simd_level};

@@ -60,6 +60,35 @@ impl Pixels {
     }
 }
 
+/// Where the zeros around the input of a 3×3 convolution with stride 2 lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Padding {
+    /// One row or column on every side: padding 1.
+    #[default]
+    Around,
+    /// One at the bottom and one at the right. Of odd sides the last row or column is the padding's
+    /// only neighbour and no window begins there, so sides are halved downwards.
+    Behind,
+}
+
+impl Padding {
+    /// The pixels of the output, for an input of `pixels`.
+    pub const fn output(self, pixels: Pixels) -> Pixels {
+        match self {
+            Padding::Around => pixels.halved(),
+            Padding::Behind => Pixels { n: pixels.n, h: pixels.h / 2, w: pixels.w / 2 },
+        }
+    }
+
+    /// Rows and columns of zeros before the first.
+    pub(crate) const fn before(self) -> usize {
+        match self {
+            Padding::Around => 1,
+            Padding::Behind => 0,
+        }
+    }
+}
+
 /// What happens to an input on its way into a convolution: `act(x · scale + shift)`, with one scale
 /// and one shift for every image and channel. Group normalization and its affine part fold into
 /// this (see [`crate::GroupNorm::folded`]). The zero padding of a convolution is put around the

@@ -5,8 +5,8 @@
 //! the same name.
 
 use crate::{
-    Activation, AdamStep, AttentionShape, Dropout, Epilogue, GroupNorm, GroupNormStats, Pixels,
-    Sink, Source,
+    Activation, AdamStep, AttentionShape, Dropout, Epilogue, GroupNorm, GroupNormStats, Padding,
+    Pixels, Sink, Source,
 };
 
 /// `act(x)` in f64.
@@ -140,19 +140,46 @@ fn finish(output: Pixels, c_out: usize, sums: &[f64], epilogue: &Epilogue<'_>, o
     }
 }
 
-/// Calls `visit(output pixel, input pixel, tap)` for every tap of a 3×3 convolution with padding 1
-/// that falls inside the image.
-fn for_each_tap(pixels: Pixels, stride: usize, mut visit: impl FnMut(usize, usize, usize)) {
-    let (h_out, w_out) = (pixels.h.div_ceil(stride), pixels.w.div_ceil(stride));
+/// The steps of a 3×3 convolution over its input.
+#[derive(Clone, Copy)]
+enum Stride {
+    One,
+    Two(Padding),
+}
+
+impl Stride {
+    fn step(self) -> usize {
+        if matches!(self, Stride::One) { 1 } else { 2 }
+    }
+
+    /// Rows and columns of zeros before the first.
+    fn before(self) -> usize {
+        if matches!(self, Stride::Two(Padding::Behind)) { 0 } else { 1 }
+    }
+
+    fn output(self, pixels: Pixels) -> Pixels {
+        match self {
+            Stride::One => pixels,
+            Stride::Two(padding) => padding.output(pixels),
+        }
+    }
+}
+
+/// Calls `visit(output pixel, input pixel, tap)` for every tap of a 3×3 convolution that falls
+/// inside the image.
+fn for_each_tap(pixels: Pixels, stride: Stride, mut visit: impl FnMut(usize, usize, usize)) {
+    let Pixels { h: h_out, w: w_out, .. } = stride.output(pixels);
+    let (step, before) = (stride.step(), stride.before());
     for n in 0..pixels.n {
         for oy in 0..h_out {
             for ox in 0..w_out {
                 for ky in 0..3 {
                     for kx in 0..3 {
-                        let (iy, ix) = (oy * stride + ky, ox * stride + kx);
-                        if (1..=pixels.h).contains(&iy) && (1..=pixels.w).contains(&ix) {
+                        let (iy, ix) = (oy * step + ky, ox * step + kx);
+                        let inside = |i: usize, side: usize| (before..side + before).contains(&i);
+                        if inside(iy, pixels.h) && inside(ix, pixels.w) {
                             let output = (n * h_out + oy) * w_out + ox;
-                            let input = (n * pixels.h + iy - 1) * pixels.w + ix - 1;
+                            let input = (n * pixels.h + iy - before) * pixels.w + ix - before;
                             visit(output, input, ky * 3 + kx);
                         }
                     }
@@ -162,13 +189,9 @@ fn for_each_tap(pixels: Pixels, stride: usize, mut visit: impl FnMut(usize, usiz
     }
 }
 
-fn strided(pixels: Pixels, stride: usize) -> Pixels {
-    Pixels::new(pixels.n, pixels.h.div_ceil(stride), pixels.w.div_ceil(stride))
-}
-
 fn conv(
     pixels: Pixels,
-    stride: usize,
+    stride: Stride,
     source: &Source<'_>,
     weights: &[f32],
     c_out: usize,
@@ -177,7 +200,7 @@ fn conv(
 ) {
     let c_in = source.channels();
     let x = materialize(pixels, source);
-    let output = strided(pixels, stride);
+    let output = stride.output(pixels);
     let mut sums = vec![0.0; output.total() * c_out];
     for_each_tap(pixels, stride, |o, i, tap| {
         for ci in 0..c_in {
@@ -193,7 +216,7 @@ fn conv(
 
 fn conv_data_grad(
     pixels: Pixels,
-    stride: usize,
+    stride: Stride,
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
@@ -214,7 +237,7 @@ fn conv_data_grad(
 
 fn conv_weight_grad(
     pixels: Pixels,
-    stride: usize,
+    stride: Stride,
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
@@ -245,7 +268,7 @@ pub fn conv3x3(
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    conv(pixels, 1, source, weights, c_out, epilogue, out);
+    conv(pixels, Stride::One, source, weights, c_out, epilogue, out);
 }
 
 /// Reference of [`crate::conv3x3_data_grad`].
@@ -256,7 +279,7 @@ pub fn conv3x3_data_grad(
     weights: &[f32],
     sink: Sink<'_>,
 ) {
-    conv_data_grad(pixels, 1, dy, c_out, weights, sink);
+    conv_data_grad(pixels, Stride::One, dy, c_out, weights, sink);
 }
 
 /// Reference of [`crate::conv3x3_weight_grad`].
@@ -267,41 +290,44 @@ pub fn conv3x3_weight_grad(
     c_out: usize,
     dw: &mut [f32],
 ) {
-    conv_weight_grad(pixels, 1, source, dy, c_out, dw);
+    conv_weight_grad(pixels, Stride::One, source, dy, c_out, dw);
 }
 
 /// Reference of [`crate::conv3x3_stride2`], with plain weights.
 pub fn conv3x3_stride2(
     pixels: Pixels,
+    padding: Padding,
     source: &Source<'_>,
     weights: &[f32],
     c_out: usize,
     epilogue: &Epilogue<'_>,
     out: &mut [f32],
 ) {
-    conv(pixels, 2, source, weights, c_out, epilogue, out);
+    conv(pixels, Stride::Two(padding), source, weights, c_out, epilogue, out);
 }
 
 /// Reference of [`crate::conv3x3_stride2_data_grad`].
 pub fn conv3x3_stride2_data_grad(
     pixels: Pixels,
+    padding: Padding,
     dy: &[f32],
     c_out: usize,
     weights: &[f32],
     sink: Sink<'_>,
 ) {
-    conv_data_grad(pixels, 2, dy, c_out, weights, sink);
+    conv_data_grad(pixels, Stride::Two(padding), dy, c_out, weights, sink);
 }
 
 /// Reference of [`crate::conv3x3_stride2_weight_grad`].
 pub fn conv3x3_stride2_weight_grad(
     pixels: Pixels,
+    padding: Padding,
     source: &Source<'_>,
     dy: &[f32],
     c_out: usize,
     dw: &mut [f32],
 ) {
-    conv_weight_grad(pixels, 2, source, dy, c_out, dw);
+    conv_weight_grad(pixels, Stride::Two(padding), source, dy, c_out, dw);
 }
 
 /// Reference of [`crate::conv1x1()`], with plain weights.
@@ -510,43 +536,62 @@ pub fn group_norm_backward(
     deliver(pixels, &dx, sink);
 }
 
-/// The attention weights of one image: softmax over the keys of scale · q·kᵀ, `[P, P]`.
-fn attention_weights(shape: AttentionShape, n: usize, q: &[f32], k: &[f32]) -> Vec<f64> {
-    let (pixels, c) = (shape.pixels, shape.channels);
-    let mut weights = vec![0.0; pixels * pixels];
-    for i in 0..pixels {
-        let row = &mut weights[i * pixels..][..pixels];
-        for (j, score) in row.iter_mut().enumerate() {
-            for channel in 0..c {
-                *score += f64::from(q[(n * pixels + i) * c + channel])
-                    * f64::from(k[(n * pixels + j) * c + channel]);
-            }
-            *score *= f64::from(shape.scale);
-        }
-        let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        for score in row.iter_mut() {
-            *score = (*score - highest).exp();
-        }
-        let sum: f64 = row.iter().sum();
-        for score in row.iter_mut() {
-            *score /= sum;
-        }
+/// One head of an attention: its image and first channel.
+#[derive(Clone, Copy)]
+struct Head {
+    shape: AttentionShape,
+    image: usize,
+    channel: usize,
+}
+
+impl Head {
+    fn all(shape: AttentionShape) -> impl Iterator<Item = Self> {
+        let heads = (0..shape.n).flat_map(move |n| (0..shape.heads).map(move |head| (n, head)));
+        heads.map(move |(image, head)| Head { shape, image, channel: head * shape.width() })
     }
-    weights
+
+    /// The place of a channel of the head at a pixel.
+    fn at(self, pixel: usize, channel: usize) -> usize {
+        let AttentionShape { pixels, channels, .. } = self.shape;
+        (self.image * pixels + pixel) * channels + self.channel + channel
+    }
+
+    /// The attention weights: softmax over the keys of scale · q·kᵀ, `[P, P]`.
+    fn weights(self, q: &[f32], k: &[f32]) -> Vec<f64> {
+        let pixels = self.shape.pixels;
+        let mut weights = vec![0.0; pixels * pixels];
+        for i in 0..pixels {
+            let row = &mut weights[i * pixels..][..pixels];
+            for (j, score) in row.iter_mut().enumerate() {
+                for channel in 0..self.shape.width() {
+                    *score += f64::from(q[self.at(i, channel)]) * f64::from(k[self.at(j, channel)]);
+                }
+                *score *= f64::from(self.shape.scale);
+            }
+            let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            for score in row.iter_mut() {
+                *score = (*score - highest).exp();
+            }
+            let sum: f64 = row.iter().sum();
+            for score in row.iter_mut() {
+                *score /= sum;
+            }
+        }
+        weights
+    }
 }
 
 /// Reference of [`crate::attention()`].
 pub fn attention(shape: AttentionShape, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32]) {
-    let (pixels, c) = (shape.pixels, shape.channels);
-    for n in 0..shape.n {
-        let weights = attention_weights(shape, n, q, k);
+    let pixels = shape.pixels;
+    for head in Head::all(shape) {
+        let weights = head.weights(q, k);
         for i in 0..pixels {
-            for channel in 0..c {
-                let mut sum = 0.0;
-                for j in 0..pixels {
-                    sum += weights[i * pixels + j] * f64::from(v[(n * pixels + j) * c + channel]);
-                }
-                out[(n * pixels + i) * c + channel] = sum as f32;
+            for channel in 0..shape.width() {
+                let sum: f64 = (0..pixels)
+                    .map(|j| weights[i * pixels + j] * f64::from(v[head.at(j, channel)]))
+                    .sum();
+                out[head.at(i, channel)] = sum as f32;
             }
         }
     }
@@ -564,18 +609,16 @@ pub fn attention_backward(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    let (pixels, c) = (shape.pixels, shape.channels);
-    for n in 0..shape.n {
-        let weights = attention_weights(shape, n, q, k);
-        let image = n * pixels * c..(n + 1) * pixels * c;
-        let (q, k, v) = (&q[image.clone()], &k[image.clone()], &v[image.clone()]);
-        let dout = &dout[image.clone()];
+    let pixels = shape.pixels;
+    for head in Head::all(shape) {
+        let weights = head.weights(q, k);
+        let value = |values: &[f32], pixel, channel| f64::from(values[head.at(pixel, channel)]);
         let mut dscores = vec![0.0; pixels * pixels];
         for i in 0..pixels {
             let mut dweights = vec![0.0; pixels];
             for (j, dweight) in dweights.iter_mut().enumerate() {
-                for channel in 0..c {
-                    *dweight += f64::from(dout[i * c + channel]) * f64::from(v[j * c + channel]);
+                for channel in 0..shape.width() {
+                    *dweight += value(dout, i, channel) * value(v, j, channel);
                 }
             }
             let row = &weights[i * pixels..][..pixels];
@@ -585,14 +628,14 @@ pub fn attention_backward(
             }
         }
         for i in 0..pixels {
-            for channel in 0..c {
+            for channel in 0..shape.width() {
                 let (mut sum_q, mut sum_k, mut sum_v) = (0.0, 0.0, 0.0);
                 for j in 0..pixels {
-                    sum_q += dscores[i * pixels + j] * f64::from(k[j * c + channel]);
-                    sum_k += dscores[j * pixels + i] * f64::from(q[j * c + channel]);
-                    sum_v += weights[j * pixels + i] * f64::from(dout[j * c + channel]);
+                    sum_q += dscores[i * pixels + j] * value(k, j, channel);
+                    sum_k += dscores[j * pixels + i] * value(q, j, channel);
+                    sum_v += weights[j * pixels + i] * value(dout, j, channel);
                 }
-                let place = image.start + i * c + channel;
+                let place = head.at(i, channel);
                 dq[place] = sum_q as f32;
                 dk[place] = sum_k as f32;
                 dv[place] = sum_v as f32;

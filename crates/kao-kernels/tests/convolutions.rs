@@ -10,11 +10,13 @@ use support::*;
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Conv3x3,
-    Stride2,
+    Stride2(Padding),
     Conv1x1,
 }
 
-const KINDS: [Kind; 3] = [Kind::Conv3x3, Kind::Stride2, Kind::Conv1x1];
+const AROUND: Kind = Kind::Stride2(Padding::Around);
+const BEHIND: Kind = Kind::Stride2(Padding::Behind);
+const KINDS: [Kind; 4] = [Kind::Conv3x3, AROUND, BEHIND, Kind::Conv1x1];
 
 impl Kind {
     fn taps(self) -> usize {
@@ -22,7 +24,10 @@ impl Kind {
     }
 
     fn output(self, pixels: Pixels) -> Pixels {
-        if self == Self::Stride2 { pixels.halved() } else { pixels }
+        match self {
+            Self::Stride2(padding) => padding.output(pixels),
+            Self::Conv3x3 | Self::Conv1x1 => pixels,
+        }
     }
 
     /// Of the magnitude that [`sum_of`] random terms has.
@@ -63,7 +68,7 @@ const CHANNELS: [usize; 14] = [1, 2, 3, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 70
 impl Case {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
-        let kind = KINDS[random.below(3)];
+        let kind = KINDS[random.below(KINDS.len())];
         let upsampled = random.below(4) == 0;
         let sides = [1, 1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 18];
         let mut pixels = Pixels::new(
@@ -161,21 +166,24 @@ impl Case {
             (self.c_in(), self.c_out, self.source(), self.epilogue());
         let mut out = self.held();
         macro_rules! call {
-            ($kernel:ident, $prepare:expr) => {{
-                let plain = Weights::Plain(&self.weights);
+            ($kernel:ident, $prepare:expr $(, $padding:expr)?) => {{
+                let (pixels, to) = (self.pixels, &mut out);
                 if prepared {
                     let prepared = $prepare(&self.weights, c_in, c_out);
                     let weights = Weights::Prepared(&prepared);
-                    $kernel(self.pixels, &source, weights, c_out, &epilogue, &mut out);
+                    $kernel(pixels, $($padding,)? &source, weights, c_out, &epilogue, to);
                 } else {
-                    $kernel(self.pixels, &source, plain, c_out, &epilogue, &mut out);
+                    let plain = Weights::Plain(&self.weights);
+                    $kernel(pixels, $($padding,)? &source, plain, c_out, &epilogue, to);
                 }
             }};
         }
         match self.kind {
             Kind::Conv3x3 if self.upsampled => call!(conv3x3, PreparedConv3x3::for_upsampled),
             Kind::Conv3x3 => call!(conv3x3, PreparedConv3x3::new),
-            Kind::Stride2 => call!(conv3x3_stride2, PreparedConv3x3Stride2::new),
+            Kind::Stride2(padding) => {
+                call!(conv3x3_stride2, PreparedConv3x3Stride2::new, padding)
+            }
             Kind::Conv1x1 => call!(conv1x1, PreparedConv1x1::new),
         }
         out
@@ -192,31 +200,39 @@ impl Case {
         if self.accumulate {
             sink = sink.accumulating();
         }
-        let kernel = match (self.kind, by_reference) {
-            (Kind::Conv3x3, false) => conv3x3_data_grad,
-            (Kind::Stride2, false) => conv3x3_stride2_data_grad,
-            (Kind::Conv1x1, false) => conv1x1_data_grad,
-            (Kind::Conv3x3, true) => reference::conv3x3_data_grad,
-            (Kind::Stride2, true) => reference::conv3x3_stride2_data_grad,
-            (Kind::Conv1x1, true) => reference::conv1x1_data_grad,
-        };
-        kernel(self.pixels, &self.dy, self.c_out, &self.weights, sink);
+        macro_rules! call {
+            ($kernel:path $(, $padding:expr)?) => {
+                $kernel(self.pixels, $($padding,)? &self.dy, self.c_out, &self.weights, sink)
+            };
+        }
+        match (self.kind, by_reference) {
+            (Kind::Conv3x3, false) => call!(conv3x3_data_grad),
+            (Kind::Stride2(padding), false) => call!(conv3x3_stride2_data_grad, padding),
+            (Kind::Conv1x1, false) => call!(conv1x1_data_grad),
+            (Kind::Conv3x3, true) => call!(reference::conv3x3_data_grad),
+            (Kind::Stride2(padding), true) => {
+                call!(reference::conv3x3_stride2_data_grad, padding);
+            }
+            (Kind::Conv1x1, true) => call!(reference::conv1x1_data_grad),
+        }
         (first, second)
     }
 
     fn weight_grad(&self, by_reference: bool) -> Vec<f32> {
         let mut dw = vec![f32::NAN; self.weights.len()];
         macro_rules! call {
-            ($kernel:path) => {
-                $kernel(self.pixels, &self.source(), &self.dy, self.c_out, &mut dw)
+            ($kernel:path $(, $padding:expr)?) => {
+                $kernel(self.pixels, $($padding,)? &self.source(), &self.dy, self.c_out, &mut dw)
             };
         }
         match (self.kind, by_reference) {
             (Kind::Conv3x3, false) => call!(conv3x3_weight_grad),
-            (Kind::Stride2, false) => call!(conv3x3_stride2_weight_grad),
+            (Kind::Stride2(padding), false) => call!(conv3x3_stride2_weight_grad, padding),
             (Kind::Conv1x1, false) => call!(conv1x1_weight_grad),
             (Kind::Conv3x3, true) => call!(reference::conv3x3_weight_grad),
-            (Kind::Stride2, true) => call!(reference::conv3x3_stride2_weight_grad),
+            (Kind::Stride2(padding), true) => {
+                call!(reference::conv3x3_stride2_weight_grad, padding);
+            }
             (Kind::Conv1x1, true) => call!(reference::conv1x1_weight_grad),
         }
         dw
@@ -224,13 +240,18 @@ impl Case {
 
     fn by_reference(&self) -> Vec<f32> {
         let mut out = self.held();
-        let kernel = match self.kind {
-            Kind::Conv3x3 => reference::conv3x3,
-            Kind::Stride2 => reference::conv3x3_stride2,
-            Kind::Conv1x1 => reference::conv1x1,
-        };
         let (source, epilogue) = (self.source(), self.epilogue());
-        kernel(self.pixels, &source, &self.weights, self.c_out, &epilogue, &mut out);
+        macro_rules! call {
+            ($kernel:path $(, $padding:expr)?) => {{
+                let (weights, c_out) = (&self.weights, self.c_out);
+                $kernel(self.pixels, $($padding,)? &source, weights, c_out, &epilogue, &mut out)
+            }};
+        }
+        match self.kind {
+            Kind::Conv3x3 => call!(reference::conv3x3),
+            Kind::Stride2(padding) => call!(reference::conv3x3_stride2, padding),
+            Kind::Conv1x1 => call!(reference::conv1x1),
+        }
         out
     }
 
@@ -297,12 +318,14 @@ fn network_shapes_agree_with_the_reference() {
         (Kind::Conv3x3, Pixels::new(2, 33, 17), (64, 0), 3),
         // Several groups of the shared one.
         (Kind::Conv3x3, Pixels::new(3, 32, 32), (96, 100), 128),
-        (Kind::Stride2, Pixels::new(2, 32, 32), (64, 0), 64),
+        (AROUND, Pixels::new(2, 32, 32), (64, 0), 64),
+        (BEHIND, Pixels::new(2, 32, 32), (64, 0), 64),
         (Kind::Conv1x1, Pixels::new(2, 24, 24), (96, 64), 128),
         (Kind::Conv1x1, Pixels::rows(2), (64, 0), 256),
         // The local schedule of the weight gradient.
         (Kind::Conv1x1, Pixels::new(3, 40, 33), (70, 0), 20),
-        (Kind::Stride2, Pixels::new(2, 47, 46), (20, 30), 33),
+        (AROUND, Pixels::new(2, 47, 46), (20, 30), 33),
+        (BEHIND, Pixels::new(2, 47, 46), (20, 30), 33),
     ];
     for (i, (kind, pixels, c_in, c_out)) in shapes.into_iter().enumerate() {
         for prologue in [None, Some(Activation::Silu)] {

@@ -87,7 +87,15 @@ impl Convolution {
             conv3x3(pixels, &source, Weights::Prepared(&prepared), c_out, &epilogue, out);
         });
         check("conv3x3_stride2", [dy_halved.len()], |[out]| {
-            conv3x3_stride2(pixels, &source, Weights::Plain(&weights), c_out, &epilogue, out);
+            conv3x3_stride2(
+                pixels,
+                Padding::Around,
+                &source,
+                Weights::Plain(&weights),
+                c_out,
+                &epilogue,
+                out,
+            );
         });
         check("conv1x1", [dy.len()], |[out]| {
             conv1x1(pixels, &source, Weights::Plain(one), c_out, &epilogue, out);
@@ -96,7 +104,7 @@ impl Convolution {
             conv3x3_weight_grad(pixels, &source, &dy, c_out, dw);
         });
         check("conv3x3_stride2_weight_grad", [weights.len()], |[dw]| {
-            conv3x3_stride2_weight_grad(pixels, &source, &dy_halved, c_out, dw);
+            conv3x3_stride2_weight_grad(pixels, Padding::Around, &source, &dy_halved, c_out, dw);
         });
         check("conv1x1_weight_grad", [one.len()], |[dw]| {
             conv1x1_weight_grad(pixels, &source, &dy, c_out, dw);
@@ -111,7 +119,14 @@ impl Convolution {
         });
         check("conv3x3_stride2_data_grad", lens, |parts| {
             sink(parts, &|sink| {
-                conv3x3_stride2_data_grad(pixels, &dy_halved, c_out, &weights, sink);
+                conv3x3_stride2_data_grad(
+                    pixels,
+                    Padding::Around,
+                    &dy_halved,
+                    c_out,
+                    &weights,
+                    sink,
+                );
             });
         });
         check("conv1x1_data_grad", lens, |parts| {

@@ -169,10 +169,12 @@ proptest! {
     fn attention_agrees_with_its_reference(seed: u64) {
         let mut random = Random(seed);
         let counts = [1, 2, 7, 16, 20, 33, 64, 70];
-        let shape = AttentionShape::new(
+        let heads = [1, 1, 2, 3, 5][random.below(5)];
+        let shape = AttentionShape::with_heads(
             1 + random.below(3),
             counts[random.below(counts.len())],
-            counts[random.below(counts.len())],
+            heads * counts[random.below(counts.len())],
+            heads,
         );
         let magnitude = [1.0, 1.0, 30.0, 1e-4][random.below(4)];
         check_attention(shape, random, magnitude);
@@ -273,7 +275,7 @@ fn check_attention(shape: AttentionShape, mut random: Random, magnitude: f32) {
     let [dq, dk, dv] = &mut gradients;
     reference::attention_backward(shape, &q, &k, &v, &dout, dq, dk, dv);
     // Scores are rounded before the exponential magnifies what was lost.
-    let c = shape.channels as f32;
+    let c = (shape.channels / shape.heads) as f32;
     let scores = 1.0 + shape.scale * c * greatest(&q) * greatest(&k);
     for level in levels() {
         let name = level.name();
@@ -300,6 +302,9 @@ fn check_attention(shape: AttentionShape, mut random: Random, magnitude: f32) {
 #[test]
 fn attention_of_the_network() {
     check_attention(AttentionShape::new(2, 256, 256), Random(1), 1.0);
+    check_attention(AttentionShape::with_heads(2, 256, 256, 4), Random(2), 1.0);
+    // Heads of 8 channels, as many models have.
+    check_attention(AttentionShape::with_heads(2, 64, 128, 16), Random(3), 1.0);
 }
 
 #[cfg(not(miri))] // too large
@@ -312,7 +317,7 @@ fn normalization_of_the_network() {
 #[test]
 fn batch_and_threads_leave_no_trace() {
     let norm = Norm::with(Random(3), Pixels::new(5, 20, 30), 40, 24, 8);
-    let shape = AttentionShape::new(5, 70, 48);
+    let shape = AttentionShape::with_heads(5, 70, 48, 3);
     let mut random = Random(5);
     let each = shape.pixels * shape.channels;
     let [q, k, v, dout] =

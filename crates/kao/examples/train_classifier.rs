@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! kao draw --count 60000 --size 64 --seed 7 --out faces
-//! cargo run --release -p kao --example train_classifier -- faces classifier.safetensors [STEPS]
+//! cargo run --release -p kao --example train_classifier -- faces classifier.safetensors [STEPS [FROM]]
 //! ```
 //!
 //! Pictures of the folder's test set are left out, and what the classifier makes of them is printed
@@ -28,12 +28,12 @@ fn main() -> kao::Result<()> {
         eprintln!("usage: train_classifier FACES OUT.safetensors [STEPS]");
         std::process::exit(2);
     };
-    let steps = rest.first().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(4000);
-    run(faces, out, steps)
+    let steps = rest.first().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(24_000);
+    run(faces, out, steps, rest.get(1).map(PathBuf::as_path))
 }
 
-/// Trains for so many steps, and writes the classifier.
-pub fn run(faces: &Path, out: &Path, steps: u64) -> kao::Result<()> {
+/// Trains for so many steps, with the weights of `from` to begin with, and writes the classifier.
+pub fn run(faces: &Path, out: &Path, steps: u64, from: Option<&Path>) -> kao::Result<()> {
     let folder = Folder::load(faces, [3, SIDE, SIDE], &Unattended)?;
     let names = folder.pictures().iter().map(|picture| picture.name.as_str());
     let tags = Tags::read(faces, names, None)?;
@@ -52,7 +52,10 @@ pub fn run(faces: &Path, out: &Path, steps: u64) -> kao::Result<()> {
         folder.tags_of(index).iter().filter_map(|tag| vocabulary.number(tag)).collect()
     };
 
-    let mut training = ClassifierTraining::new(Classifier::init(config, 1)?);
+    let mut training = ClassifierTraining::new(match from {
+        None => Classifier::init(config, 1)?,
+        Some(path) => Classifier::load(path)?,
+    });
     let mut order = split.train.clone();
     let mut stream = kao::noise::Stream::new(1, kao::noise::Purpose::Training, 0, 0);
     let (mut position, mut mean) = (order.len(), 0.0);

@@ -113,41 +113,109 @@ pub struct Denoised {
     pub epsilon: f64,
 }
 
+/// What is done to a predicted clean image so that its values stay in range.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Clipping {
+    /// Nothing.
+    #[default]
+    None,
+    /// Values are clamped to [-`range`, `range`].
+    Clamped {
+        /// The largest magnitude.
+        range: f64,
+        /// Whether ε̂ stays as predicted. Else it is derived anew from x̂_0, so that both make x_t.
+        keeps_epsilon: bool,
+    },
+    /// Values are clamped to [-s, s] and divided by s, the quantile `ratio` of their magnitudes
+    /// within the image, between 1 and `largest` (dynamic thresholding, Saharia et al. 2022).
+    Thresholded {
+        /// Which quantile.
+        ratio: f64,
+        /// The largest s.
+        largest: f64,
+        /// As above.
+        keeps_epsilon: bool,
+    },
+}
+
+impl From<bool> for Clipping {
+    /// Whether x̂_0 is clamped to [-1, 1] and ε̂ derived anew.
+    fn from(clip: bool) -> Self {
+        match clip {
+            true => Clipping::Clamped { range: 1.0, keeps_epsilon: false },
+            false => Clipping::None,
+        }
+    }
+}
+
 /// Turns predictions of any kind into x̂_0 and ε̂ at one noise level.
 #[derive(Clone, Copy, Debug)]
 pub struct PredictionConverter {
     signal: f64,
     noise: f64,
     prediction: Prediction,
-    clip: bool,
+    clipping: Clipping,
 }
 
 impl PredictionConverter {
-    /// For the noise level `alpha_bar`, in (0, 1). With `clip`, x̂_0 is clamped to `[-1, 1]` and ε̂
-    /// derived anew from it.
-    pub fn new(alpha_bar: f64, prediction: Prediction, clip: bool) -> Self {
+    /// For the noise level `alpha_bar`, in (0, 1).
+    pub fn new(alpha_bar: f64, prediction: Prediction, clipping: impl Into<Clipping>) -> Self {
         let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
-        PredictionConverter { signal, noise, prediction, clip }
+        PredictionConverter { signal, noise, prediction, clipping: clipping.into() }
+    }
+
+    /// The s of dynamic thresholding for one image, all values of which are given; 1 where there is
+    /// none.
+    pub fn threshold(&self, x_t: &[f32], predicted: &[f32]) -> f64 {
+        let Clipping::Thresholded { ratio, largest, .. } = self.clipping else { return 1.0 };
+        let pairs = x_t.iter().zip(predicted);
+        let mut sizes: Vec<f64> =
+            pairs.map(|(&x_t, &predicted)| self.x0(x_t, predicted).abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        let Some(last) = sizes.len().checked_sub(1) else { return 1.0 };
+        // Between two values, in proportion to the distance from both.
+        let place = ratio.clamp(0.0, 1.0) * last as f64;
+        let (below, share) = (place.floor() as usize, place.fract());
+        let above = (below + 1).min(last);
+        let quantile = sizes[below] + share * (sizes[above] - sizes[below]);
+        quantile.max(1.0).min(largest)
+    }
+
+    /// x̂_0 before it is clipped.
+    #[inline]
+    fn x0(&self, x_t: f32, predicted: f32) -> f64 {
+        let (x_t, predicted) = (f64::from(x_t), f64::from(predicted));
+        match self.prediction {
+            Prediction::Epsilon => (x_t - self.noise * predicted) / self.signal,
+            Prediction::X0 => predicted,
+            Prediction::V => self.signal * x_t - self.noise * predicted,
+        }
     }
 
     /// x̂_0 and ε̂ of the value `x_t`, for which `predicted` was predicted.
     #[inline]
     pub fn convert(&self, x_t: f32, predicted: f32) -> Denoised {
+        self.convert_within(x_t, predicted, 1.0)
+    }
+
+    /// The same in an image whose [`threshold`](Self::threshold) is this.
+    #[inline]
+    pub fn convert_within(&self, x_t: f32, predicted: f32, threshold: f64) -> Denoised {
+        let PredictionConverter { signal, noise, prediction, clipping } = *self;
+        let x0 = self.x0(x_t, predicted);
         let (x_t, predicted) = (f64::from(x_t), f64::from(predicted));
-        let PredictionConverter { signal, noise, prediction, clip } = *self;
-        let x0 = match prediction {
-            Prediction::Epsilon => (x_t - noise * predicted) / signal,
-            Prediction::X0 => predicted,
-            Prediction::V => signal * x_t - noise * predicted,
+        let (x0, keeps_epsilon) = match clipping {
+            Clipping::None => (x0, true),
+            Clipping::Clamped { range, keeps_epsilon } => (x0.clamp(-range, range), keeps_epsilon),
+            Clipping::Thresholded { keeps_epsilon, .. } => {
+                (x0.clamp(-threshold, threshold) / threshold, keeps_epsilon)
+            }
         };
-        if clip {
-            let x0 = x0.clamp(-1.0, 1.0);
-            return Denoised { x0, epsilon: (x_t - signal * x0) / noise };
-        }
         let epsilon = match prediction {
-            Prediction::Epsilon => predicted,
-            Prediction::X0 => (x_t - signal * x0) / noise,
-            Prediction::V => noise * x_t + signal * predicted,
+            Prediction::Epsilon if keeps_epsilon => predicted,
+            Prediction::V if keeps_epsilon => noise * x_t + signal * predicted,
+            Prediction::X0 if keeps_epsilon => (x_t - signal * predicted) / noise,
+            _ => (x_t - signal * x0) / noise,
         };
         Denoised { x0, epsilon }
     }
@@ -229,5 +297,36 @@ mod tests {
                 assert!((again - x_t).abs() < 1e-5, "clipping keeps x_t");
             }
         }
+    }
+
+    #[test]
+    fn clipping_may_keep_the_predicted_noise() {
+        let clipping = Clipping::Clamped { range: 0.5, keeps_epsilon: true };
+        let (x_t, predicted) = (2.0, -1.0);
+        for prediction in [Prediction::Epsilon, Prediction::X0, Prediction::V] {
+            let [plain, clipped] = [Clipping::None, clipping].map(|clipping| {
+                PredictionConverter::new(0.5, prediction, clipping).convert(x_t, predicted)
+            });
+            assert_eq!(clipped.epsilon, plain.epsilon);
+            assert_eq!(clipped.x0, plain.x0.clamp(-0.5, 0.5), "{prediction:?}");
+        }
+    }
+
+    #[test]
+    fn thresholds_are_quantiles_within_an_image() {
+        let of = |ratio, largest, values: &[f32]| {
+            let clipping = Clipping::Thresholded { ratio, largest, keeps_epsilon: false };
+            let converter = PredictionConverter::new(0.5, Prediction::X0, clipping);
+            let s = converter.threshold(&[0.0; 5][..values.len()], values);
+            (s, converter.convert_within(0.0, values[0], s).x0)
+        };
+        let values = [-4.0, 0.0, 1.0, 2.0, -3.0];
+        assert_eq!(of(1.0, 10.0, &values), (4.0, -1.0));
+        // A quarter of the way from the fourth to the fifth.
+        let (s, x0) = of(0.8125, 10.0, &values);
+        assert!((s - 3.25).abs() < 1e-12 && x0 == -1.0, "{s} {x0}");
+        assert_eq!(of(0.5, 1.5, &values).0, 1.5);
+        assert_eq!(of(0.1, 10.0, &values).0, 1.0);
+        assert_eq!(of(0.5, 10.0, &[0.25]), (1.0, 0.25));
     }
 }

@@ -46,6 +46,7 @@ pub mod eval;
 pub mod files;
 pub mod formats;
 pub mod guidance;
+pub mod hub;
 pub mod images;
 pub mod locks;
 pub mod memory;

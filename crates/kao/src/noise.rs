@@ -5,6 +5,8 @@
 //! keyed by those four numbers; normals are Box–Muller in `f64` with a portable `libm`, so every
 //! machine draws the same bits.
 
+pub mod torch;
+
 use crate::images::Images;
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

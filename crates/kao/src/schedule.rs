@@ -27,6 +27,10 @@ pub enum ScheduleKind {
     /// the squared cosine the first of few steps passes over the levels at which the colours of
     /// large areas are settled. The two ends of β are not used.
     Karras,
+    /// β follows a logistic function between its two ends (Xu et al. 2022, GeoDiff).
+    Sigmoid,
+    /// β of every timestep is given. The two ends of β are not used.
+    Given,
 }
 
 impl ScheduleKind {
@@ -37,17 +41,19 @@ impl ScheduleKind {
             ScheduleKind::ScaledLinear => "scaled-linear",
             ScheduleKind::SquaredCosine => "squared-cosine",
             ScheduleKind::Karras => "karras",
+            ScheduleKind::Sigmoid => "sigmoid",
+            ScheduleKind::Given => "given",
         }
     }
 
     /// Whether the ends of β say anything.
     fn has_ends(self) -> bool {
-        matches!(self, ScheduleKind::Linear | ScheduleKind::ScaledLinear)
+        matches!(self, ScheduleKind::Linear | ScheduleKind::ScaledLinear | ScheduleKind::Sigmoid)
     }
 }
 
 /// What a schedule is made from; stored in model files.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleConfig {
     /// The shape of β.
@@ -58,7 +64,25 @@ pub struct ScheduleConfig {
     pub beta_start: f64,
     /// β of timestep T − 1.
     pub beta_end: f64,
+    /// β of every timestep, where the kind is [`ScheduleKind::Given`]; else empty, and not in files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub betas: Vec<f64>,
+    /// Whether √ᾱ is shifted and scaled so that the last timestep is noise alone and the first stays
+    /// (Lin et al. 2024, algorithm 1). Not in files where it is not.
+    #[serde(skip_serializing_if = "is_false")]
+    pub zero_terminal_snr: bool,
 }
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// The most given values of β: a configuration in a file is a megabyte at most.
+const MAX_GIVEN: usize = 1 << 14;
+
+/// ᾱ of a last timestep that is noise alone. It is a hair more than nothing, so that what divides by
+/// it stays finite; √ᾱ is then what single precision rounds away beside 1.
+const NOISE_ALONE: f64 = 1.0 / (1u64 << 48) as f64;
 
 impl Default for ScheduleConfig {
     /// The original's schedule: linear from 1e-4 to 2e-2 over 1000 timesteps.
@@ -68,27 +92,67 @@ impl Default for ScheduleConfig {
             n_timesteps: 1000,
             beta_start: 1e-4,
             beta_end: 2e-2,
+            betas: Vec::new(),
+            zero_terminal_snr: false,
         }
     }
 }
 
 impl ScheduleConfig {
+    /// The schedule with these β.
+    pub fn given(betas: Vec<f64>) -> Self {
+        let (kind, n_timesteps) = (ScheduleKind::Given, betas.len());
+        ScheduleConfig { kind, n_timesteps, betas, ..ScheduleConfig::default() }
+    }
+
     /// Whether both give the same noise levels: ends of β that are not used do not count.
     pub fn agrees_with(&self, other: &ScheduleConfig) -> bool {
         let ScheduleConfig { beta_start, beta_end, .. } = *other;
         match self.kind.has_ends() {
             true => self == other,
-            false => ScheduleConfig { beta_start, beta_end, ..*self } == *other,
+            false => ScheduleConfig { beta_start, beta_end, ..self.clone() } == *other,
+        }
+    }
+}
+
+impl From<&ScheduleConfig> for ScheduleConfig {
+    fn from(config: &ScheduleConfig) -> Self {
+        config.clone()
+    }
+}
+
+impl ScheduleConfig {
+    /// Checks the given values of β.
+    fn check_given(&self) -> Result<()> {
+        let ScheduleConfig { kind, n_timesteps, betas, .. } = self;
+        let refuse = |problem: String| Err(Error::invalid("schedule: betas", problem));
+        match *kind {
+            ScheduleKind::Given if betas.len() != *n_timesteps || betas.len() > MAX_GIVEN => {
+                refuse(format!(
+                    "{} values found; expected one for each of {n_timesteps} timesteps, and at most \
+                     {MAX_GIVEN}",
+                    betas.len()
+                ))
+            }
+            ScheduleKind::Given => match betas.iter().find(|&&beta| !(beta > 0.0 && beta < 1.0)) {
+                Some(beta) => refuse(format!("{beta} found; expected values between 0 and 1")),
+                None => Ok(()),
+            },
+            _ if betas.is_empty() => Ok(()),
+            kind => refuse(format!("given for the schedule {}, which has its own", kind.name())),
         }
     }
 }
 
 impl fmt::Display for ScheduleConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = self;
+        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end, .. } = self;
         write!(f, "{}, {n_timesteps} timesteps", kind.name())?;
-        match kind.has_ends() {
-            true => write!(f, ", beta {beta_start} to {beta_end}"),
+        if kind.has_ends() {
+            write!(f, ", beta {beta_start} to {beta_end}")?;
+        }
+        match self.zero_terminal_snr {
+            true => f.write_str(", ending in noise alone"),
             false => Ok(()),
         }
     }
@@ -106,9 +170,11 @@ impl NoiseSchedule {
     /// Computes the tables.
     ///
     /// # Errors
-    /// When T is 0 or above [`MAX_TIMESTEPS`], or the ends of β are not `0 < start <= end < 1`.
-    pub fn new(config: ScheduleConfig) -> Result<Self> {
-        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end } = config;
+    /// When T is 0 or above [`MAX_TIMESTEPS`], the ends of β are not `0 < start <= end < 1`, or given
+    /// values of β are not as many or not between 0 and 1.
+    pub fn new(config: impl Into<ScheduleConfig>) -> Result<Self> {
+        let config = config.into();
+        let ScheduleConfig { kind, n_timesteps, beta_start, beta_end, .. } = config;
         if n_timesteps == 0 || n_timesteps > MAX_TIMESTEPS {
             return Err(Error::out_of_range(
                 "schedule: n_timesteps",
@@ -132,6 +198,7 @@ impl NoiseSchedule {
                 return Err(Error::out_of_range(what, value, "a finite number"));
             }
         }
+        config.check_given()?;
         let betas: Vec<f64> = match kind {
             ScheduleKind::Linear => linspace(beta_start, beta_end, n_timesteps).collect(),
             ScheduleKind::ScaledLinear => {
@@ -139,6 +206,10 @@ impl NoiseSchedule {
             }
             ScheduleKind::SquaredCosine => squared_cosine_betas(n_timesteps),
             ScheduleKind::Karras => karras_betas(n_timesteps),
+            ScheduleKind::Sigmoid => linspace(-6.0, 6.0, n_timesteps)
+                .map(|x| beta_start + (beta_end - beta_start) / (1.0 + libm::exp(-x)))
+                .collect(),
+            ScheduleKind::Given => config.betas.clone(),
         };
         let alpha_bars = betas
             .iter()
@@ -147,12 +218,34 @@ impl NoiseSchedule {
                 Some(*product)
             })
             .collect();
-        Ok(NoiseSchedule { config, betas, alpha_bars })
+        let schedule = NoiseSchedule { config, betas, alpha_bars };
+        Ok(if schedule.config.zero_terminal_snr { schedule.rescaled() } else { schedule })
+    }
+
+    /// The schedule with a last timestep of noise alone (Lin et al. 2024, algorithm 1).
+    fn rescaled(mut self) -> Self {
+        let roots: Vec<f64> = self.alpha_bars.iter().map(|alpha_bar| alpha_bar.sqrt()).collect();
+        let (Some(&first), Some(&last)) = (roots.first(), roots.last()) else { return self };
+        // A schedule of one timestep is all noise.
+        let scale = if first > last { first / (first - last) } else { 0.0 };
+        let mut before = 1.0;
+        for ((alpha_bar, beta), root) in self.alpha_bars.iter_mut().zip(&mut self.betas).zip(roots)
+        {
+            *alpha_bar = ((root - last) * scale).powi(2).max(NOISE_ALONE);
+            *beta = 1.0 - *alpha_bar / before;
+            before = *alpha_bar;
+        }
+        self
     }
 
     /// What the schedule was made from.
-    pub fn config(&self) -> ScheduleConfig {
-        self.config
+    pub fn config(&self) -> &ScheduleConfig {
+        &self.config
+    }
+
+    /// β of all timesteps.
+    pub fn betas(&self) -> &[f64] {
+        &self.betas
     }
 
     /// T.
@@ -270,7 +363,8 @@ fn karras_betas(n_timesteps: usize) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    const KINDS: [ScheduleKind; 4] = [
+    const KINDS: [ScheduleKind; 5] = [
+        ScheduleKind::Sigmoid,
         ScheduleKind::Linear,
         ScheduleKind::ScaledLinear,
         ScheduleKind::SquaredCosine,
@@ -285,9 +379,9 @@ mod tests {
     fn ends_of_beta_count_where_they_are_used() {
         for kind in KINDS {
             let one = ScheduleConfig { kind, ..Default::default() };
-            let other = ScheduleConfig { beta_end: 0.03, ..one };
+            let other = ScheduleConfig { beta_end: 0.03, ..one.clone() };
             assert_eq!(one.agrees_with(&other), !kind.has_ends(), "{one}");
-            assert!(!one.agrees_with(&ScheduleConfig { n_timesteps: 500, ..one }));
+            assert!(!one.agrees_with(&ScheduleConfig { n_timesteps: 500, ..one.clone() }));
         }
     }
 
@@ -354,19 +448,57 @@ mod tests {
             [(0, 1e-4, 2e-2), (10, 0.0, 0.1), (10, 0.2, 0.1), (10, 0.1, 1.0), (10, f64::NAN, 0.1)]
         {
             let config = ScheduleConfig { n_timesteps, beta_start, beta_end, ..Default::default() };
-            assert!(NoiseSchedule::new(config).is_err(), "{config:?}");
+            assert!(NoiseSchedule::new(&config).is_err(), "{config:?}");
         }
     }
 
     #[test]
     fn ends_without_a_use_must_be_numbers_too() {
         let config = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
-        assert!(NoiseSchedule::new(ScheduleConfig { beta_start: 7.0, ..config }).is_ok());
+        assert!(NoiseSchedule::new(ScheduleConfig { beta_start: 7.0, ..config.clone() }).is_ok());
         for value in [f64::NAN, f64::INFINITY] {
-            let error = NoiseSchedule::new(ScheduleConfig { beta_start: value, ..config });
+            let error = NoiseSchedule::new(ScheduleConfig { beta_start: value, ..config.clone() });
             let error = error.unwrap_err().to_string();
             assert!(error.ends_with(&format!("beta_start {value}: must be a finite number")));
-            assert!(NoiseSchedule::new(ScheduleConfig { beta_end: value, ..config }).is_err());
+            let other = ScheduleConfig { beta_end: value, ..config.clone() };
+            assert!(NoiseSchedule::new(other).is_err());
         }
+    }
+
+    #[test]
+    fn given_betas_are_taken_as_they_are() {
+        let linear = schedule(ScheduleKind::Linear, 50);
+        let given = ScheduleConfig::given(linear.betas().to_vec());
+        let schedule = NoiseSchedule::new(&given).unwrap();
+        assert_eq!(schedule.alpha_bars(), linear.alpha_bars());
+        let json = serde_json::to_string(&given).unwrap();
+        assert_eq!(serde_json::from_str::<ScheduleConfig>(&json).unwrap(), given);
+        for betas in [vec![], vec![0.1; 3], vec![0.5; 49], vec![1.0; 50], vec![f64::NAN; 50]] {
+            let config = ScheduleConfig { betas, ..given.clone() };
+            let error = NoiseSchedule::new(config).unwrap_err().to_string();
+            assert!(error.starts_with("schedule: betas: "), "{error}");
+        }
+        let unused = ScheduleConfig { betas: vec![0.1; 1000], ..Default::default() };
+        assert!(NoiseSchedule::new(unused).is_err());
+    }
+
+    #[test]
+    fn a_last_timestep_of_noise_alone_leaves_the_first() {
+        for kind in KINDS {
+            let plain = schedule(kind, 100);
+            let zero_terminal_snr = true;
+            let config = ScheduleConfig { zero_terminal_snr, ..plain.config().clone() };
+            let schedule = NoiseSchedule::new(&config).unwrap();
+            assert_eq!(schedule.alpha_bar(99), NOISE_ALONE);
+            assert!((schedule.alpha_bar(0) - plain.alpha_bar(0)).abs() < 1e-15, "{kind:?}");
+            // The roots keep their ratios of distances.
+            let roots =
+                [&plain, &schedule].map(|of| [0, 30, 99].map(|t: usize| of.alpha_bar(t).sqrt()));
+            let ratios = roots.map(|[a, b, c]| (b - c) / (a - c));
+            assert!((ratios[0] - ratios[1]).abs() < 1e-6, "{kind:?} {ratios:?}");
+            assert!(schedule.betas().iter().all(|beta| (0.0..1.0).contains(beta)));
+        }
+        let one = ScheduleConfig { zero_terminal_snr: true, n_timesteps: 1, ..Default::default() };
+        assert_eq!(NoiseSchedule::new(one).unwrap().alpha_bars(), [NOISE_ALONE]);
     }
 }

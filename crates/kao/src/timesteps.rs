@@ -27,6 +27,8 @@ pub enum Spacing {
     Trailing,
     /// Multiples of ⌊T/S⌋ from 0, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
     Leading,
+    /// Evenly from 0 to T − 1, rounded, ending at ᾱ = 1 by default (Lin et al. 2024, table 2).
+    Linspace,
     /// The timesteps whose noise levels σ = √((1 − ᾱ) / ᾱ) are nearest to those of Karras et al.
     /// 2022 (equation 5, ρ = 7) from the highest to the lowest of the schedule, no timestep twice.
     /// Ends at ᾱ = 1 by default.
@@ -38,6 +40,7 @@ names!(Spacing, "spacing", {
     Quadratic => "quadratic",
     Trailing => "trailing",
     Leading => "leading",
+    Linspace => "linspace",
     Karras => "karras",
 });
 
@@ -110,6 +113,15 @@ pub fn visited(spacing: Spacing, n_steps: usize, alpha_bars: &[f64]) -> Result<V
             .map(|i| (2 * i * n_timesteps + n_steps) / (2 * n_steps) - 1)
             .collect(),
         Spacing::Leading => (0..n_steps).map(|i| i * (n_timesteps / n_steps)).collect(),
+        // Halves to the even neighbour.
+        Spacing::Linspace => (0..n_steps)
+            .map(|i| {
+                let (whole, rest) =
+                    (i * (n_timesteps - 1) / intervals, i * (n_timesteps - 1) % intervals);
+                let goes_up = 2 * rest + whole % 2 > intervals;
+                whole + usize::from(goes_up)
+            })
+            .collect(),
         Spacing::Karras => karras(n_steps, alpha_bars),
     };
     timesteps.reverse();
@@ -217,6 +229,13 @@ mod tests {
         assert_eq!(visited(Spacing::Trailing, 10, 10).unwrap(), dense);
         assert_eq!(visited(Spacing::Leading, 10, 10).unwrap(), dense);
         assert_eq!(visited(Spacing::Leading, 4, 1000).unwrap(), [750, 500, 250, 0]);
+        assert_eq!(visited(Spacing::Linspace, 4, 1000).unwrap(), [999, 666, 333, 0]);
+        // 499.5 is rounded to 500, 249.75 to 250, 749.25 to 749, 1.5 to 2 and 0.5 to 0.
+        assert_eq!(visited(Spacing::Linspace, 5, 1000).unwrap(), [999, 749, 500, 250, 0]);
+        assert_eq!(visited(Spacing::Linspace, 3, 4).unwrap(), [3, 2, 0]);
+        assert_eq!(visited(Spacing::Linspace, 3, 2 + 4).unwrap(), [5, 2, 0]);
+        assert_eq!(visited(Spacing::Linspace, 1, 10).unwrap(), [0]);
+        assert_eq!(visited(Spacing::Linspace, 10, 10).unwrap(), dense);
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn averaged_weights_are_taken_unless_the_others_are_asked_for() {
         let model = load(&root, &LoadOptions::default()).unwrap();
         let [choice] = &model.notes[..] else { panic!("{:?}", model.notes) };
         assert!(choice.starts_with("the averaged weights (`"), "{choice}");
-        assert!(choice.contains("--raw-weights"), "{choice}");
+        assert!(choice.contains("`raw_weights`"), "{choice}");
     }
     let raw = LoadOptions { weights: CheckpointWeights::Raw, config: None };
     let (error, _) = refusal(&checkpoint(weights("", 0.1)), &raw);

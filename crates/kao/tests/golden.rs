@@ -13,6 +13,10 @@ use kao::unet::parameters::file_tensors;
 use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
 use kao_kernels::AdamStep;
 use std::path::Path;
+use uniform::{parameter, uniform};
+
+#[path = "support/uniform.rs"]
+mod uniform;
 
 fn golden() -> NamedTensors {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/unet_golden.safetensors");
@@ -31,37 +35,10 @@ fn config() -> UNetConfig {
     }
 }
 
-/// u of `bench/golden.py`.
-fn uniform(name: &str, count: usize) -> Vec<f64> {
-    let mut digest = 0xCBF2_9CE4_8422_2325u64;
-    for byte in name.bytes() {
-        digest = (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3);
-    }
-    let splitmix = |i: u64| {
-        let mut z = digest.wrapping_add(i).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        (z >> 40) as f64 / f64::from(1 << 23) - 1.0
-    };
-    (0..count as u64).map(splitmix).collect()
-}
-
 fn unet(config: &UNetConfig) -> UNet {
     let mut tensors = NamedTensors::new();
     for (name, shape) in config.tensors() {
-        let count = shape.iter().product();
-        let u = uniform(&name, count);
-        let scale = |u: f64| {
-            if name.ends_with(".bias") {
-                u / 10.0
-            } else if shape.len() == 1 {
-                1.0 + u / 4.0
-            } else {
-                u * (3.0 / (count / shape[0]) as f64).sqrt()
-            }
-        };
-        let values = u.into_iter().map(|u| scale(u) as f32).collect();
+        let values = parameter(&name, &shape);
         tensors.insert(name, HostTensor::new(shape, values).unwrap());
     }
     let table = "time_embedding.time_embedding.0.weight";

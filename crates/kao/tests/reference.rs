@@ -133,7 +133,7 @@ fn ddpm_runs() {
         let z = steps(&tensors, &format!("{key}.z"));
         let noise = GivenNoise { steps: &z, first_image: 0 };
         let x_t = images(&tensors, &format!("{key}.x_T"));
-        let sampler = Sampler::from(Ddpm { variance, final_noise: true });
+        let sampler = Sampler::from(Ddpm { variance: Some(variance), final_noise: true });
         let plan = sampler.plan(&model.schedule, sequence, false).unwrap();
         let x_0 = plan.sample(&model.network, x_t, &noise).unwrap();
         let error = relative_error(&x_0, &images(&tensors, &format!("{key}.x_0")));

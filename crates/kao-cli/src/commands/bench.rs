@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Measure the architecture of this model; weights are random
     #[arg(long, short, value_name = "FILE", conflicts_with = "preset")]
     model: Option<PathBuf>,
-    /// Measure the architecture of this preset [anime64, small64, tiny] [default: anime64]
+    /// Measure the architecture of this preset [anime64, small64, tiny, diffusers64] [default: anime64]
     #[arg(long)]
     preset: Option<String>,
     /// Images per pass

@@ -3,8 +3,9 @@
 use crate::output::result;
 use crate::progress::Terminal;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kao::Result;
-use kao::requests::{Convert, Request};
+use kao::requests::{Convert, Request, Target};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -12,6 +13,9 @@ use std::path::PathBuf;
 Examples:
   kao convert last.ckpt faces.safetensors
   kao convert run faces-small.safetensors --half
+  kao convert ddpm-cifar10-32 cifar10.safetensors                      from diffusers
+  kao convert cifar10.safetensors folder --to diffusers                for its pipelines
+  kao convert cifar10.safetensors cifar10.onnx                         for ONNX runtimes
   kao convert weights.pth faces.safetensors --config config.toml
 
 The configuration of a state dictionary, which has none, is written as the config.toml of a run is:
@@ -24,10 +28,14 @@ The configuration of a state dictionary, which has none, is written as the confi
   num_res_blocks = 2
 What it does not say is as in this example, the original's.")]
 pub struct Arguments {
-    /// Checkpoint of Lightning or PyTorch (.ckpt, .pt, .pth), Kao model or run directory
+    /// Checkpoint of Lightning or PyTorch (.ckpt, .pt, .pth), folder of diffusers, Kao model or run
+    /// directory
     input: PathBuf,
-    /// Kao model to write (.safetensors)
+    /// What to write: a Kao model (.safetensors), an ONNX file (.onnx), or with --to diffusers a folder
     output: PathBuf,
+    /// Program that it is for [kao, diffusers, onnx] [default: as the name says]
+    #[arg(long, value_name = "PROGRAM", value_parser = target())]
+    to: Option<Target>,
     /// Store 16-bit floats: half the size, rounded
     #[arg(long)]
     half: bool,
@@ -39,12 +47,18 @@ pub struct Arguments {
     raw_weights: bool,
 }
 
+fn target() -> impl TypedValueParser<Value = Target> {
+    let names = Target::ALL.iter().map(|target| target.name());
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<Target>())
+}
+
 impl Arguments {
     /// What the user typed, as the library wants it.
     pub fn request(&self) -> Convert {
         Convert {
             input: self.input.clone(),
             output: self.output.clone(),
+            to: self.to,
             half: self.half,
             config: self.config.clone(),
             raw_weights: self.raw_weights,

@@ -41,7 +41,7 @@ pub struct Arguments {
     #[arg(
         long,
         value_name = "DIR",
-        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "end", "variance", "final_noise", "clip", "batch_size"]
+        conflicts_with_all = ["model", "sampler", "steps", "eta", "spacing", "end", "variance", "final_noise", "clip", "unclipped", "batch_size"]
     )]
     samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]
@@ -166,9 +166,11 @@ fn report(evaluation: &Evaluation) -> String {
         ));
     }
     if let Some(kernel) = evaluation.kernel {
-        let DistanceAndFloor { samples, floor } = kernel;
-        lines.push("\nkernel distance, of a classifier's features\n".to_owned());
-        lines.push(format!("{:<10} {samples:>9.4} {floor:>9.4}", ""));
+        lines.push("\nkernel distance, of what is shown and of how cleanly\n".to_owned());
+        for (name, distance) in [("structure", kernel.structure), ("texture", kernel.texture)] {
+            let DistanceAndFloor { samples, floor } = distance;
+            lines.push(format!("{name:<10} {samples:>9.4} {floor:>9.4}"));
+        }
     }
     lines.push("\nnearest training picture, root mean squared difference of 0 to 255\n".to_owned());
     lines.push(format!("{:<10} {:>9} {:>9} {:>8}", "", "pictures", "median", "least"));

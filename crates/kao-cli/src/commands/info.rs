@@ -15,6 +15,7 @@ use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::timelapse::{self, Timelapse};
 use kao::train::{CONFIG_FILE, checkpoint, curves};
+use kao::unet::UNetConfig;
 use kao::vocabulary::TagCount;
 use kao::{Error, Result, render};
 use serde::Serialize;
@@ -31,9 +32,11 @@ Examples:
   kao info run --json                    for scripts; of models and pictures too
   kao info model.safetensors --tensors
   kao info built-in                      the model that is part of the program
+  kao info ddpm-cifar10-32               a folder of diffusers
   kao info grid.png                      how a picture was made")]
 pub struct Arguments {
-    /// Model, checkpoint, run directory, or picture that Kao made; `built-in` is a model too
+    /// Model, checkpoint, run directory, folder of diffusers, or picture that Kao made; `built-in` is a
+    /// model too
     file: PathBuf,
     /// List every tensor
     #[arg(long)]
@@ -51,7 +54,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.file;
-    if path.is_dir() {
+    let is_model_folder = is_model_folder(path);
+    if path.is_dir() && !is_model_folder {
         return run_dir(arguments);
     }
     let of_runs = [("plot", arguments.plot.is_some()), ("animate", arguments.animate.is_some())];
@@ -69,6 +73,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         true => json::tell(&json::weights_file(path, arguments.tensors)?),
         false => weights_file(path, arguments.tensors),
     }
+}
+
+/// Whether a folder is a model, rather than a run directory.
+fn is_model_folder(path: &Path) -> bool {
+    let is_run = [CONFIG_FILE, model::RUN_MODEL].iter().any(|name| path.join(name).is_file());
+    !is_run && model::is_diffusers_folder(path)
 }
 
 fn picture(path: &Path, as_json: bool) -> Result<()> {
@@ -319,6 +329,42 @@ fn tag_lines(tags: &[TagCount]) -> Vec<String> {
     lines
 }
 
+/// What a network has that the original's has not.
+fn others_than_the_original(unet: &UNetConfig) -> Result<()> {
+    let default = UNetConfig::default();
+    if let Some(levels) = &unet.attn_up {
+        row("attn_up", format_args!("{levels:?}"))?;
+    }
+    if unet.middle != default.middle {
+        row("middle", in_files(unet.middle))?;
+    }
+    let numbers = [
+        ("attention_head_dim", unet.attention_head_dim as f64, default.attention_head_dim as f64),
+        ("downsample_padding", unet.downsample_padding as f64, default.downsample_padding as f64),
+        ("norm_eps", unet.norm_eps, default.norm_eps),
+        ("freq_shift", unet.freq_shift, default.freq_shift),
+        ("time_embedding_dim", unet.time_embedding_dim as f64, default.time_embedding_dim as f64),
+    ];
+    for (name, value, _) in numbers.into_iter().filter(|(_, value, default)| value != default) {
+        row(name, value)?;
+    }
+    let flags = [
+        ("flip_sin_to_cos", unet.flip_sin_to_cos),
+        ("center_input_sample", unet.center_input_sample),
+    ];
+    flags.into_iter().filter(|(_, is_on)| *is_on).try_for_each(|(name, is_on)| row(name, is_on))
+}
+
+/// The entries of a table, under its name.
+fn entries_of(table: &str, entries: impl Serialize) -> Result<()> {
+    let json = serde_json::to_value(entries).unwrap_or_default();
+    let entries = json.as_object().into_iter().flatten();
+    entries.into_iter().try_for_each(|(name, value)| match value.as_str() {
+        Some(text) => row(&format!("{table}.{name}"), text),
+        None => row(&format!("{table}.{name}"), value),
+    })
+}
+
 /// The model in a file, or what keeps it from being one.
 fn describe(path: &Path, contents: &Contents) -> Result<()> {
     let config = match ModelConfig::from_metadata(path, contents.format, &contents.metadata) {
@@ -332,14 +378,18 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
             };
         }
     };
-    let ModelConfig { unet, schedule, prediction, tags, training, .. } = &config;
+    let ModelConfig { unet, schedule, prediction, tags, sampling, training, .. } = &config;
     let [c, h, w] = unet.image_size;
     row("image size", format_args!("{w} x {h} pixels, {}", counted(c as u64, "channel")))?;
     row("parameters", format_args!("{:.2} M", unet.parameter_count() as f64 / 1e6))?;
     row("patch_size", unet.patch_size)?;
     row("ch", unet.ch)?;
     row("ch_mult", format_args!("{:?}", unet.ch_mult))?;
+    if unet.first_width != 0 {
+        row("first_width", unet.first_width)?;
+    }
     row("attn", format_args!("{:?}", unet.attn))?;
+    others_than_the_original(unet)?;
     row("num_res_blocks", unet.num_res_blocks)?;
     row("dropout", unet.dropout)?;
     row("activation", in_files(unet.activation))?;
@@ -348,10 +398,11 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
         row("detail_channels", unet.detail_channels)?;
     }
     row("schedule", schedule)?;
-    if let Some(warning) = NoiseSchedule::new(*schedule)?.leftover_warning() {
+    if let Some(warning) = NoiseSchedule::new(schedule)?.leftover_warning() {
         row("schedule warning", warning)?;
     }
     row("prediction", in_files(prediction))?;
+    entries_of("sampling", sampling)?;
     for (key, value) in training {
         // A text without the quotes of JSON, and a loss with the digits that it has elsewhere.
         let value = match (value.as_str(), value.as_f64()) {

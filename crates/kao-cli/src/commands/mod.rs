@@ -8,6 +8,7 @@ pub mod draw;
 pub mod edit;
 pub mod encode;
 pub mod eval;
+pub mod fetch;
 pub mod info;
 pub mod interpolate;
 pub mod man;

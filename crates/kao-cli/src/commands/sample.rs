@@ -24,6 +24,7 @@ Examples:
   kao sample --model run --sampler ddpm --variance posterior           1000 steps: slow
   kao sample --model run --tags girl,smile --guidance 3                a model that learned tags
   kao sample --model run --rows girl,boy --columns-of smile,happy      a grid of wishes
+  kao sample --model ddpm-cifar10-32 --noise torch --sampler ddim      as diffusers draws it
   kao sample --count 100 --out faces-100/                              each image in a file of its own
   kao sample --pick 17,40 --scale 4 --labels --out liked.png           two of them, enlarged
   kao sample --count 4 --out process.gif --strip-of x0                 an animation of the process
@@ -79,7 +80,9 @@ pub struct Arguments {
     /// Pictures of an animation in a second, 1 to 50
     #[arg(long, value_name = "N", default_value_t = 10)]
     fps: u16,
-    /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps
+    /// Take noise from a .safetensors file: `x_T` [N,C,H,W], and `z` [S,N,C,H,W] for the steps.
+    /// `torch` draws it from --seed as a pipeline of diffusers does, all images from one generator;
+    /// `original` as the original's program, for its checkpoint and --seed 999
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
     /// Write `x_0` [N,C,H,W], unclipped, to a .safetensors file

@@ -43,7 +43,7 @@ pub struct Arguments {
     /// Run directory to write
     #[arg(long, short, value_name = "RUN_DIR")]
     out: PathBuf,
-    /// Named configuration to start from [anime64, small64, tiny] [default: small64, or tiny for
+    /// Named configuration to start from [anime64, small64, tiny, diffusers64] [default: small64, or tiny for
     /// pictures of fewer than 64 pixels a side]
     #[arg(long, conflicts_with = "config")]
     preset: Option<String>,

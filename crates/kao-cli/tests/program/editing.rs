@@ -128,7 +128,8 @@ fn grey_changes_less_and_white_all_over_is_like_no_mask() {
     let original = pixels(folder, "a.png");
     let made = |shade: u8| {
         mask(folder, "m.png", |_| shade);
-        let ran = kao(folder, &format!("{edit} a.png --mask m.png --count 1 --out out/")).ok();
+        let ran =
+            kao(folder, &format!("{edit} a.png --mask m.png --jumps 1 --count 1 --out out/")).ok();
         let told = ran.err.contains("warning: the mask is white all over");
         assert_eq!(told, shade == 255, "{ran:?}");
         let made = pixels(folder, "out/a-seed-999-image-00000.png");
@@ -198,7 +199,10 @@ fn what_cannot_be_edited_is_refused_in_a_line() {
         ("a.png --strength NaN", "--strength NaN: must be between 0"),
         ("a.png --jumps 3", "--jumps: only applies with a mask"),
         ("a.png --mask black.png --jumps 0", "--jumps 0: must be between 1 and 1000"),
-        ("a.png --mask black.png --jump-length 2", "--jump-length: only applies where parts"),
+        (
+            "a.png --mask black.png --jumps 1 --jump-length 2",
+            "--jump-length: only applies where parts",
+        ),
         ("a.png --out a.gif", "`a.gif`: pictures are written as PNG"),
         ("a.png --out a.png", "--out: names the file of pictures"),
         ("a.png --count 0", "--count 0: must be at least 1"),

@@ -80,13 +80,16 @@ fn wrong_values_are_named_by_their_flag() {
             "convert MODEL out.bin",
             "`out.bin`: models are written as safetensors, expected a name that ends in .safetensors",
         ),
-        ("bench --preset huge", "--preset huge: must be one of anime64, small64, tiny"),
+        (
+            "bench --preset huge",
+            "--preset huge: must be one of anime64, small64, tiny, diffusers64",
+        ),
         ("bench --preset tiny --batch-size 0", "--batch-size 0: must be at least 1"),
         ("bench --preset tiny --rounds 0", "--rounds 0: must be at least 1"),
         ("train --out run", "--data: none given; expected a folder of pictures"),
         (
             "train --data FACES --out run --preset huge",
-            "--preset huge: must be one of anime64, small64, tiny",
+            "--preset huge: must be one of anime64, small64, tiny, diffusers64",
         ),
         ("train --data FACES --out run --steps 0", "--steps 0: must be at least 1"),
         ("train --data FACES --out run --epochs 0", "--epochs 0: must be at least 1"),

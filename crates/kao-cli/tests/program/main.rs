@@ -3,6 +3,7 @@
 mod checkpoints;
 mod comparing;
 mod data_folders;
+mod diffusers;
 mod editing;
 mod encoding;
 mod evaluating;

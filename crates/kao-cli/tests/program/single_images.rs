@@ -1,6 +1,8 @@
 //! Images in files of their own, chosen, enlarged, labelled and animated.
 
 use crate::fixture::{command, kao, model, names, trained, with_model};
+use kao::formats::{StoreAs, TensorView, write_safetensors};
+use kao::noise::SeededNoise;
 use std::fs;
 use std::path::Path;
 
@@ -238,6 +240,41 @@ fn an_interpolation_begins_and_ends_with_the_images_of_its_seeds() {
     let file = std::io::Cursor::new(read("loop.apng"));
     let frames = image::codecs::png::PngDecoder::new(file).unwrap().apng().unwrap().into_frames();
     assert_eq!(frames.count(), 6);
+}
+
+#[test]
+fn noise_of_a_file_is_gone_between_too() {
+    let (folder, ways) =
+        with_model("interpolate --model MODEL --sampler ddim --steps 2 --frames 3");
+    let (folder, model) = (folder.path(), model());
+    let noise = SeededNoise { seed: 1, first_image: 0 }.x_t(3, [3, 16, 16]);
+    let shape = noise.shape();
+    let view = TensorView { shape: &shape, data: noise.data() };
+    let path = folder.join("noise.safetensors");
+    write_safetensors(&path, [("x_T", view)], &Default::default(), StoreAs::F32).unwrap();
+    let ways = format!("{ways} --latents noise.safetensors");
+    kao(folder, &format!("{ways} --out ways/")).ok();
+    assert_eq!(names(&folder.join("ways")).len(), 5);
+    let sample = format!("sample --model {} --sampler ddim --steps 2", model.display());
+    kao(folder, &format!("{sample} --noise noise.safetensors --out ends/")).ok();
+    let pixels = |path: &str| image::open(folder.join(path)).unwrap().into_rgb8();
+    for (frame, end) in [(0, 0), (2, 1), (4, 2)] {
+        let end = pixels(&format!("ends/noise-image-0000{end}.png"));
+        assert!(pixels(&format!("ways/frame-0000{frame}.png")) == end, "{frame}");
+    }
+    // Chosen in another order; other noise under the same name is other images.
+    kao(folder, &format!("{ways} --images 2,0 --pick 0 --out last.png")).ok();
+    assert!(pixels("last.png") == pixels("ends/noise-image-00002.png"));
+    assert!(kao(folder, &format!("{ways} --out ways/")).ok().err.contains("5 of 5 images done"));
+    let doubled: Vec<f32> = noise.data().iter().map(|value| 2.0 * value).collect();
+    let view = TensorView { shape: &shape, data: &doubled };
+    write_safetensors(&path, [("x_T", view)], &Default::default(), StoreAs::F32).unwrap();
+    assert!(!kao(folder, &format!("{ways} --out ways/")).ok().err.contains("done before"));
+    let ran = kao(folder, &format!("{ways} --images 0,3"));
+    let expected = "error: --images 3: must be below 3, to be one of the 3 images of `noise.safe";
+    assert!(ran.error().starts_with(expected), "{ran:?}");
+    let ran = kao(folder, &format!("{ways} --eta 1"));
+    assert!(ran.error().contains("no tensor `z`"), "{ran:?}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 
-/// The most weights that the backward pass keeps, in f32; one image's at least.
+/// The most weights that the backward pass keeps, in f32; one unit's at least.
 const KEPT_WEIGHTS: usize = 1 << 20;
 
 /// The gradients of an attention of which there is something; lengths have been checked.
@@ -27,21 +27,21 @@ pub fn backward(
     let mut gradients = [dq, dk, dv];
     let level = simd_level();
     let weights_len = shape.pixels * shape.padded_pixels();
-    let at_once = (KEPT_WEIGHTS / weights_len).clamp(1, shape.n);
+    let at_once = (KEPT_WEIGHTS / weights_len).clamp(1, shape.units());
     let (panels_len, blocked_len) = (shape.panels_len(), shape.blocked_len());
     let same = std::ptr::eq(k, v);
-    // Per image: keys and values transposed and keys in panels, queries and dout in blocked layout,
+    // Per unit: keys and values transposed and keys in panels, queries and dout in blocked layout,
     // weights and gradients of the scores in blocked layout.
-    let image_len = 3 * panels_len + 2 * blocked_len + 2 * weights_len;
-    let mut memory = Scratch::new(at_once * image_len);
+    let unit_len = 3 * panels_len + 2 * blocked_len + 2 * weights_len;
+    let mut memory = Scratch::new(at_once * unit_len);
     let memory = Shared::new(memory.as_mut_ptr());
     let [output_q, output_k, output_v] =
         gradients.each_mut().map(|d| Output::new(d, shape.channels, &Epilogue::default()));
-    for first_image in (0..shape.n).step_by(at_once) {
-        let n_images = at_once.min(shape.n - first_image);
-        // SAFETY: there is room for this many images.
-        let of_image = |i: usize| unsafe {
-            let keys_transposed = memory.get().add(i * image_len);
+    for first_unit in (0..shape.units()).step_by(at_once) {
+        let n_units = at_once.min(shape.units() - first_unit);
+        // SAFETY: there is room for this many units.
+        let of_unit = |i: usize| unsafe {
+            let keys_transposed = memory.get().add(i * unit_len);
             let keys = keys_transposed.add(panels_len);
             let values_transposed =
                 if same { keys_transposed } else { keys_transposed.add(2 * panels_len) };
@@ -49,26 +49,26 @@ pub fn backward(
             let dout = queries.add(blocked_len);
             let weights = dout.add(blocked_len);
             let dscores = weights.add(weights_len);
-            Image { keys_transposed, values_transposed, keys, queries, dout, weights, dscores }
+            Unit { keys_transposed, values_transposed, keys, queries, dout, weights, dscores }
         };
-        for_each_task(n_images, |i| {
-            let (image, to) = (first_image + i, of_image(i));
+        for_each_task(n_units, |i| {
+            let (unit, to) = (first_unit + i, of_unit(i));
             // SAFETY: the level is available, the lengths were checked, each task has its own
-            // image.
+            // unit.
             unsafe {
-                dispatch(level, PackTransposed { shape, from: k, image, to: to.keys_transposed });
+                dispatch(level, PackTransposed { shape, from: k, unit, to: to.keys_transposed });
                 if !same {
                     let to = to.values_transposed;
-                    dispatch(level, PackTransposed { shape, from: v, image, to });
+                    dispatch(level, PackTransposed { shape, from: v, unit, to });
                 }
-                dispatch(level, Pack { shape, from: k, image, to: to.keys });
+                dispatch(level, Pack { shape, from: k, unit, to: to.keys });
                 let pixels = (0, shape.pixels);
-                dispatch(level, Block { shape, from: q, image, pixels, to: to.queries });
-                dispatch(level, Block { shape, from: dout, image, pixels, to: to.dout });
+                dispatch(level, Block { shape, from: q, unit, pixels, to: to.queries });
+                dispatch(level, Block { shape, from: dout, unit, pixels, to: to.dout });
             }
         });
         let blocks = shape.query_blocks();
-        for_each_task(n_images * blocks, |task| {
+        for_each_task(n_units * blocks, |task| {
             let (i, block) = (task / blocks, task % blocks);
             let queries = shape.queries(block);
             let mut scores = Scratch::new(queries.1 * shape.padded_pixels());
@@ -76,8 +76,8 @@ pub fn backward(
             let mut products = Scratch::new(queries.1 * PANEL);
             let kernel = QueryGradient {
                 shape,
-                image: first_image + i,
-                memory: of_image(i),
+                unit: first_unit + i,
+                memory: of_unit(i),
                 queries,
                 scores: scores.as_mut_ptr(),
                 dweights: dweights.as_mut_ptr(),
@@ -89,13 +89,13 @@ pub fn backward(
             unsafe { dispatch(level, kernel) };
         });
         let key_blocks = shape.pixels.div_ceil(BLOCK);
-        for_each_task(n_images * key_blocks, |task| {
+        for_each_task(n_units * key_blocks, |task| {
             let (i, block) = (task / key_blocks, task % key_blocks);
-            let mut sums = Scratch::new(BLOCK * shape.channels.next_multiple_of(BLOCK));
+            let mut sums = Scratch::new(BLOCK * shape.width().next_multiple_of(BLOCK));
             let kernel = KeyGradient {
                 shape,
-                image: first_image + i,
-                memory: of_image(i),
+                unit: first_unit + i,
+                memory: of_unit(i),
                 block,
                 sums: sums.as_mut_ptr(),
                 output_k: &output_k,
@@ -111,9 +111,9 @@ pub fn backward(
     }
 }
 
-/// What the backward pass keeps of an image.
+/// What the backward pass keeps of a unit.
 #[derive(Clone, Copy)]
-struct Image {
+struct Unit {
     /// In panels of pixels.
     keys_transposed: *mut f32,
     values_transposed: *mut f32,
@@ -130,8 +130,8 @@ struct Image {
 /// Weights, gradients of the scores, and dq for a block of queries.
 struct QueryGradient<'a> {
     shape: AttentionShape,
-    image: usize,
-    memory: Image,
+    unit: usize,
+    memory: Unit,
     queries: (usize, usize),
     scores: *mut f32,
     dweights: *mut f32,
@@ -142,7 +142,8 @@ struct QueryGradient<'a> {
 impl Kernel for QueryGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let AttentionShape { pixels, channels, scale, .. } = self.shape;
+        let (AttentionShape { pixels, scale, .. }, channels) = (self.shape, self.shape.width());
+        let (first_pixel, first_channel) = self.shape.origin(self.unit);
         let (first, n_queries) = self.queries;
         let (memory, shape, padded) = (self.memory, self.shape, self.shape.padded_pixels());
         let block_stride = pixels * BLOCK;
@@ -194,8 +195,8 @@ impl Kernel for QueryGradient<'_> {
                     values: RowMajor { at: self.products, stride: PANEL },
                     rows: n_queries,
                     width,
-                    pixel: self.image * pixels + first,
-                    channel: panel * PANEL,
+                    pixel: first_pixel + first,
+                    channel: first_channel + panel * PANEL,
                 };
                 results.write::<S>(self.output, None);
             }
@@ -206,8 +207,8 @@ impl Kernel for QueryGradient<'_> {
 /// dk and dv for a block of keys.
 struct KeyGradient<'a> {
     shape: AttentionShape,
-    image: usize,
-    memory: Image,
+    unit: usize,
+    memory: Unit,
     block: usize,
     sums: *mut f32,
     output_k: &'a Output<'a>,
@@ -217,11 +218,12 @@ struct KeyGradient<'a> {
 impl Kernel for KeyGradient<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let AttentionShape { pixels, channels, .. } = self.shape;
+        let (AttentionShape { pixels, .. }, channels) = (self.shape, self.shape.width());
+        let (first_pixel, channel) = self.shape.origin(self.unit);
         let padded = channels.next_multiple_of(BLOCK);
         let (memory, stride) = (self.memory, pixels * BLOCK);
         let rows = BLOCK.min(pixels - self.block * BLOCK);
-        let pixel = self.image * pixels + self.block * BLOCK;
+        let pixel = first_pixel + self.block * BLOCK;
         let sums = RowMajor { at: self.sums, stride: padded };
         for (left, right, output) in [
             (memory.weights, memory.dout, self.output_v),
@@ -239,7 +241,7 @@ impl Kernel for KeyGradient<'_> {
                     c: sums,
                     accumulate: false,
                 });
-                let results = Results { values: sums, rows, width: channels, pixel, channel: 0 };
+                let results = Results { values: sums, rows, width: channels, pixel, channel };
                 results.write::<S>(output, None);
             }
         }

@@ -15,24 +15,24 @@ pub fn attend(shape: AttentionShape, input: &AttentionInput<'_>, mut out: Destin
     let AttentionInput { q, k, v } = *input;
     let level = simd_level();
     let panels_len = shape.panels_len();
-    let mut keys = Scratch::new(shape.n * panels_len);
-    let mut values = Scratch::new(shape.n * panels_len);
+    let mut keys = Scratch::new(shape.units() * panels_len);
+    let mut values = Scratch::new(shape.units() * panels_len);
     let (keys, values) = (Shared::new(keys.as_mut_ptr()), Shared::new(values.as_mut_ptr()));
-    for_each_task(shape.n, |image| {
-        // SAFETY: the level is available, the lengths were checked, each task has its own image.
+    for_each_task(shape.units(), |unit| {
+        // SAFETY: the level is available, the lengths were checked, each task has its own unit.
         unsafe {
             let (keys, values) =
-                (keys.get().add(image * panels_len), values.get().add(image * panels_len));
-            dispatch(level, PackTransposed { shape, from: k, image, to: keys });
-            dispatch(level, Pack { shape, from: v, image, to: values });
+                (keys.get().add(unit * panels_len), values.get().add(unit * panels_len));
+            dispatch(level, PackTransposed { shape, from: k, unit, to: keys });
+            dispatch(level, Pack { shape, from: v, unit, to: values });
         }
     });
     let output = Output::new(&mut out, shape.channels, &Epilogue::default());
     let blocks = shape.query_blocks();
-    for_each_task(shape.n * blocks, |task| {
-        let (image, block) = (task / blocks, task % blocks);
+    for_each_task(shape.units() * blocks, |task| {
+        let (unit, block) = (task / blocks, task % blocks);
         let queries = shape.queries(block);
-        let mut blocked = Scratch::new(queries.1 * shape.channels.next_multiple_of(BLOCK));
+        let mut blocked = Scratch::new(queries.1 * shape.width().next_multiple_of(BLOCK));
         let mut scores = Scratch::new(queries.1 * shape.padded_pixels());
         let mut weights = Scratch::new(queries.1 * shape.padded_pixels());
         let mut products = Scratch::new(queries.1 * PANEL);
@@ -41,10 +41,10 @@ pub fn attend(shape: AttentionShape, input: &AttentionInput<'_>, mut out: Destin
             let kernel = Attend {
                 shape,
                 q,
-                image,
+                unit,
                 queries,
-                keys: keys.get().add(image * panels_len),
-                values: values.get().add(image * panels_len),
+                keys: keys.get().add(unit * panels_len),
+                values: values.get().add(unit * panels_len),
                 blocked: blocked.as_mut_ptr(),
                 scores: scores.as_mut_ptr(),
                 weights: weights.as_mut_ptr(),
@@ -62,7 +62,7 @@ pub fn attend(shape: AttentionShape, input: &AttentionInput<'_>, mut out: Destin
 struct Attend<'a> {
     shape: AttentionShape,
     q: &'a [f32],
-    image: usize,
+    unit: usize,
     /// First and number.
     queries: (usize, usize),
     keys: *const f32,
@@ -77,14 +77,14 @@ struct Attend<'a> {
 impl Kernel for Attend<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let AttentionShape { pixels, channels, scale, .. } = self.shape;
+        let (AttentionShape { pixels, scale, .. }, channels) = (self.shape, self.shape.width());
+        let (first_pixel, first_channel) = self.shape.origin(self.unit);
         let (first, n_queries) = self.queries;
         let block_stride = n_queries * BLOCK;
         // SAFETY: the caller of `dispatch` promises room.
         unsafe {
-            let (shape, image) = (self.shape, self.image);
-            let block =
-                Block { shape, from: self.q, image, pixels: self.queries, to: self.blocked };
+            let (shape, unit) = (self.shape, self.unit);
+            let block = Block { shape, from: self.q, unit, pixels: self.queries, to: self.blocked };
             block.run::<S>();
             let scores = self.scores;
             let queries = Blocked { at: self.blocked, block_stride };
@@ -111,8 +111,8 @@ impl Kernel for Attend<'_> {
                     values: products,
                     rows: n_queries,
                     width,
-                    pixel: image * pixels + first,
-                    channel: panel * PANEL,
+                    pixel: first_pixel + first,
+                    channel: first_channel + panel * PANEL,
                 };
                 results.write::<S>(self.output, Some(&factors));
             }

@@ -1,8 +1,10 @@
-//! Single-head attention over the pixels of each image.
+//! Attention over the pixels of each image, with one head or several.
 //!
-//! Queries are taken in blocks; a block's scores against all keys stay in the cache. The backward
-//! pass computes the weights again, keeps them with their gradients for a few images at a time, and
-//! sums the gradients of keys and values over the queries in order.
+//! The channels of a head lie side by side, so one head of one image, a *unit*, is a matrix with its
+//! rows at a stride, and units are computed one by one. Queries are taken in blocks; a block's scores
+//! against all keys stay in the cache. The backward pass computes the weights again, keeps them with
+//! their gradients for a few units at a time, and sums the gradients of keys and values over the
+//! queries in order.
 
 mod backward;
 mod forward;
@@ -23,16 +25,51 @@ pub struct AttentionShape {
     pub n: usize,
     /// Pixels of one image.
     pub pixels: usize,
-    /// Channels of queries, keys and values.
+    /// Channels of queries, keys and values, of all heads together.
     pub channels: usize,
-    /// What q · kᵀ is multiplied by, usually channels^−½.
+    /// Number of heads, which divides the channels. Each has its own of them, side by side.
+    pub heads: usize,
+    /// What q · kᵀ is multiplied by, usually (channels / heads)^−½.
     pub scale: f32,
 }
 
 impl AttentionShape {
-    /// With the scale channels^−½.
+    /// One head, with the scale channels^−½.
     pub fn new(n: usize, pixels: usize, channels: usize) -> Self {
-        Self { n, pixels, channels, scale: (1.0 / (channels as f64).sqrt()) as f32 }
+        Self::with_heads(n, pixels, channels, 1)
+    }
+
+    /// So many heads, with the scale (channels / heads)^−½.
+    pub fn with_heads(n: usize, pixels: usize, channels: usize, heads: usize) -> Self {
+        let scale = (1.0 / (channels as f64 / heads as f64).sqrt()) as f32;
+        Self { n, pixels, channels, heads, scale }
+    }
+
+    /// Channels of a head.
+    pub(crate) fn width(&self) -> usize {
+        self.channels / self.heads
+    }
+
+    /// Heads of all images, which are computed one by one.
+    fn units(&self) -> usize {
+        self.n * self.heads
+    }
+
+    /// The first pixel of the image that a unit belongs to, and the first channel of its head.
+    fn origin(&self, unit: usize) -> (usize, usize) {
+        (unit / self.heads * self.pixels, unit % self.heads * self.width())
+    }
+
+    /// Where the first value of a unit lies among queries, keys or values.
+    fn first_value(&self, unit: usize) -> usize {
+        let (pixel, channel) = self.origin(unit);
+        pixel * self.channels + channel
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let divides = self.heads > 0 && self.channels.is_multiple_of(self.heads);
+        assert!(divides, "{} heads of {} channels", self.heads, self.channels);
     }
 
     /// Height and width, taking the images to be square; one row of pixels where they cannot be.
@@ -45,7 +82,7 @@ impl AttentionShape {
         self.n * self.pixels * self.channels
     }
 
-    /// Blocks of queries of an image.
+    /// Blocks of queries of a unit.
     fn query_blocks(&self) -> usize {
         self.pixels.div_ceil(QUERIES)
     }
@@ -62,14 +99,14 @@ impl AttentionShape {
         self.pixels.next_multiple_of(PANEL)
     }
 
-    /// Length of one image's keys or values in panels, either way round.
+    /// Length of one unit's keys or values in panels, either way round.
     fn panels_len(&self) -> usize {
-        self.padded_pixels() * self.channels.next_multiple_of(PANEL)
+        self.padded_pixels() * self.width().next_multiple_of(PANEL)
     }
 
-    /// Length of one image's queries in blocked layout.
+    /// Length of one unit's queries in blocked layout.
     fn blocked_len(&self) -> usize {
-        self.pixels * self.channels.next_multiple_of(BLOCK)
+        self.pixels * self.width().next_multiple_of(BLOCK)
     }
 }
 
@@ -87,6 +124,7 @@ pub struct AttentionInput<'a> {
 impl AttentionInput<'_> {
     #[track_caller]
     fn check(&self, shape: AttentionShape) {
+        shape.check();
         assert_eq!(self.q.len(), shape.elements(), "length of q");
         assert_eq!(self.k.len(), shape.elements(), "length of k");
         assert_eq!(self.v.len(), shape.elements(), "length of v");
@@ -104,10 +142,10 @@ pub struct AttentionGradients<'a> {
     pub v: Destination<'a>,
 }
 
-/// `out = softmax(scale · q · kᵀ) · v` for each image.
+/// `out = softmax(scale · q · kᵀ) · v` for each image and head.
 ///
 /// # Shapes
-/// q, k, v, out: `[N, pixels, channels]`.
+/// q, k, v, out: `[N, pixels, heads · channels of a head]`.
 ///
 /// # Panics
 /// If a length does not fit.

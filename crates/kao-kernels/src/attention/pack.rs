@@ -7,28 +7,28 @@ use crate::gemm::pack::{PixelRun, Rows, Unpacked, copy_source, pack_panel, pack_
 use crate::gemm::{BLOCK, PANEL};
 use crate::simd::{Kernel, Simd};
 
-/// One image's `[pixels, channels]` in panels of channels.
+/// One unit's `[pixels, width]` in panels of channels.
 pub struct Pack<'a> {
     pub shape: AttentionShape,
     pub from: &'a [f32],
-    pub image: usize,
+    pub unit: usize,
     pub to: *mut f32,
 }
 
 impl Kernel for Pack<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let AttentionShape { pixels, channels, .. } = self.shape;
-        for panel in 0..channels.div_ceil(PANEL) {
-            // SAFETY: the image exists, and there is room for the panels.
+        let (AttentionShape { pixels, channels, .. }, width) = (self.shape, self.shape.width());
+        for panel in 0..width.div_ceil(PANEL) {
+            // SAFETY: the unit exists, and there is room for the panels.
             unsafe {
-                let from = self.from.as_ptr().add(self.image * pixels * channels);
+                let from = self.from.as_ptr().add(self.shape.first_value(self.unit));
                 let to = self.to.add(panel * pixels * PANEL);
                 let matrix = Unpacked {
                     at: from,
                     stride: channels,
                     depth: pixels,
-                    columns: channels,
+                    columns: width,
                     first: panel * PANEL,
                 };
                 pack_panel::<S>(to, matrix);
@@ -37,27 +37,27 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// The transpose of one image's `[pixels, channels]`, in panels of pixels.
+/// The transpose of one unit's `[pixels, width]`, in panels of pixels.
 pub struct PackTransposed<'a> {
     pub shape: AttentionShape,
     pub from: &'a [f32],
-    pub image: usize,
+    pub unit: usize,
     pub to: *mut f32,
 }
 
 impl Kernel for PackTransposed<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let AttentionShape { pixels, channels, .. } = self.shape;
+        let (AttentionShape { pixels, channels, .. }, width) = (self.shape, self.shape.width());
         for panel in 0..pixels.div_ceil(PANEL) {
-            // SAFETY: the image exists, and there is room for the panels.
+            // SAFETY: the unit exists, and there is room for the panels.
             unsafe {
-                let from = self.from.as_ptr().add(self.image * pixels * channels);
-                let to = self.to.add(panel * channels * PANEL);
+                let from = self.from.as_ptr().add(self.shape.first_value(self.unit));
+                let to = self.to.add(panel * width * PANEL);
                 let matrix = Unpacked {
                     at: from,
                     stride: channels,
-                    depth: channels,
+                    depth: width,
                     columns: pixels,
                     first: panel * PANEL,
                 };
@@ -67,11 +67,11 @@ impl Kernel for PackTransposed<'_> {
     }
 }
 
-/// Pixels (first, number) of one image in blocked layout.
+/// Pixels (first, number) of one unit in blocked layout.
 pub struct Block<'a> {
     pub shape: AttentionShape,
     pub from: &'a [f32],
-    pub image: usize,
+    pub unit: usize,
     pub pixels: (usize, usize),
     pub to: *mut f32,
 }
@@ -81,12 +81,13 @@ impl Kernel for Block<'_> {
     unsafe fn run<S: Simd>(self) {
         let source = Source::new(self.from, self.shape.channels);
         let (first, number) = self.pixels;
-        let first = self.image * self.shape.pixels + first;
+        let (pixel, channel) = self.shape.origin(self.unit);
+        let first = pixel + first;
         let to = Rows { to: self.to, row_stride: BLOCK, block_stride: number * BLOCK };
-        let channels = (0, self.shape.channels);
+        let channels = (channel, self.shape.width());
         // SAFETY: the pixels exist, and there is room for them.
         unsafe {
-            let pixels = PixelRun { image: self.image, first, step: 1, number };
+            let pixels = PixelRun { image: self.unit / self.shape.heads, first, step: 1, number };
             copy_source::<S, Identity>(&source, channels, pixels, to);
         }
     }

@@ -23,10 +23,10 @@ pub unsafe fn products_with_all<S: Simd>(
         unsafe {
             multiply::<S>(Product {
                 rows: n_queries,
-                depth: shape.channels,
+                depth: shape.width(),
                 columns: PANEL,
                 a: queries,
-                b: keys_transposed.add(panel * shape.channels * PANEL),
+                b: keys_transposed.add(panel * shape.width() * PANEL),
                 c: RowMajor { at: to.add(panel * PANEL), stride: shape.padded_pixels() },
                 accumulate: false,
             });

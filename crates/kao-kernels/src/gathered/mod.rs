@@ -15,7 +15,7 @@ use crate::output::Output;
 use crate::scratch::{Aligned, Scratch};
 use crate::simd::simd_level;
 use crate::upsample::sum_by_four;
-use crate::{Destination, Epilogue, Pixels, Sink, Source, Weights};
+use crate::{Destination, Epilogue, Padding, Pixels, Sink, Source, Weights};
 use multiply::multiply_gathered;
 use weight_grad::weight_gradient;
 use weights::{PackedLayout, pack_weights};
@@ -26,8 +26,8 @@ use window::Window;
 pub(crate) enum Taps {
     /// Its own.
     Pointwise,
-    /// The 3×3 around every other pixel of every other line, zeros beyond the image.
-    Stride2,
+    /// A 3×3 at every other pixel of every other line, zeros beyond the image.
+    Stride2(Padding),
 }
 
 impl Taps {
@@ -35,7 +35,7 @@ impl Taps {
     fn count(self) -> usize {
         match self {
             Taps::Pointwise => 1,
-            Taps::Stride2 => 9,
+            Taps::Stride2(_) => 9,
         }
     }
 
@@ -43,14 +43,14 @@ impl Taps {
     fn output(self, pixels: Pixels) -> Pixels {
         match self {
             Taps::Pointwise => pixels,
-            Taps::Stride2 => pixels.halved(),
+            Taps::Stride2(padding) => padding.output(pixels),
         }
     }
 
     fn window(self, pixels: Pixels) -> Window {
         match self {
             Taps::Pointwise => Window::Pointwise(pixels),
-            Taps::Stride2 => Window::Stride2(pixels),
+            Taps::Stride2(padding) => Window::Stride2(pixels, padding),
         }
     }
 
@@ -58,8 +58,8 @@ impl Taps {
     fn transposed(self, pixels: Pixels) -> Vec<Window> {
         match self {
             Taps::Pointwise => vec![Window::Pointwise(pixels)],
-            Taps::Stride2 => [(0, 0), (0, 1), (1, 0), (1, 1)]
-                .map(|(odd_y, odd_x)| Window::Stride2Transposed(pixels, odd_y, odd_x))
+            Taps::Stride2(padding) => [(0, 0), (0, 1), (1, 0), (1, 1)]
+                .map(|(odd_y, odd_x)| Window::Stride2Transposed(pixels, padding, odd_y, odd_x))
                 .to_vec(),
         }
     }

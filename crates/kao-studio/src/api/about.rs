@@ -58,7 +58,7 @@ async fn models(State(app): State<Arc<App>>) -> Answer {
     let models = apart(move || {
         let models = app.places.models().into_iter().map(|(name, source)| {
             let config = source.config().and_then(|config| {
-                let schedule = NoiseSchedule::new(config.schedule)?;
+                let schedule = NoiseSchedule::new(&config.schedule)?;
                 Ok((config, schedule.leftover_warning()))
             });
             match config {

@@ -7,8 +7,12 @@
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
+/// The bound of a scaled feature; those of real images are of the order of 1.
+const FAR: f64 = 4.0;
+
 /// How features are scaled before they are compared: each to mean 0 and standard deviation 1 over a
-/// set of real images.
+/// set of real images. What is far away counts less and less, up to a bound, so that a few features
+/// do not decide alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureScale {
     mean: Vec<f64>,
@@ -44,7 +48,8 @@ impl FeatureScale {
         let scaled = features.iter().enumerate().map(|(k, &value)| {
             let deviation = self.deviation[k % d];
             let deviation = if deviation > 0.0 { deviation } else { 1.0 };
-            (f64::from(value) - self.mean[k % d]) / deviation
+            let z = (f64::from(value) - self.mean[k % d]) / deviation;
+            z / (1.0 + z.abs() / FAR)
         });
         scaled.collect()
     }
@@ -91,4 +96,57 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::{Purpose, Stream};
+
+    /// `n` images of 5 features, normal with this mean.
+    fn features(n: usize, mean: f32, seed: u64) -> Vec<f32> {
+        let mut values = vec![0.0; 5 * n];
+        Stream::new(seed, Purpose::Sampling, 0, 0).fill_normal(&mut values);
+        values.iter_mut().for_each(|value| *value += mean);
+        values
+    }
+
+    fn distance(a: &[f32], b: &[f32]) -> f64 {
+        let scale = FeatureScale::of(b, 5).unwrap();
+        kernel_distance(&scale.apply(a), &scale.apply(b), 5).unwrap()
+    }
+
+    /// The sums as they are written in the paper.
+    #[test]
+    fn it_is_the_sum_over_all_pairs() {
+        let (a, b) = ([0.5, -1.0, 2.0, 0.0], [1.0, 1.0, 0.0, -2.0, 0.5, 0.5]);
+        let k = |x: [f64; 2], y: [f64; 2]| ((x[0] * y[0] + x[1] * y[1]) / 2.0 + 1.0).powi(3);
+        let [a0, a1] = [[0.5, -1.0], [2.0, 0.0]];
+        let [b0, b1, b2] = [[1.0, 1.0], [0.0, -2.0], [0.5, 0.5]];
+        let aa = 2.0 * k(a0, a1) / 2.0;
+        let bb = 2.0 * (k(b0, b1) + k(b0, b2) + k(b1, b2)) / 6.0;
+        let ab = [a0, a1].map(|x| k(x, b0) + k(x, b1) + k(x, b2)).iter().sum::<f64>() / 6.0;
+        let found = kernel_distance(&a, &b, 2).unwrap();
+        assert!((found - (aa + bb - 2.0 * ab)).abs() < 1e-12, "{found}");
+    }
+
+    #[test]
+    fn equal_sets_are_at_zero_on_average_and_others_further_the_more_they_differ() {
+        let real = features(200, 0.0, 1);
+        let n = 40;
+        let equal = (0..n).map(|k| distance(&features(60, 0.0, 2 + k), &real)).sum::<f64>();
+        assert!((equal / n as f64).abs() < 0.02, "{}", equal / n as f64);
+        let [near, far] = [0.5, 1.0].map(|mean| distance(&features(200, mean, 99), &real));
+        assert!(0.05 < near && 2.0 * near < far, "{near} {far}");
+    }
+
+    #[test]
+    fn sets_that_are_none_are_refused() {
+        for (a, b, d) in [(5, 10, 5), (10, 5, 5), (11, 10, 5), (10, 10, 0)] {
+            assert!(kernel_distance(&vec![0.0; a], &vec![0.0; b], d).is_err(), "{a} {b} {d}");
+        }
+        // One that never varies is left as far away as it is.
+        let scale = FeatureScale::of(&[3.0, 1.0, 3.0, 2.0], 2).unwrap();
+        assert_eq!(scale.apply(&[3.0, 1.5]), [0.0, 0.0]);
+    }
 }

@@ -16,6 +16,7 @@ mod neighbours;
 mod sliced_wasserstein;
 #[cfg(test)]
 mod tests;
+mod texture;
 
 pub use classifier::{
     Classifier, ClassifierConfig, ClassifierLayer, ClassifierTraining, GroupAccuracy, Seen,
@@ -27,3 +28,4 @@ pub use neighbours::{Neighbour, nearest};
 pub use sliced_wasserstein::{
     LevelDistances, N_DIRECTIONS, PATCH_SIDE, PATCHES_PER_IMAGE, distances,
 };
+pub use texture::{N_TEXTURE, textures};

@@ -30,6 +30,8 @@ pub enum Format {
     TrainingState,
     /// One that it made of a whole module.
     Module,
+    /// A folder of diffusers, with its weights in one file or several.
+    Diffusers,
 }
 
 impl fmt::Display for Format {
@@ -40,6 +42,7 @@ impl fmt::Display for Format {
             Format::StateDict => "PyTorch state dictionary",
             Format::TrainingState => "PyTorch training state",
             Format::Module => "PyTorch module",
+            Format::Diffusers => "diffusers folder",
         })
     }
 }

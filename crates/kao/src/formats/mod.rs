@@ -2,7 +2,7 @@
 //!
 //! Every format has a module of its own here and ends in the same thing: named tensors on the host
 //! ([`NamedTensors`]) and what the file says besides ([`Metadata`]). [`read`](fn@read) and [`peek`]
-//! recognise the format by the content. [`LoadReport`] compares what a file holds with what somebody
+//! recognise the format by the content. [`onnx`] is only written. [`LoadReport`] compares what a file holds with what somebody
 //! expects. No model is known here: neither which names a UNet has nor what a configuration means
 //! is the business of this module; that is [`model::import`](crate::model)'s.
 //!
@@ -12,6 +12,7 @@
 
 mod contents;
 mod limits;
+pub mod onnx;
 mod read;
 mod report;
 mod safetensors;

@@ -2,6 +2,7 @@
 
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
+use crate::sampler::SamplingDefaults;
 use crate::schedule::{NoiseSchedule, ScheduleConfig};
 use crate::unet::UNetConfig;
 use crate::vocabulary::Vocabulary;
@@ -26,16 +27,26 @@ pub struct ModelConfig {
     /// The tags that it can be asked for.
     #[serde(default, skip_serializing_if = "Vocabulary::is_empty")]
     pub tags: Vocabulary,
+    /// How it is to be sampled, as far as it says.
+    #[serde(default, skip_serializing_if = "SamplingDefaults::is_none")]
+    pub sampling: SamplingDefaults,
     /// How it was trained, for people to read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub training: BTreeMap<String, serde_json::Value>,
 }
 
 impl ModelConfig {
-    /// A configuration with no word on training.
+    /// A configuration with no word on training, tags or sampling.
     pub fn new(unet: UNetConfig, schedule: ScheduleConfig, prediction: Prediction) -> Self {
-        let (tags, training) = (Vocabulary::default(), BTreeMap::new());
-        ModelConfig { format_version: FORMAT_VERSION, unet, schedule, prediction, tags, training }
+        ModelConfig {
+            format_version: FORMAT_VERSION,
+            unet,
+            schedule,
+            prediction,
+            tags: Vocabulary::default(),
+            sampling: SamplingDefaults::default(),
+            training: BTreeMap::new(),
+        }
     }
 
     /// Checks that such a model can be built.
@@ -65,6 +76,7 @@ impl ModelConfig {
             let problem = format!("{named} tags are named, the network has {n_tags}");
             return Err(Error::invalid("model: n_tags", problem));
         }
-        NoiseSchedule::new(self.schedule).map(|_| ())
+        self.sampling.validate()?;
+        NoiseSchedule::new(&self.schedule).map(|_| ())
     }
 }

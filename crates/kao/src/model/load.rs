@@ -2,11 +2,11 @@
 
 use super::config::ModelConfig;
 use super::import::{self, CheckpointWeights};
-use super::place::{BUILT_IN, is_built_in, model_file, read_built_in};
+use super::place::{BUILT_IN, Place, read_built_in};
 use super::save::save;
 use crate::device::Device;
 use crate::error::{Error, Result, shortened};
-use crate::formats::{self, LoadReport, NamedTensors, StoreAs, WeightsFile};
+use crate::formats::{self, Format, LoadReport, NamedTensors, StoreAs, WeightsFile};
 use crate::schedule::NoiseSchedule;
 use crate::unet::{Network, UNet, UNetConfig};
 use sha2::{Digest, Sha256};
@@ -45,7 +45,7 @@ impl Model {
     /// When the configuration is impossible, or the device fails.
     pub fn new(config: ModelConfig, unet: UNet, device: &Device) -> Result<Self> {
         config.validate()?;
-        let schedule = NoiseSchedule::new(config.schedule)?;
+        let schedule = NoiseSchedule::new(&config.schedule)?;
         let network = Network::new(unet, config.prediction, device)?;
         Ok(Model { config, network, schedule, notes: Vec::new() })
     }
@@ -61,7 +61,8 @@ impl Model {
     }
 
     /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
-    /// averaged weights) or a checkpoint of PyTorch that says what model it is of.
+    /// averaged weights), a folder of diffusers, or a checkpoint of PyTorch that says what model it is
+    /// of.
     ///
     /// # Errors
     /// When the file cannot be read, is no model, or lacks a tensor.
@@ -91,18 +92,29 @@ impl Model {
         options: &LoadOptions,
         device: &Device,
     ) -> Result<Self> {
-        if is_built_in(path.as_ref()) {
-            let file = read_built_in()?;
-            return Self::from_file(Path::new(BUILT_IN), file, options, device);
+        match Place::of(path.as_ref())? {
+            Place::BuiltIn => {
+                let file = read_built_in()?;
+                Self::from_file(Path::new(BUILT_IN), file, options, device)
+            }
+            Place::Folder(folder) => {
+                let path = folder.path().to_path_buf();
+                if options.config.is_none() {
+                    let metadata = folder.metadata();
+                    ModelConfig::from_metadata(&path, Format::Diffusers, metadata)?;
+                }
+                Self::from_file(&path, folder.read()?, options, device)
+            }
+            Place::File(path) => {
+                // What can be known without the values is, before they are read.
+                let contents = formats::peek(&path)?;
+                if options.config.is_none() {
+                    import::check_configuration(&path, &contents)?;
+                }
+                drop(contents);
+                Self::from_file(&path, formats::read(&path)?, options, device)
+            }
         }
-        let path = model_file(path.as_ref())?;
-        // What can be known without the values is, before they are read.
-        let contents = formats::peek(&path)?;
-        if options.config.is_none() {
-            import::check_configuration(&path, &contents)?;
-        }
-        drop(contents);
-        Self::from_file(&path, formats::read(&path)?, options, device)
     }
 
     fn from_file(
@@ -111,14 +123,18 @@ impl Model {
         options: &LoadOptions,
         device: &Device,
     ) -> Result<Self> {
-        let WeightsFile { format, metadata, tensors, .. } = file;
+        let WeightsFile { format, metadata, tensors, notes: file_notes } = file;
         let config = match &options.config {
             Some(config) => config.clone(),
             None => ModelConfig::from_metadata(path, format, &metadata)?,
         };
         let (tensors, choice) =
             import::network_tensors(path, &config, &metadata, tensors, options.weights)?;
-        let mut notes = Vec::from_iter(choice);
+        let mut notes = match format {
+            Format::Diffusers => file_notes,
+            _ => Vec::new(),
+        };
+        notes.extend(choice);
         let (unet, report) = build(path, &config, &tensors)?;
         drop(tensors);
         if let [first, ..] = &report.unused[..] {

@@ -8,6 +8,9 @@ use std::path::Path;
 /// The key under which a model has its configuration, as JSON.
 pub const MODEL: &str = "kao";
 
+/// The key under which a folder of diffusers has what its JSON files say.
+pub const FOLDER: &str = "diffusers";
+
 /// The key under which a checkpoint of a run, which is no model, has its position, as JSON.
 pub const CHECKPOINT: &str = "kao.checkpoint";
 

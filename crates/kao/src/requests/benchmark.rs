@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::model::{self, ModelConfig};
+use crate::model::ModelConfig;
 use crate::train::Preset;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -115,7 +115,7 @@ impl Benchmark {
 
     fn architecture(&self) -> Result<ModelConfig> {
         match &self.model {
-            Some(path) => ModelConfig::of(&model::model_file(path)?),
+            Some(path) => ModelConfig::of(path),
             None => Ok(self.preset()?.config().model_config()),
         }
     }

@@ -196,17 +196,17 @@ impl Request for Edit {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let way = self.way(&NoiseSchedule::new(model.schedule)?)?;
+        let way = self.of_model(&model).way(&NoiseSchedule::new(&model.schedule)?)?;
         let count = self.numbers()?.len().saturating_mul(self.pictures.len());
         Ok(self.estimated(&model, &way, count))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Edited> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            work::edit(self, &model, control)
+            work::edit(&self.of_model(&model.config), &model, control)
         })
     }
 }
@@ -229,13 +229,18 @@ impl Way {
 }
 
 impl Edit {
+    /// The same, with what is left open as the model has it.
+    fn of_model(&self, model: &ModelConfig) -> Self {
+        Edit { sampling: self.sampling.of_model(&model.sampling), ..self.clone() }
+    }
+
     /// As [`run`](Request::run), on a model that is loaded already.
     ///
     /// # Errors
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Edited> {
         self.validate()?;
-        work::edit(self, model, control)
+        work::edit(&self.of_model(&model.config), model, control)
     }
 
     fn destination(&self) -> Result<Option<Destination>> {
@@ -283,7 +288,7 @@ impl Edit {
             true => None,
             false => Some(Route::new(schedule, &steps, jumps, |steps, is_followed| {
                 let sampler = if is_followed { sampler.followed() } else { sampler };
-                sampler.plan(schedule, steps, self.sampling.clip)
+                sampler.plan(schedule, steps, self.sampling.clipping())
             })?),
         };
         Ok(Way { steps, is_whole: strength == 1.0, route, jumps })

@@ -132,7 +132,7 @@ impl Request for Encode {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        NoiseSchedule::new(model.schedule).and_then(|schedule| self.sampling().plan(&schedule))?;
+        NoiseSchedule::new(&model.schedule).and_then(|schedule| self.sampling().plan(&schedule))?;
         let count = self.count.unwrap_or(self.pictures.len());
         let evaluations = self.inversion.n_evaluations(self.steps).saturating_add(self.steps);
         let (batch_size, device) = (self.batch_size, self.compute.device);
@@ -143,7 +143,7 @@ impl Request for Encode {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Encoded> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
@@ -171,7 +171,7 @@ impl Encode {
         SamplingConfig {
             sampler: Some(Ddim::default().into()),
             steps: Some(self.steps),
-            spacing: self.spacing,
+            spacing: Some(self.spacing),
             ..SamplingConfig::default()
         }
     }
@@ -226,7 +226,14 @@ impl Encode {
         let (error, psnr) =
             (mean_squared_error(&originals, &decoded), mean_psnr(&originals, &decoded));
         let n_timesteps = model.schedule.n_timesteps();
+        let command = Encode {
+            picture: None,
+            batch_size: Encode::default().batch_size,
+            compute: Compute { threads: None, ..self.compute.clone() },
+            ..self.clone()
+        };
         let provenance = Provenance::new()
+            .with_command(&command)
             .with("model", self.model.name())
             .with("model_fingerprint", model.fingerprint())
             .with(ENCODED, serde_json::json!(names))

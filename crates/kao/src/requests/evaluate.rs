@@ -147,9 +147,10 @@ impl Request for Evaluate {
             return Ok(Estimate::default());
         }
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let count = self.count.unwrap_or(COUNT);
-        let n_evaluations = self.sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
+        let sampling = self.sampling.of_model(&model.sampling);
+        let n_evaluations = sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
         let n_evaluations = n_evaluations.saturating_mul(self.guided().evaluations());
         let (batch_size, device) = (self.batch_size, self.compute.device);
         // The samples, and two sets of pictures that they are compared with.
@@ -157,7 +158,7 @@ impl Request for Evaluate {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Evaluated> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let compared = match &self.samples {
@@ -189,7 +190,8 @@ impl Evaluate {
         let unet = &model.config.unet;
         let count = self.count.unwrap_or(COUNT);
         check_size("model.path", unet.image_size)?;
-        self.sampling.plan(&model.schedule)?;
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let plan = sampling.plan(&model.schedule)?;
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         let data = Folder::load(&self.data, unet.image_size, control)?;
@@ -205,7 +207,6 @@ impl Evaluate {
         };
         let wishes = self.guided();
         let guide = wishes.load_guide(&model.config, device)?;
-        let plan = self.sampling.plan(&model.schedule)?;
         let image_shape = unet.image_size;
         let generation = Generation {
             denoiser: &*wishes.guided(&model, guide.as_ref())?,
@@ -218,7 +219,7 @@ impl Evaluate {
         let provenance = self
             .provenance(count)
             .with("model", self.model.name())
-            .with_all(self.sampling.describe(model.schedule.n_timesteps()));
+            .with_all(sampling.describe(model.schedule.n_timesteps()));
         let provenance = wishes.describe(provenance);
         let tags = match described {
             Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,

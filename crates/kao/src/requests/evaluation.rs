@@ -42,9 +42,8 @@ pub struct Evaluation {
     pub levels: Vec<LevelEvaluation>,
     /// Their mean.
     pub average: DistanceAndFloor,
-    /// Kernel distances by the features of Kao's classifier; none where images have no three
-    /// channels.
-    pub kernel: Option<DistanceAndFloor>,
+    /// Kernel distances; none where images have no three channels.
+    pub kernel: Option<KernelEvaluation>,
     /// The samples' nearest training pictures.
     pub samples: Nearness,
     /// The same of real pictures that are held out of training, as a scale; none where none is.
@@ -79,6 +78,16 @@ impl DistanceAndFloor {
     pub fn ratio(&self) -> f64 {
         self.samples / self.floor
     }
+}
+
+/// Kernel distances: the unbiased squared maximum mean discrepancy under the cubic kernel of KID. Those
+/// of real pictures are about 0 whatever the sizes of the sets.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct KernelEvaluation {
+    /// By what is shown: features of Kao's classifier of drawn faces.
+    pub structure: DistanceAndFloor,
+    /// By how cleanly: statistics of the finest details.
+    pub texture: DistanceAndFloor,
 }
 
 /// How near pictures are to the training picture that is most like each: root mean squared

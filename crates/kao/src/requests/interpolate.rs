@@ -7,29 +7,27 @@
 
 use super::destinations::check_distinct;
 use super::noise_file::GivenNoise;
-use super::pictures::{Animations, Destination, Drawing, Inputs, MAX_FILES, Single, remaining};
+use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::sample::check_batch;
 use super::selection::Selection;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::Control;
-use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
-use crate::noise::{ImageNumbers, NoiseSource, NumberedNoise, Purpose};
+use crate::noise::ImageNumbers;
 use crate::quantities::{counted, duration};
-use crate::render::{self, Animation, Sheet};
-use crate::sampler::{Generation, SamplingConfig, Start};
+use crate::render::{Animation, AnimationFormat, Sheet};
+use crate::sampler::SamplingConfig;
 use crate::schedule::NoiseSchedule;
+use path::Way;
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
+use std::path::PathBuf;
 
+mod ends;
 mod path;
-
-use path::{InterpolatedNoise, Place, Way};
+mod work;
 
 /// Samples images on the way between others: seeds, images of one seed, or noise of a file (which
 /// may be that of encoded pictures). The images at the ends are those that [`Sample`] makes.
@@ -186,7 +184,8 @@ impl Request for Interpolate {
         let model = self.model.config()?;
         let n_given = self.latents.as_deref().map(GivenNoise::count).transpose()?;
         let count = self.numbers(self.n_ends(n_given))?.len();
-        let plan = self.sampling.plan(&NoiseSchedule::new(model.schedule)?)?;
+        let sampling = self.sampling.of_model(&model.sampling);
+        let plan = sampling.plan(&NoiseSchedule::new(&model.schedule)?)?;
         let evaluations = plan.n_evaluations() * self.wishes.evaluations();
         let n_evaluations = evaluations.saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
@@ -196,11 +195,13 @@ impl Request for Interpolate {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Interpolated> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            self.interpolate(&model, control)
+            // What is left open is as the model has it.
+            let sampling = self.sampling.of_model(&model.config.sampling);
+            work::interpolate(&Interpolate { sampling, ..self.clone() }, &model, control)
         })
     }
 }
@@ -212,7 +213,8 @@ impl Interpolate {
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Interpolated> {
         self.validate()?;
-        self.interpolate(model, control)
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        work::interpolate(&Interpolate { sampling, ..self.clone() }, model, control)
     }
 
     fn destination(&self) -> Result<Option<Destination>> {
@@ -278,173 +280,6 @@ impl Interpolate {
         self.selection().numbers(n, Some((n, &of)))
     }
 
-    /// The ends of the way: what they are called, and their noise.
-    fn ends(&self, given: Option<&GivenNoise>) -> Result<Ends> {
-        let numbered = |seed: u64, number: u64| NumberedNoise {
-            seed,
-            purpose: Purpose::Sampling,
-            numbers: ImageNumbers::These(vec![number]),
-        };
-        if let Some(given) = given {
-            let n = given.x_t.len();
-            let path = self.latents.as_deref().unwrap_or(Path::new(""));
-            if let Some(image) = self.images.iter().find(|image| **image >= n as u64) {
-                let n = counted(n as u64, "image");
-                let allowed = format!("below the {n} of `{}`", path.display());
-                return Err(Error::out_of_range("images", image, allowed));
-            }
-            if n < 2 && self.images.is_empty() {
-                let problem = "`x_T` holds 1 image; expected two or more to go between";
-                return Err(Error::malformed(path, problem));
-            }
-            let all = Vec::from_iter(0..n);
-            // Below n.
-            let chosen: Vec<usize> = self.images.iter().map(|&image| image as usize).collect();
-            let chosen = if chosen.is_empty() { all } else { chosen };
-            let names = chosen.iter().map(|image| format!("image {image}")).collect();
-            let GivenNoise { x_t, z } = given.chosen(&chosen);
-            return Ok(Ends { names, x_t, noise: EndNoise::Given(z) });
-        }
-        let named: Vec<(String, NumberedNoise)> = match self.between.is_empty() {
-            true => {
-                let images = self.images.iter();
-                images.map(|&k| (format!("image {k}"), numbered(self.seed, k))).collect()
-            }
-            false => {
-                let seeds = self.between.iter();
-                seeds.map(|&seed| (format!("seed {seed}"), numbered(seed, 0))).collect()
-            }
-        };
-        let (names, noise) = named.into_iter().unzip();
-        Ok(Ends { names, x_t: Images::zeros([0; 4]), noise: EndNoise::Seeds(noise) })
-    }
-
-    fn interpolate(&self, model: &Model, control: &dyn Control) -> Result<Interpolated> {
-        let unet = &model.config.unet;
-        let image_shape = unet.image_size;
-        let plan = self.sampling.plan(&model.schedule)?;
-        let read = |path: &Path| GivenNoise::read(path, image_shape);
-        let given = self.latents.as_deref().map(read).transpose()?;
-        if let (Some(given), Some(path)) = (&given, &self.latents) {
-            given.check(path, &plan)?;
-        }
-        let Ends { names, x_t: ends, noise } = self.ends(given.as_ref())?;
-        if self.plane && names.len() != 4 {
-            return Err(of_four(names.len()));
-        }
-        let way = self.way(names.len());
-        let numbers = self.numbers(names.len())?;
-        let sheet = self.sheet(&way, &numbers, &names);
-        self.check(model, &sheet, numbers.len())?;
-        let same = self.wishes.conditions(&model.config.tags, 1)?;
-        let guide = self.wishes.load_guide(&model.config, &model.network.device())?;
-        let denoiser = self.wishes.guided(model, guide.as_ref())?;
-        self.model.report_default(control)?;
-        let started = Instant::now();
-
-        let ends = match &noise {
-            EndNoise::Given(_) => ends,
-            EndNoise::Seeds(seeds) => {
-                let [c, h, w] = image_shape;
-                let mut ends = Images::zeros([0, c, h, w]);
-                for noise in seeds {
-                    ends.append(&noise.initial(0, 1, image_shape))?;
-                }
-                ends
-            }
-        };
-        let noise = Arc::new(noise);
-        let start = |positions: &[usize]| {
-            let places: Vec<Place> =
-                positions.iter().map(|&at| way.place(numbers.get(at) as usize)).collect();
-            let x_t = path::between(&ends, &places);
-            Start::Images {
-                x_t,
-                noise: Arc::new(InterpolatedNoise { noise: noise.clone(), places }),
-            }
-        };
-        let models = [Some(model), guide.as_ref()].into_iter().flatten();
-        let models: Vec<String> = models.map(Model::fingerprint).collect();
-        let single = |at: usize| {
-            let number = numbers.get(at) as usize;
-            let place = way.place(number);
-            let inputs = models.iter().fold(Inputs::default(), |inputs, model| inputs.text(model));
-            let inputs = inputs.numbers(same.of(0)).numbers(same.avoided_of(0));
-            let inputs = place.ends().into_iter().fold(inputs, |inputs, end| {
-                let inputs = inputs.values(ends.image(end));
-                match &*noise {
-                    EndNoise::Given(z) => {
-                        z.iter().fold(inputs, |inputs, z| inputs.values(z.image(end)))
-                    }
-                    EndNoise::Seeds(_) => inputs,
-                }
-            });
-            let command = Interpolate { first: 0, pick: vec![number as u64], ..self.command() };
-            let command = Interpolate { columns: None, ..command };
-            let provenance = self.provenance(model, &command);
-            Single {
-                path: PathBuf::from(format!("frame-{number:05}.png")),
-                provenance: provenance.with("frame", number).with("inputs", inputs.digits()),
-                label: label(&way, number, &names),
-            }
-        };
-        let generate = |positions: &[usize], done: &mut dyn FnMut(usize, Images) -> Result<()>| {
-            let start = start(positions);
-            let conditions = match same.is_none() {
-                true => Conditions::none(),
-                false => same.chosen(positions.iter().map(|_| 0)),
-            };
-            let generation = Generation {
-                denoiser: &*denoiser,
-                plan: &plan,
-                start: &start,
-                conditions: &conditions,
-                batch_size: self.batch_size,
-            };
-            generation.run_batches(&mut |_, _| {}, done, control)
-        };
-
-        let count = numbers.len();
-        let [c, h, w] = image_shape;
-        let mut outcome = Interpolated {
-            images: Images::zeros([0, c, h, w]),
-            count,
-            n_kept: 0,
-            steps: Vec::new(),
-            seconds: 0.0,
-            provenance: match count {
-                1 => single(0).provenance,
-                _ => self.provenance(model, &self.command()),
-            },
-            files: Vec::new(),
-        };
-        let destination = self.destination()?;
-        if let Some(Destination::Folder(folder)) = &destination {
-            let in_folder = |at: usize| {
-                let single = single(at);
-                Single { path: folder.join(&single.path), ..single }
-            };
-            let to_do = remaining(count, &in_folder, control)?;
-            if !to_do.is_empty() {
-                generate(&to_do, &mut |first, images| {
-                    (0..images.len()).try_for_each(|k| {
-                        in_folder(to_do[first + k]).write(&images, k, &self.drawing())
-                    })
-                })?;
-            }
-            outcome.n_kept = count - to_do.len();
-            outcome.files.push(folder.clone());
-        } else {
-            let mut images = outcome.images.with_room_for(count)?;
-            generate(&Vec::from_iter(0..count), &mut |_, batch| images.append(&batch))?;
-            outcome.images = images;
-            outcome.steps = path::distances(&outcome.images);
-            self.write(&mut outcome, destination, &sheet, model)?;
-        }
-        outcome.seconds = started.elapsed().as_secs_f64();
-        Ok(outcome)
-    }
-
     /// What is known only with the model, looked at before the work.
     fn check(&self, model: &Model, sheet: &Sheet, count: usize) -> Result<()> {
         let unet = &model.config.unet;
@@ -467,7 +302,7 @@ impl Interpolate {
 
     fn animation<'a>(
         &self,
-        format: crate::render::AnimationFormat,
+        format: AnimationFormat,
         n_frames: usize,
         texts: &'a [(String, String)],
     ) -> Animation<'a> {
@@ -492,56 +327,11 @@ impl Interpolate {
         Sheet { places, labels, ..Sheet::grid(1, self.frames, drawing.layout()) }
     }
 
-    fn write(
-        &self,
-        outcome: &mut Interpolated,
-        destination: Option<Destination>,
-        sheet: &Sheet,
-        model: &Model,
-    ) -> Result<()> {
-        match destination {
-            Some(Destination::Picture(path)) => {
-                let picture = sheet.draw(&outcome.images)?;
-                render::write_png(&path, &picture, &outcome.provenance.texts)?;
-                outcome.files.push(path);
-            }
-            Some(Destination::Animation(path, format)) => {
-                let out = path.file_name().map(PathBuf::from);
-                let command = Interpolate { out, fps: self.fps, ..self.command() };
-                let texts = self.provenance(model, &command).texts;
-                // A way that ends where it began shows that image once, as it loops.
-                let is_loop = match (self.between.as_slice(), self.images.as_slice()) {
-                    ([first, .., last], _) | (_, [first, .., last]) => first == last,
-                    _ => false,
-                };
-                let is_whole = self.first == 0 && self.pick.is_empty() && !self.plane;
-                let n_frames =
-                    outcome.count - usize::from(is_loop && is_whole && outcome.count > 2);
-                // Labels of the grid may stand in other places.
-                let labels: Vec<String> = match self.labels {
-                    true => {
-                        let places = sheet.places.iter().flatten();
-                        let mut labels = vec![String::new(); outcome.count];
-                        for (place, label) in places.zip(&sheet.labels) {
-                            labels[*place].clone_from(label);
-                        }
-                        labels
-                    }
-                    false => vec![String::new(); outcome.count],
-                };
-                let drawing = self.drawing();
-                let alone = |at: usize| Sheet {
-                    places: vec![Some(at)],
-                    other_labels: labels.clone(),
-                    ..drawing.grid(1, 1, |_| labels[at].clone())
-                };
-                self.animation(format, n_frames, &texts)
-                    .write(&path, |at| alone(at).draw(&outcome.images))?;
-                outcome.files.push(path);
-            }
-            Some(Destination::Folder(_)) | None => {}
-        }
-        Ok(())
+    /// Whether the way ends where it began.
+    fn is_loop(&self) -> bool {
+        let ends = if self.between.is_empty() { &self.images } else { &self.between };
+        let is_whole = self.first == 0 && self.pick.is_empty() && !self.plane;
+        is_whole && ends.len() > 2 && ends.first() == ends.last()
     }
 
     /// The same request with nothing that leaves the images as they are.
@@ -553,53 +343,6 @@ impl Interpolate {
             batch_size: default.batch_size,
             compute: Compute { threads: None, ..self.compute.clone() },
             ..self.clone()
-        }
-    }
-
-    fn provenance(&self, model: &Model, command: &Interpolate) -> Provenance {
-        let listed =
-            |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let provenance = Provenance::new().with_command(command).with("model", self.model.name());
-        let n_timesteps = model.schedule.n_timesteps();
-        let provenance =
-            self.wishes.describe(provenance.with_all(self.sampling.describe(n_timesteps)));
-        let provenance = match (&self.latents, self.between.is_empty()) {
-            (Some(path), _) => provenance.with_path("latents", path),
-            (None, true) => provenance.with("seed", self.seed),
-            (None, false) => provenance.with("between", listed(&self.between)),
-        };
-        let provenance = match self.images.is_empty() {
-            true => provenance,
-            false => provenance.with("images", listed(&self.images)),
-        };
-        let provenance = provenance.with("frames", self.frames);
-        if self.plane { provenance.with("plane", true) } else { provenance }
-    }
-}
-
-/// Between what to go.
-struct Ends {
-    /// What each is called in labels.
-    names: Vec<String>,
-    /// x_T of each; none where it is to be drawn.
-    x_t: Images,
-    noise: EndNoise,
-}
-
-/// Where the noise of the steps of the ends comes from.
-#[derive(Debug)]
-enum EndNoise {
-    /// Each end is image 0 of its own source.
-    Seeds(Vec<NumberedNoise>),
-    /// The noise of each step.
-    Given(Vec<Images>),
-}
-
-impl NoiseSource for EndNoise {
-    fn fill(&self, step_index: usize, end: usize, z: &mut [f32]) {
-        match self {
-            EndNoise::Seeds(seeds) => seeds[end].fill(step_index, 0, z),
-            EndNoise::Given(steps) => z.copy_from_slice(steps[step_index].image(end)),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Real pictures as the kernel distance sees them, to compare many sets of samples with.
 
-use super::DistanceAndFloor;
 use super::evaluation::different;
+use super::{DistanceAndFloor, KernelEvaluation};
 use crate::control::{Control, Report};
 use crate::dataset::Folder;
 use crate::error::Result;
-use crate::eval::{Classifier, FeatureScale, kernel_distance};
+use crate::eval::{Classifier, FeatureScale, N_TEXTURE, kernel_distance, textures};
 use crate::images::Images;
 use std::ops::Range;
 
@@ -16,14 +16,41 @@ const MAX_SET: usize = 1000;
 const PART: usize = 128;
 const STAGE: &str = "looking at features";
 
-/// The features of two sets of real pictures.
+/// The numbers of a set of images, of two kinds.
+struct Features {
+    structure: Vec<f32>,
+    texture: Vec<f32>,
+}
+
+/// The scaled numbers of one kind of two sets of real pictures.
+struct Real {
+    scale: FeatureScale,
+    values: Vec<f64>,
+    d: usize,
+    floor: f64,
+}
+
+/// Two sets of real pictures.
 pub(super) struct KernelSets {
     classifier: Classifier,
-    scale: FeatureScale,
-    /// Both sets.
-    real: Vec<f64>,
     shape: [usize; 3],
-    floor: f64,
+    structure: Real,
+    texture: Real,
+}
+
+impl Real {
+    fn new(features: &[f32], d: usize) -> Result<Self> {
+        let scale = FeatureScale::of(features, d)?;
+        let values = scale.apply(features);
+        let (one, other) = values.split_at(values.len() / 2);
+        let floor = kernel_distance(one, other, d)?;
+        Ok(Real { scale, values, d, floor })
+    }
+
+    fn distance(&self, features: &[f32]) -> Result<DistanceAndFloor> {
+        let samples = kernel_distance(&self.scale.apply(features), &self.values, self.d)?;
+        Ok(DistanceAndFloor { samples, floor: self.floor })
+    }
 }
 
 impl KernelSets {
@@ -45,16 +72,14 @@ impl KernelSets {
         let pictures = different(data, seed);
         let n = (pictures.len() / 2).min(MAX_SET.max(n_samples));
         let of = |range: Range<usize>| data.images(&pictures[range]);
-        let features = features(&classifier, 2 * n, &of, control)?;
-        let d = classifier.n_features();
-        let scale = FeatureScale::of(&features, d)?;
-        let real = scale.apply(&features);
-        let (one, other) = real.split_at(n * d);
-        let floor = kernel_distance(one, other, d)?;
-        Ok(Some(KernelSets { classifier, scale, real, shape: data.shape(), floor }))
+        let found = features(&classifier, 2 * n, &of, control)?;
+        let structure = Real::new(&found.structure, classifier.n_features())?;
+        let texture = Real::new(&found.texture, N_TEXTURE)?;
+        let shape = data.shape();
+        Ok(Some(KernelSets { classifier, shape, structure, texture }))
     }
 
-    /// The kernel distance of samples, given as the bytes of each, from all of the real pictures; the
+    /// The kernel distances of samples, given as the bytes of each, from all of the real pictures; the
     /// floor is that of the two sets from each other.
     ///
     /// # Errors
@@ -63,16 +88,17 @@ impl KernelSets {
         &self,
         samples: &[Vec<u8>],
         control: &dyn Control,
-    ) -> Result<DistanceAndFloor> {
+    ) -> Result<KernelEvaluation> {
         let [channels, height, width] = self.shape;
         let of = |range: Range<usize>| {
             let shape = [range.len(), channels, height, width];
             Images::from_bytes_nhwc(shape, &samples[range].concat())
         };
-        let features = features(&self.classifier, samples.len(), &of, control)?;
-        let seen = self.scale.apply(&features);
-        let samples = kernel_distance(&seen, &self.real, self.classifier.n_features())?;
-        Ok(DistanceAndFloor { samples, floor: self.floor })
+        let found = features(&self.classifier, samples.len(), &of, control)?;
+        Ok(KernelEvaluation {
+            structure: self.structure.distance(&found.structure)?,
+            texture: self.texture.distance(&found.texture)?,
+        })
     }
 }
 
@@ -81,13 +107,15 @@ fn features(
     count: usize,
     images: &dyn Fn(Range<usize>) -> Result<Images>,
     control: &dyn Control,
-) -> Result<Vec<f32>> {
-    let mut features = Vec::new();
+) -> Result<Features> {
+    let mut found = Features { structure: Vec::new(), texture: Vec::new() };
     for first in (0..count).step_by(PART) {
         let end = (first + PART).min(count);
-        features.extend(classifier.see(&images(first..end)?)?.features);
+        let part = images(first..end)?;
+        found.structure.extend(classifier.see(&part)?.features);
+        found.texture.extend(textures(&part));
         let report = Report::progress(STAGE, end as u64, Some(count as u64), "pictures");
         control.check(&report)?;
     }
-    Ok(features)
+    Ok(found)
 }

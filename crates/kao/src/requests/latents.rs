@@ -1,20 +1,35 @@
 //! What a file of noise says of the pictures that were encoded to it.
 
-use crate::error::shortened;
-use crate::formats::Metadata;
+use crate::control::{Control, Report};
+use crate::error::{Result, shortened};
+use crate::formats::{self, Metadata};
 use crate::model::Model;
 use crate::sampler::SamplingConfig;
+use std::path::Path;
 
 /// The entry of the metadata by which encoded pictures are told from other noise: their names.
 pub(super) const ENCODED: &str = "encoded";
 
-/// What differs between how pictures were encoded, as the file of their noise says, and how `sampling`
-/// is about to decode them; none where nothing does, or the noise is of no pictures.
-pub(super) fn decoded_otherwise(
-    metadata: &Metadata,
+/// Warns where the noise in the file at `path` is of pictures that were encoded otherwise than
+/// `sampling` with `model` decodes them: they come back the less exactly.
+///
+/// # Errors
+/// When the file cannot be read, or `control` stops the work.
+pub(super) fn warn_of_differences(
+    path: &Path,
     model: &Model,
     sampling: &SamplingConfig,
-) -> Option<String> {
+    control: &dyn Control,
+) -> Result<()> {
+    let metadata = formats::peek(path)?.metadata;
+    let Some(differences) = differences(&metadata, model, sampling) else { return Ok(()) };
+    let path = path.display();
+    let message = format!("warning: `{path}` was encoded otherwise: {differences}");
+    control.check(&Report::message("sampling", &message))
+}
+
+/// What differs; none where nothing does, or the noise is of no pictures.
+fn differences(metadata: &Metadata, model: &Model, sampling: &SamplingConfig) -> Option<String> {
     metadata.get(ENCODED)?;
     let here = sampling.describe(model.schedule.n_timesteps()).into_iter();
     // What a sampler costs follows from the rest.

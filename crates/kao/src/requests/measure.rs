@@ -122,7 +122,7 @@ pub fn measure(
     }
     let n_kinds = if training { 2 } else { 1 };
     let passes = Passes { config, total: config.n_passes().saturating_mul(n_kinds), control };
-    let schedule = NoiseSchedule::new(model.schedule)?;
+    let schedule = NoiseSchedule::new(&model.schedule)?;
     let images = SeededNoise { seed: 0, first_image: 0 }.x_t(batch_size, model.unet.image_size);
     let timesteps: Vec<usize> =
         (0..batch_size).map(|k| k * schedule.n_timesteps() / batch_size).collect();

@@ -22,12 +22,14 @@ mod encode;
 mod estimate;
 mod evaluate;
 mod evaluation;
+mod fetch;
 mod interpolate;
 mod kernel_sets;
 mod latents;
 mod measure;
 mod model;
 mod noise_file;
+mod other_noise;
 mod pictures;
 mod prepare;
 mod provenance;
@@ -44,18 +46,21 @@ pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
 pub use compare::{Compare, Compared, Comparison};
 pub use compute::Compute;
-pub use convert::{Convert, Converted};
+pub use convert::{Convert, Converted, Target};
 pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
 pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
 pub use evaluation::{
-    DistanceAndFloor, Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate,
+    DistanceAndFloor, Evaluation, EvaluationConfig, KernelEvaluation, LevelEvaluation, Nearness,
+    evaluate,
 };
+pub use fetch::{Fetch, Fetched};
 pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};
 pub use model::ModelSource;
+pub use other_noise::OtherNoise;
 pub use prepare::Prepare;
 pub use provenance::Provenance;
 pub use recover::{Recover, Recovered, visible_noise};

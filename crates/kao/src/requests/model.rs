@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelSource {
-    /// A Kao model, a run directory or one of its checkpoints, or a checkpoint of another program;
-    /// without it the built-in model.
+    /// A Kao model, a run directory or one of its checkpoints, a folder of diffusers, a repository
+    /// of a hub (`hf:OWNER/NAME`), or a checkpoint of another program; without it the built-in model.
     pub path: Option<PathBuf>,
     /// Of a file with two sets of weights, the raw weights in place of their average.
     pub raw_weights: bool,
@@ -41,9 +41,12 @@ impl ModelSource {
         self.path.as_deref().unwrap_or(Path::new(BUILT_IN))
     }
 
-    /// Looks whether the file can hold a model at all, before what else may be wrong.
-    pub(super) fn check(&self) -> Result<()> {
-        self.path.as_deref().map_or(Ok(()), model::check)
+    /// Looks whether the file can hold a model at all, before what else may be wrong. A repository
+    /// of a hub is fetched first.
+    pub(super) fn check(&self, control: &dyn Control) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        model::fetch_if_needed(path, control)?;
+        model::check(path)
     }
 
     /// Loads the model; what is worth knowing of how it was read is reported.
@@ -59,6 +62,7 @@ impl ModelSource {
             false => CheckpointWeights::Average,
         };
         let options = LoadOptions { weights, ..LoadOptions::default() };
+        model::fetch_if_needed(self.path(), control)?;
         let model = Model::load_with(self.path(), &options, device)?;
         report_notes(&model, control)?;
         Ok(model)

@@ -82,10 +82,13 @@ impl Destination {
     }
 }
 
-/// Whether a path names a folder: one that is there, or a name with a separator at its end.
+/// Whether a path names a folder: with a separator at its end, or one that is there and is not called
+/// as a picture is.
 pub(super) fn is_folder(path: &Path) -> bool {
     let name = path.as_os_str().to_string_lossy();
-    name.ends_with(std::path::is_separator) || path.is_dir()
+    let is_called_picture =
+        || render::check_png_path(path).is_ok() || AnimationFormat::of(path).is_some();
+    name.ends_with(std::path::is_separator) || path.is_dir() && !is_called_picture()
 }
 
 /// How images are drawn.
@@ -228,6 +231,10 @@ mod tests {
         assert_eq!(of("no/such/").unwrap(), Destination::Folder("no/such/".into()));
         let there = folder.path().to_str().unwrap();
         assert_eq!(of(there).unwrap(), Destination::Folder(there.into()));
+        let called_picture = folder.path().join("d.png");
+        std::fs::create_dir(&called_picture).unwrap();
+        let destination = of(called_picture.to_str().unwrap()).unwrap();
+        assert!(matches!(destination, Destination::Picture(_)) && destination.prepare().is_err());
         let gif = Destination::Animation("a.GIF".into(), AnimationFormat::Gif);
         assert_eq!(of("a.GIF").unwrap(), gif);
         for (path, animations) in

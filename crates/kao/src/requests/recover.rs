@@ -120,7 +120,7 @@ impl Request for Recover {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let sequence = self.sequence(self.t(&schedule), &schedule)?;
         let n_evaluations = self.sampler.plan(&schedule, sequence, false)?.n_evaluations();
         let count = if self.data.len() > 1 { self.data.len() } else { self.count };

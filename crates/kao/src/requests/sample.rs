@@ -1,8 +1,9 @@
 //! Images from a model.
 
 use super::destinations::{check_distinct, check_no_model_of_a_run};
-use super::latents::decoded_otherwise;
+use super::latents::warn_of_differences;
 use super::noise_file::GivenNoise;
+use super::other_noise::OtherNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::selection::Selection;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
@@ -10,7 +11,6 @@ use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
-use crate::formats;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
@@ -52,7 +52,8 @@ pub struct Sample {
     /// Seed of the noise.
     pub seed: u64,
     /// A .safetensors file to take noise from: `x_T` [N, C, H, W], and `z` [S, N, C, H, W] for the
-    /// steps.
+    /// steps. `torch` is PyTorch's generator for the CPU with this seed, as a pipeline of diffusers
+    /// draws from it, and `original` what the original's program leaves of it.
     pub noise: Option<PathBuf>,
     /// Images at a time: memory grows with it, the images stay the same.
     pub batch_size: usize,
@@ -188,10 +189,11 @@ impl Request for Sample {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = crate::schedule::NoiseSchedule::new(model.schedule)?;
-        let n_given = self.noise.as_deref().map(GivenNoise::count).transpose()?;
+        let schedule = crate::schedule::NoiseSchedule::new(&model.schedule)?;
+        let n_given = self.noise.as_deref().map(|path| self.n_given(path)).transpose()?;
         let count = self.numbers(n_given)?.len();
-        let evaluations = self.sampling.plan(&schedule)?.n_evaluations();
+        let sampling = self.sampling.of_model(&model.sampling);
+        let evaluations = sampling.plan(&schedule)?.n_evaluations();
         let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         let n_held = match self.destination()? {
@@ -202,7 +204,7 @@ impl Request for Sample {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Sampled> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
@@ -245,10 +247,12 @@ impl Sample {
         control: &dyn Control,
     ) -> Result<Sampled> {
         self.validate()?;
-        let plan = self.sampling.plan(&model.schedule)?;
+        // What the request leaves open is as the model has it.
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let request = &Sample { sampling, ..self.clone() };
+        let plan = sampling.plan(&model.schedule)?;
         let image_shape = model.config.unet.image_size;
-        let read = |path: &Path| GivenNoise::read(path, image_shape);
-        let given = self.noise.as_deref().map(read).transpose()?;
+        let given = self.noise.as_deref().map(|path| self.given(path, model, &plan)).transpose()?;
         if let (Some(given), Some(path)) = (&given, &self.noise) {
             given.check(path, &plan)?;
         }
@@ -263,17 +267,12 @@ impl Sample {
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
-        if let Some(path) = &self.noise
-            && let Some(differences) =
-                decoded_otherwise(&formats::peek(path)?.metadata, model, &self.sampling)
-        {
-            let path = path.display();
-            let message = format!("warning: `{path}` was encoded otherwise: {differences}");
-            control.check(&Report::message("sampling", &message))?;
+        if let Some(path) = self.noise.as_ref().filter(|path| OtherNoise::of(path).is_none()) {
+            warn_of_differences(path, model, &self.sampling, control)?;
         }
         let started = Instant::now();
         let mut work = Work {
-            request: self,
+            request,
             name,
             n_timesteps: model.schedule.n_timesteps(),
             image_shape,
@@ -308,6 +307,26 @@ impl Sample {
 
     fn drawing(&self) -> Drawing {
         Drawing { scale: self.scale, labels: self.labels }
+    }
+
+    /// For how many images `noise` has any.
+    fn n_given(&self, path: &Path) -> Result<usize> {
+        match OtherNoise::of(path) {
+            Some(noise) => Ok(noise.count(self.count.or(self.wishes.n_images()?).unwrap_or(COUNT))),
+            None => GivenNoise::count(path),
+        }
+    }
+
+    /// The noise that `noise` names.
+    fn given(&self, path: &Path, model: &Model, plan: &Plan) -> Result<GivenNoise> {
+        let Some(noise) = OtherNoise::of(path) else {
+            return GivenNoise::read(path, model.config.unet.image_size);
+        };
+        if noise == OtherNoise::Torch && !(self.first == 0 && self.pick.is_empty()) {
+            let problem = "all images come from one generator, so none is by itself: only `count`";
+            return Err(Error::invalid("noise", format!("torch: {problem}")));
+        }
+        noise.draw(self.seed, self.n_given(path)?, &model.config.unet, plan)
     }
 
     /// Which images; `n_given` is for how many of them `noise` has any.

@@ -55,7 +55,7 @@ impl SampleFrom<'_> {
 
     /// How the visited timesteps are spread.
     pub fn spacing(mut self, spacing: Spacing) -> Self {
-        self.request.sampling.spacing = spacing;
+        self.request.sampling.spacing = Some(spacing);
         self
     }
 

@@ -127,17 +127,20 @@ impl<'a> Series<'a> {
     }
 }
 
-/// Measured on one batch, after another that prepares the weights.
+/// Measured on a few batches, after one that prepares the weights.
 fn seconds_per_evaluation(model: &Model, batch_size: usize) -> Result<f64> {
+    const ENOUGH_SECONDS: f64 = 1.0;
+    const MOST_BATCHES: usize = 8;
     let x = SeededNoise { seed: 0, first_image: 0 }.x_t(batch_size, model.config.unet.image_size);
     let timesteps = vec![model.schedule.n_timesteps() - 1; batch_size];
-    let mut seconds = 0.0;
-    for _ in 0..2 {
-        let started = Instant::now();
-        model.network.predict(&x, &timesteps, &Conditions::none())?;
-        seconds = started.elapsed().as_secs_f64();
+    let evaluate = || model.network.predict(&x, &timesteps, &Conditions::none());
+    evaluate()?;
+    let (started, mut n_batches) = (Instant::now(), 0);
+    while n_batches < MOST_BATCHES && started.elapsed().as_secs_f64() < ENOUGH_SECONDS {
+        evaluate()?;
+        n_batches += 1;
     }
-    Ok(seconds / batch_size as f64)
+    Ok(started.elapsed().as_secs_f64() / (n_batches * batch_size) as f64)
 }
 
 /// The record of a run that was finished with the same description.

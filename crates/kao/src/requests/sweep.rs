@@ -138,7 +138,7 @@ impl Request for Sweep {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
         for run in self.runs() {
             let plan = self.sampling(run).plan(&schedule)?;
@@ -173,7 +173,7 @@ impl Sweep {
         SamplingConfig {
             sampler: Some(Ddim { eta: run.eta }.into()),
             steps: Some(run.n_steps),
-            spacing: self.spacing,
+            spacing: Some(self.spacing),
             ..SamplingConfig::default()
         }
     }

@@ -29,9 +29,10 @@ fn every_request_survives_json_and_refuses_unknown_fields() {
     let sampling = crate::sampler::SamplingConfig {
         sampler: Some(Ddpm::default().into()),
         steps: Some(3),
-        spacing: Spacing::Linear,
+        spacing: Some(Spacing::Linear),
         end: Some(crate::timesteps::End::Clean),
         clip: true,
+        ..Default::default()
     };
     let compute = Compute { device: DeviceKind::Cpu, threads: Some(2) };
     survives_json(Sample {

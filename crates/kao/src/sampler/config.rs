@@ -1,9 +1,10 @@
 //! Which method samples, along which timesteps.
 
-use super::{Ddim, Plan, Sampler};
-use crate::error::Result;
+use super::{Ddim, Ddpm, Plan, Sampler, SamplingDefaults, Thresholding, Variance};
+use crate::denoiser::Clipping;
+use crate::error::{Error, Result};
 use crate::schedule::NoiseSchedule;
-use crate::timesteps::{End, Spacing, Step, sequence};
+use crate::timesteps::{End, Spacing, Step, through, visited};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,23 +20,77 @@ pub struct SamplingConfig {
     /// Steps; by default all T with DDPM and 20 with the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// How the visited timesteps are spread.
-    pub spacing: Spacing,
-    /// Where the sequence ends; by default as the spacing has it.
+    /// How the visited timesteps are spread; by default as the model's configuration says, or
+    /// trailing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spacing: Option<Spacing>,
+    /// Where the sequence ends; by default as the model's configuration or the spacing has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
-    /// Whether x̂_0 is clamped to `[-1, 1]` at every step.
+    /// Whether x̂_0 is clamped to `[-1, 1]` at every step, and ε̂ derived anew from it.
     pub clip: bool,
+    /// Whether x̂_0 is left as it is, also where the model's configuration says otherwise.
+    #[serde(skip_serializing_if = "is_false")]
+    pub unclipped: bool,
+    /// What the model's configuration says, of what is not said here; see
+    /// [`of_model`](Self::of_model).
+    #[serde(skip)]
+    pub defaults: SamplingDefaults,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl SamplingConfig {
+    /// The same for a model whose configuration says this.
+    #[must_use]
+    pub fn of_model(self, defaults: &SamplingDefaults) -> Self {
+        SamplingConfig { defaults: *defaults, ..self }
+    }
+
+    /// How the visited timesteps are spread.
+    pub fn spacing(&self) -> Spacing {
+        self.spacing.or(self.defaults.spacing).unwrap_or_default()
+    }
+
     /// The method.
     pub fn sampler(&self) -> Sampler {
-        let by_default = match self.spacing.is_the_originals() {
+        let by_default = match self.spacing().is_the_originals() {
             true => Ddim::default().into(),
             false => Sampler::default(),
         };
-        self.sampler.unwrap_or(by_default)
+        match self.sampler.unwrap_or(by_default) {
+            Sampler::Ddpm(Ddpm { variance, final_noise }) => {
+                let variance = variance.or(self.defaults.variance).or(Some(Variance::default()));
+                Ddpm { variance, final_noise }.into()
+            }
+            sampler => sampler,
+        }
+    }
+
+    /// What is done to x̂_0 at every step.
+    pub fn clipping(&self) -> Clipping {
+        let SamplingDefaults { clip, thresholding, .. } = self.defaults;
+        if self.unclipped {
+            return Clipping::None;
+        }
+        if self.clip {
+            let range = clip.unwrap_or(1.0);
+            return Clipping::Clamped { range, keeps_epsilon: false };
+        }
+        let sampler = self.sampler();
+        let keeps_epsilon = matches!(sampler, Sampler::Ddim(_));
+        let clips = keeps_epsilon || matches!(sampler, Sampler::Ddpm(_));
+        match (thresholding, clip) {
+            (Some(Thresholding { ratio, largest }), _)
+                if clips || matches!(sampler, Sampler::DpmPlusPlus(_)) =>
+            {
+                Clipping::Thresholded { ratio, largest, keeps_epsilon }
+            }
+            (None, Some(range)) if clips => Clipping::Clamped { range, keeps_epsilon },
+            _ => Clipping::None,
+        }
     }
 
     /// Steps over a schedule of `n_timesteps`.
@@ -44,7 +99,7 @@ impl SamplingConfig {
     }
 
     fn end(&self) -> End {
-        self.end.unwrap_or(self.spacing.default_end())
+        self.end.or(self.defaults.end).unwrap_or(self.spacing().default_end())
     }
 
     /// Checks what can be told without a schedule.
@@ -52,6 +107,9 @@ impl SamplingConfig {
     /// # Errors
     /// When a setting of the sampler is impossible.
     pub fn validate(&self) -> Result<()> {
+        if self.clip && self.unclipped {
+            return Err(Error::invalid("unclipped", "does not go with clip"));
+        }
         self.sampler().validate()
     }
 
@@ -65,8 +123,20 @@ impl SamplingConfig {
     /// # Errors
     /// When there are more steps than timesteps, or none.
     pub fn sequence(&self, schedule: &NoiseSchedule) -> Result<Vec<Step>> {
-        let n_steps = self.n_steps(schedule.n_timesteps());
-        sequence(self.spacing, n_steps, schedule.alpha_bars(), self.end())
+        let n_timesteps = schedule.n_timesteps();
+        let n_steps = self.n_steps(n_timesteps);
+        let mut visited = visited(self.spacing(), n_steps, schedule.alpha_bars())?;
+        let offset = self.defaults.steps_offset;
+        if self.spacing() == Spacing::Leading && offset > 0 {
+            visited.iter_mut().for_each(|t| *t = t.saturating_add(offset));
+            if visited.first().is_some_and(|&t| t >= n_timesteps) {
+                let problem = format!(
+                    "{n_steps} steps that begin {offset} later do not fit {n_timesteps} timesteps"
+                );
+                return Err(Error::invalid("steps", problem));
+            }
+        }
+        Ok(through(&visited, self.end()))
     }
 
     /// The method planned for its timestep sequence over `schedule`.
@@ -75,7 +145,7 @@ impl SamplingConfig {
     /// As [`sequence`](Self::sequence), and when a setting does not fit the sequence.
     pub fn plan(&self, schedule: &NoiseSchedule) -> Result<Plan> {
         self.validate()?;
-        self.sampler().plan(schedule, self.sequence(schedule)?, self.clip)
+        self.sampler().plan(schedule, self.sequence(schedule)?, self.clipping())
     }
 
     /// In a few words: `DPM-Solver++ 20 steps`, `DDIM 10 steps η 1`.
@@ -108,11 +178,23 @@ impl SamplingConfig {
         let settings = settings.filter(|(_, value)| *value != Value::Bool(false));
         texts.extend(settings.map(|(name, value)| (name, in_words(&value))));
         texts.extend([
-            ("spacing".to_owned(), self.spacing.name().to_owned()),
+            ("spacing".to_owned(), self.spacing().name().to_owned()),
             ("end".to_owned(), self.end().name().to_owned()),
-            ("clip".to_owned(), self.clip.to_string()),
+            ("clip".to_owned(), clipping_in_words(self.clipping())),
         ]);
         texts
+    }
+}
+
+fn clipping_in_words(clipping: Clipping) -> String {
+    let kept = |keeps_epsilon| if keeps_epsilon { ", predicted noise kept" } else { "" };
+    match clipping {
+        Clipping::None => "false".to_owned(),
+        Clipping::Clamped { range: 1.0, keeps_epsilon: false } => "true".to_owned(),
+        Clipping::Clamped { range, keeps_epsilon } => format!("{range}{}", kept(keeps_epsilon)),
+        Clipping::Thresholded { ratio, largest, keeps_epsilon } => {
+            format!("quantile {ratio} up to {largest}{}", kept(keeps_epsilon))
+        }
     }
 }
 
@@ -131,7 +213,7 @@ pub(super) fn in_words(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sampler::{Ddpm, Euler, Heun};
+    use crate::sampler::{Euler, Heun};
 
     #[test]
     fn the_texts_of_pictures_are_those_of_all_versions() {
@@ -151,7 +233,7 @@ mod tests {
         assert_eq!(texts(of(Euler {}.into())), format!("sampler euler, steps 20, {rest}"));
         let heun = "sampler heun, steps 20, evaluations 39";
         assert_eq!(texts(of(Heun {}.into())), format!("{heun}, {rest}"));
-        let linear = SamplingConfig { spacing: Spacing::Linear, clip: true, ..default };
+        let linear = SamplingConfig { spacing: Some(Spacing::Linear), clip: true, ..default };
         assert_eq!(
             texts(linear),
             "sampler ddim, steps 20, eta 0, spacing linear, end first-timestep, clip true"
@@ -168,5 +250,48 @@ mod tests {
         assert_eq!(summary(Ddim { eta: 0.5 }.into(), Some(1)), "DDIM 1 step η 0.5");
         assert_eq!(summary(Ddpm::default().into(), None), "DDPM 1000 steps");
         assert_eq!(summary(Euler {}.into(), Some(8)), "Euler 8 steps");
+    }
+
+    #[test]
+    fn a_model_may_say_how_it_is_sampled() {
+        let thresholding = Some(Thresholding { ratio: 0.9, largest: 2.0 });
+        let defaults = SamplingDefaults {
+            spacing: Some(Spacing::Leading),
+            steps_offset: 1,
+            end: Some(End::FirstTimestep),
+            clip: Some(1.5),
+            thresholding: None,
+            variance: Some(Variance::Beta),
+        };
+        let of = |sampler: Sampler| {
+            let sampler = Some(sampler);
+            SamplingConfig { sampler, ..SamplingConfig::default() }.of_model(&defaults)
+        };
+        let schedule = NoiseSchedule::new(crate::schedule::ScheduleConfig::default()).unwrap();
+        let (ddim, ddpm) = (of(Ddim::default().into()), of(Ddpm::default().into()));
+        let steps = SamplingConfig { steps: Some(4), ..ddim }.sequence(&schedule).unwrap();
+        assert_eq!((steps[0].t, steps[3].t, steps[3].t_prev), (751, 1, Some(0)));
+        let all = SamplingConfig { steps: Some(1000), ..ddim };
+        assert!(all.sequence(&schedule).unwrap_err().to_string().contains("do not fit 1000"));
+        let clamped = |keeps_epsilon| Clipping::Clamped { range: 1.5, keeps_epsilon };
+        assert_eq!((ddim.clipping(), ddpm.clipping()), (clamped(true), clamped(false)));
+        assert!(ddpm.describe(1000).contains(&("variance".to_owned(), "beta".to_owned())));
+        assert_eq!(of(Sampler::default()).clipping(), Clipping::None);
+        // What is asked for goes before it.
+        let asked = SamplingConfig {
+            spacing: Some(Spacing::Trailing),
+            end: Some(End::Clean),
+            unclipped: true,
+            ..ddim
+        };
+        let steps = SamplingConfig { steps: Some(4), ..asked }.sequence(&schedule).unwrap();
+        assert_eq!((steps[0].t, steps[3].t_prev), (999, None));
+        assert_eq!(asked.clipping(), Clipping::None);
+        assert_eq!(SamplingConfig { clip: true, ..ddim }.clipping(), clamped(false));
+        assert!(SamplingConfig { clip: true, ..asked }.validate().is_err());
+        let thresholded = SamplingConfig::default()
+            .of_model(&SamplingDefaults { thresholding, ..SamplingDefaults::default() });
+        let expected = Clipping::Thresholded { ratio: 0.9, largest: 2.0, keeps_epsilon: false };
+        assert_eq!(thresholded.clipping(), expected);
     }
 }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ddpm {
-    /// The variance of the noise of each step.
-    pub variance: Variance,
+    /// The variance of the noise of each step; by default the posterior's, or what the model's
+    /// configuration says.
+    pub variance: Option<Variance>,
     /// Whether the last step draws noise too, as the original does.
     pub final_noise: bool,
 }
@@ -40,7 +41,8 @@ impl Method for Ddpm {
     fn plan(&self, schedule: &NoiseSchedule, steps: &[Step]) -> Result<Loop> {
         let last = steps.len().saturating_sub(1);
         let draws_noise = |i| i < last || self.final_noise;
-        let update = |(i, &step)| Update::new(schedule, step, self.variance, draws_noise(i));
+        let variance = self.variance.unwrap_or_default();
+        let update = |(i, &step)| Update::new(schedule, step, variance, draws_noise(i));
         let updates: Vec<Update> = steps.iter().enumerate().map(update).collect();
         Ok(Loop::new(steps.len(), true, move |process, mut x| {
             for (i, &Update { from_x, from_epsilon, sigma }) in updates.iter().enumerate() {

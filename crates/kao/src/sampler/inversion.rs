@@ -10,7 +10,7 @@ use super::Plan;
 use super::level::Level;
 use super::process::{Evaluations, Observation, Process, unobserved};
 use crate::control::Control;
-use crate::denoiser::{Conditions, Denoiser};
+use crate::denoiser::{Clipping, Conditions, Denoiser};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::NoNoise;
@@ -117,7 +117,7 @@ impl<'a> Inversion<'a> {
             denoiser,
             schedule: self.schedule,
             steps: &self.steps,
-            clip: false,
+            clipping: Clipping::None,
             noise: &NoNoise,
             conditions: &Conditions::none(),
             observer: &mut (unobserved as fn(Observation<'_>)),

@@ -3,7 +3,7 @@
 use super::method::Loop;
 use super::process::{Evaluations, Observation, Process, unobserved};
 use crate::control::{Control, Unattended};
-use crate::denoiser::{Conditions, Denoiser};
+use crate::denoiser::{Clipping, Conditions, Denoiser};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::noise::NoiseSource;
@@ -19,7 +19,7 @@ use std::fmt;
 pub struct Plan {
     schedule: NoiseSchedule,
     steps: Vec<Step>,
-    clip: bool,
+    clipping: Clipping,
     method: Loop,
 }
 
@@ -38,12 +38,12 @@ impl Plan {
     pub(super) fn new(
         schedule: &NoiseSchedule,
         steps: Vec<Step>,
-        clip: bool,
+        clipping: Clipping,
         plan: impl FnOnce(&NoiseSchedule, &[Step]) -> Result<Loop>,
     ) -> Result<Self> {
         check_steps(&steps, schedule)?;
         let method = plan(schedule, &steps)?;
-        Ok(Plan { schedule: schedule.clone(), steps, clip, method })
+        Ok(Plan { schedule: schedule.clone(), steps, clipping, method })
     }
 
     /// The steps.
@@ -99,17 +99,28 @@ impl Plan {
         evaluations: &Evaluations<'_>,
     ) -> Result<Images> {
         let Batch { x, noise, conditions } = batch;
-        let (schedule, steps, clip) = (&self.schedule, &self.steps[..], self.clip);
-        let mut process =
-            Process { denoiser, schedule, steps, clip, noise, conditions, observer, evaluations };
+        let (schedule, steps, clipping) = (&self.schedule, &self.steps[..], self.clipping);
+        let mut process = Process {
+            denoiser,
+            schedule,
+            steps,
+            clipping,
+            noise,
+            conditions,
+            observer,
+            evaluations,
+        };
         (self.method.run)(&mut process, x)
     }
 }
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { steps, clip, .. } = self;
-        f.debug_struct("Plan").field("steps", steps).field("clip", clip).finish_non_exhaustive()
+        let Plan { steps, clipping, .. } = self;
+        f.debug_struct("Plan")
+            .field("steps", steps)
+            .field("clipping", clipping)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a method's loop works with: the network, the noise of the steps, and whoever watches.
 
 use crate::control::{Control, Report};
-use crate::denoiser::{Conditions, Denoised, Denoiser, PredictionConverter};
+use crate::denoiser::{Clipping, Conditions, Denoised, Denoiser, PredictionConverter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::NoiseSource;
@@ -15,7 +15,7 @@ pub struct Process<'a> {
     pub(super) denoiser: &'a dyn Denoiser,
     pub(super) schedule: &'a NoiseSchedule,
     pub(super) steps: &'a [Step],
-    pub(super) clip: bool,
+    pub(super) clipping: Clipping,
     pub(super) noise: &'a dyn NoiseSource,
     pub(super) conditions: &'a Conditions,
     pub(super) observer: &'a mut dyn FnMut(Observation<'_>),
@@ -60,11 +60,19 @@ impl Process<'_> {
     pub fn denoise<'x>(&mut self, x: &'x Images, t: usize) -> Result<DenoisedImages<'x>> {
         let predicted = self.denoiser.predict(x, &vec![t; x.len()], self.conditions)?;
         let alpha_bar = self.schedule.alpha_bar(t);
-        let converter = PredictionConverter::new(alpha_bar, self.denoiser.prediction(), self.clip);
+        let prediction = self.denoiser.prediction();
+        let converter = PredictionConverter::new(alpha_bar, prediction, self.clipping);
+        let thresholds = match self.clipping {
+            Clipping::Thresholded { .. } => (0..x.len())
+                .into_par_iter()
+                .map(|k| converter.threshold(x.image(k), predicted.image(k)))
+                .collect(),
+            Clipping::None | Clipping::Clamped { .. } => Vec::new(),
+        };
         let n_done = &self.evaluations.n_done;
         n_done.set(n_done.get() + x.len() as u64);
         self.evaluations.control.check(&self.evaluations.report())?;
-        Ok(DenoisedImages { x, predicted, converter })
+        Ok(DenoisedImages { x, predicted, converter, thresholds })
     }
 
     /// The images after step `step_index`, shaped as `x`: `value(i, z)` is value i of the batch,
@@ -121,13 +129,19 @@ pub struct DenoisedImages<'x> {
     x: &'x Images,
     predicted: Images,
     converter: PredictionConverter,
+    /// Of each image; empty where nothing is thresholded.
+    thresholds: Vec<f64>,
 }
 
 impl DenoisedImages<'_> {
     /// x̂_0 and ε̂ of value `i` of the batch.
     #[inline]
     pub fn at(&self, i: usize) -> Denoised {
-        self.converter.convert(self.x.data()[i], self.predicted.data()[i])
+        let threshold = match self.thresholds.is_empty() {
+            true => 1.0,
+            false => self.thresholds[i / self.x.image_len()],
+        };
+        self.converter.convert_within(self.x.data()[i], self.predicted.data()[i], threshold)
     }
 
     /// The predicted clean images, `[N, C, H, W]`.

@@ -4,6 +4,7 @@ use super::{
     Ddim, Ddpm, Description, DpmPlusPlus, DpmPlusPlus3M, DpmPlusPlusSde, Euler, EulerAncestral,
     Heun, Loop, Method, Plan, UniPc,
 };
+use crate::denoiser::Clipping;
 use crate::error::{Error, Result};
 use crate::named::unknown;
 use crate::schedule::NoiseSchedule;
@@ -172,15 +173,21 @@ impl Sampler {
         }
     }
 
-    /// The method planned for `steps`. With `clip`, x̂_0 is clamped to `[-1, 1]` at every step and ε̂
-    /// derived anew from it.
+    /// The method planned for `steps`, with x̂_0 clipped as `clipping` says at every step; `true` is to
+    /// `[-1, 1]`.
     ///
     /// # Errors
     /// When a setting is impossible or does not fit the steps, or a step leaves the schedule or goes
     /// up.
-    pub fn plan(&self, schedule: &NoiseSchedule, steps: Vec<Step>, clip: bool) -> Result<Plan> {
+    pub fn plan(
+        &self,
+        schedule: &NoiseSchedule,
+        steps: Vec<Step>,
+        clipping: impl Into<Clipping>,
+    ) -> Result<Plan> {
         self.validate()?;
-        Plan::new(schedule, steps, clip, |schedule, steps| self.plan_loop(schedule, steps))
+        let clipping = clipping.into();
+        Plan::new(schedule, steps, clipping, |schedule, steps| self.plan_loop(schedule, steps))
     }
 }
 

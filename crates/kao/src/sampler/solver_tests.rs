@@ -89,7 +89,7 @@ fn each_method_converges_to_the_exact_map_at_its_order() {
 /// DPM-Solver++(3M) with half of its curvature, as diffusers and the authors' program have it.
 fn third_order_with_half_the_curvature(schedule: &NoiseSchedule, steps: Vec<Step>) -> Plan {
     let half = |schedule: &_, steps: &_| Ok(dpm_3m::third_order(schedule, steps, 0.5));
-    Plan::new(schedule, steps, false, half).unwrap()
+    Plan::new(schedule, steps, false.into(), half).unwrap()
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn dpm(eta: f64) -> Sampler {
 }
 
 fn ddpm(variance: Variance, final_noise: bool) -> Sampler {
-    Ddpm { variance, final_noise }.into()
+    Ddpm { variance: Some(variance), final_noise }.into()
 }
 
 /// Takes `x` along `steps` of the denoiser's schedule.

@@ -300,7 +300,7 @@ mod tests {
     };
 
     fn drawn(
-        schedule: ScheduleConfig,
+        schedule: &ScheduleConfig,
         config: &ObjectiveConfig,
         images: &Images,
         first_image: u64,
@@ -318,12 +318,12 @@ mod tests {
     fn a_stratified_step_takes_one_timestep_from_each_share() {
         let schedule = ScheduleConfig::default();
         let images = Images::zeros(SHAPE);
-        let step = drawn(schedule, &OBJECTIVE, &images, 128, 0);
+        let step = drawn(&schedule, &OBJECTIVE, &images, 128, 0);
         for (k, &t) in step.timesteps.iter().enumerate() {
             assert!((k * 1000 / 64..=(k + 1) * 1000 / 64).contains(&t), "picture {k}: {t}");
         }
         // A step in parts draws the same.
-        let part = drawn(schedule, &OBJECTIVE, &images.slice(40..64), 168, 40);
+        let part = drawn(&schedule, &OBJECTIVE, &images.slice(40..64), 168, 40);
         assert_eq!(part.timesteps, step.timesteps[40..]);
         assert_eq!(part.x_t, step.x_t.slice(40..64));
     }
@@ -332,8 +332,8 @@ mod tests {
     fn noise_levels_of_the_cosine_come_on_any_schedule() {
         let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
         let config = ObjectiveConfig { timestep_sampling: TimestepSampling::Cosine, ..OBJECTIVE };
-        let step = drawn(schedule, &config, &Images::zeros(SHAPE), 128, 0);
-        let schedule = NoiseSchedule::new(schedule).unwrap();
+        let step = drawn(&schedule, &config, &Images::zeros(SHAPE), 128, 0);
+        let schedule = NoiseSchedule::new(&schedule).unwrap();
         for (k, &t) in step.timesteps.iter().enumerate() {
             let level = |share: f64| (share * std::f64::consts::FRAC_PI_2).cos().powi(2);
             let (least, most) = (level((k + 1) as f64 / 64.0), level(k as f64 / 64.0));
@@ -366,9 +366,9 @@ mod tests {
     fn weights_are_given_only_where_asked_for() {
         let images = Images::zeros(SHAPE);
         let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
-        assert_eq!(drawn(schedule, &OBJECTIVE, &images, 0, 0).weights, None);
+        assert_eq!(drawn(&schedule, &OBJECTIVE, &images, 0, 0).weights, None);
         let config = ObjectiveConfig { min_snr_gamma: 5.0, ..OBJECTIVE };
-        let batch = drawn(schedule, &config, &images, 0, 0);
+        let batch = drawn(&schedule, &config, &images, 0, 0);
         let weights = batch.weights.unwrap();
         assert!(weights.iter().all(|weight| (0.0..=1.0).contains(weight)));
         assert!(weights.iter().any(|&weight| weight < 0.5));

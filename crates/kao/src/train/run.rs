@@ -141,7 +141,7 @@ impl<'a> Training<'a> {
         'a: 'c,
     {
         let Training { config, pictures, run_dir, checkpoint, device } = self;
-        let schedule = NoiseSchedule::new(config.schedule)?;
+        let schedule = NoiseSchedule::new(&config.schedule)?;
         let folder = match pictures {
             Pictures::Data => {
                 let shape = config.model.image_size;

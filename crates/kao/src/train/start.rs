@@ -112,7 +112,7 @@ fn initial_values(path: &Path, config: &TrainConfig) -> Result<(Vec<Vec<f32>>, S
             ));
         }
     }
-    Ok((grown_values(&model, &expected, config.seed)?, found.schedule))
+    Ok((grown_values(&model, &expected, config.seed)?, found.schedule.clone()))
 }
 
 /// The values of `model` in a network of `config`: each parameter where it is there too, each tag by

@@ -2,11 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::schedule::MAX_TIMESTEPS;
+use kao_kernels::Padding;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 
-/// Groups of every group normalization of the original.
+/// Groups of every group normalization of the original, and what is added to the variance.
 const ORIGINAL_NORM_GROUPS: usize = 32;
+const ORIGINAL_NORM_EPS: f64 = 1e-5;
+/// What the frequencies of the original's time embedding leave out of half its width.
+const ORIGINAL_FREQ_SHIFT: f64 = 1.0;
 
 /// More parameters than this are refused: a configuration from a file must not take the memory of
 /// the machine.
@@ -39,7 +43,22 @@ impl From<Activation> for kao_kernels::Activation {
     }
 }
 
-/// The architecture. Names are those of the original's `hyper_parameters`.
+/// What lies between the way down and the way up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Middle {
+    /// A residual block, attention, a residual block: the original's.
+    #[default]
+    Attention,
+    /// Two residual blocks.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// The architecture. Names are those of the original's `hyper_parameters`, and of the configuration
+/// of diffusers' `UNet2DModel` where the original has no name. Entries that say what the original
+/// has are not in files, except for the original's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UNetConfig {
@@ -52,18 +71,51 @@ pub struct UNetConfig {
     /// as fast. Not in files where it is 1.
     #[serde(skip_serializing_if = "is_one")]
     pub patch_size: usize,
-    /// Width of the first level.
+    /// What the widths of the levels are multiples of; the width of the first convolution too.
     pub ch: usize,
     /// Width of each level, as a multiple of `ch`.
     pub ch_mult: Vec<usize>,
+    /// Width of the first convolution's output, and of the sines and cosines of the time embedding,
+    /// where it is not `ch`; 0 where it is.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub first_width: usize,
     /// The levels whose residual blocks carry attention.
     pub attn: Vec<usize>,
+    /// Those on the way up, where they are other levels than on the way down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attn_up: Option<Vec<usize>>,
+    /// What lies between the way down and the way up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub middle: Middle,
+    /// Channels of a head of attention, which divide the width of every level with attention; 0
+    /// where there is one head as wide as the level.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attention_head_dim: usize,
     /// Residual blocks per level on the way down; one more on the way up.
     pub num_res_blocks: usize,
     /// Probability of dropout in training, before the second convolution of a block.
     pub dropout: f64,
     /// The non-linearity.
     pub activation: Activation,
+    /// Zeros around the input of a convolution with stride 2: 1 on every side, or with 0 one row at
+    /// the bottom and one column at the right.
+    #[serde(skip_serializing_if = "is_one")]
+    pub downsample_padding: usize,
+    /// What group normalization adds to the variance.
+    #[serde(skip_serializing_if = "is_original_norm_eps")]
+    pub norm_eps: f64,
+    /// Whether the cosines of the time embedding come before the sines.
+    #[serde(skip_serializing_if = "is_default")]
+    pub flip_sin_to_cos: bool,
+    /// The k-th of n frequencies of the time embedding is 10000^(−k / (n − `freq_shift`)).
+    #[serde(skip_serializing_if = "is_original_freq_shift")]
+    pub freq_shift: f64,
+    /// Width of the time embedding; 0 for four times that of its sines and cosines.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub time_embedding_dim: usize,
+    /// Whether the network sees 2x − 1 of its input x.
+    #[serde(skip_serializing_if = "is_default")]
+    pub center_input_sample: bool,
     /// Groups of every group normalization; widths are multiples of it. With one or two channels a
     /// group, as the original's 32 make of narrow levels, a network tends to grow a spot of huge
     /// values at one place, by which it tells the next layers what the normalization takes from
@@ -91,10 +143,20 @@ impl Default for UNetConfig {
             patch_size: 1,
             ch: 64,
             ch_mult: vec![1, 2, 4, 4],
+            first_width: 0,
             attn: vec![2],
+            attn_up: None,
+            middle: Middle::Attention,
+            attention_head_dim: 0,
             num_res_blocks: 2,
             dropout: 0.1,
             activation: Activation::Hardswish,
+            downsample_padding: 1,
+            norm_eps: ORIGINAL_NORM_EPS,
+            flip_sin_to_cos: false,
+            freq_shift: ORIGINAL_FREQ_SHIFT,
+            time_embedding_dim: 0,
+            center_input_sample: false,
             norm_groups: ORIGINAL_NORM_GROUPS,
             detail_channels: 0,
             n_tags: 0,
@@ -104,6 +166,18 @@ impl Default for UNetConfig {
 
 fn is_original_norm_groups(value: &usize) -> bool {
     *value == ORIGINAL_NORM_GROUPS
+}
+
+fn is_original_norm_eps(value: &f64) -> bool {
+    *value == ORIGINAL_NORM_EPS
+}
+
+fn is_original_freq_shift(value: &f64) -> bool {
+    *value == ORIGINAL_FREQ_SHIFT
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn is_zero(value: &usize) -> bool {
@@ -132,14 +206,37 @@ impl UNetConfig {
         self.ch * self.ch_mult[level]
     }
 
-    /// Width of the time embedding.
-    pub fn time_width(&self) -> usize {
-        4 * self.ch
+    /// Width of the first convolution's output, and of the sines and cosines of the time embedding.
+    pub fn first_width(&self) -> usize {
+        if self.first_width == 0 { self.ch } else { self.first_width }
     }
 
-    /// Whether the residual blocks of `level` carry attention.
+    /// Width of the time embedding.
+    pub fn time_width(&self) -> usize {
+        match self.time_embedding_dim {
+            0 => self.first_width().saturating_mul(4),
+            width => width,
+        }
+    }
+
+    /// Whether the residual blocks of `level` carry attention on the way down.
     pub fn has_attention(&self, level: usize) -> bool {
         self.attn.contains(&level)
+    }
+
+    /// Whether they do on the way up.
+    pub fn has_attention_up(&self, level: usize) -> bool {
+        self.attn_up.as_ref().unwrap_or(&self.attn).contains(&level)
+    }
+
+    /// Heads of an attention over `width` channels.
+    pub fn heads(&self, width: usize) -> usize {
+        width.checked_div(self.attention_head_dim).unwrap_or(1).max(1)
+    }
+
+    /// Where the zeros around the input of a convolution with stride 2 lie.
+    pub(super) fn padding(&self) -> Padding {
+        if self.downsample_padding == 0 { Padding::Behind } else { Padding::Around }
     }
 
     /// Checks that such a network can be built.
@@ -203,11 +300,33 @@ impl UNetConfig {
                 );
             }
         }
-        // The sines and cosines of the time embedding are `ch` values too, four at the least.
+        // The sines and cosines of the time embedding are as many values, four at the least.
+        let entry = if self.first_width == 0 { "ch" } else { "first_width" };
         for factor in [groups, 4] {
-            if !self.ch.is_multiple_of(factor) {
-                return out_of_range("ch", &self.ch, format!("a multiple of {factor}"));
+            if !self.first_width().is_multiple_of(factor) || self.first_width() > 1 << 16 {
+                let allowed = format!("a multiple of {factor} up to {}", 1 << 16);
+                return out_of_range(entry, &self.first_width(), allowed);
             }
+        }
+        self.validate_heads()?;
+        if self.downsample_padding > 1 {
+            return out_of_range(
+                "downsample_padding",
+                &self.downsample_padding,
+                "0 or 1".to_owned(),
+            );
+        }
+        if !(self.norm_eps > 0.0 && self.norm_eps <= 1.0) {
+            let allowed = "above 0 and at most 1".to_owned();
+            return out_of_range("norm_eps", &self.norm_eps, allowed);
+        }
+        // At half the width the last frequency would be endless.
+        if !(0.0..=1.0).contains(&self.freq_shift) {
+            return out_of_range("freq_shift", &self.freq_shift, "between 0 and 1".to_owned());
+        }
+        if self.time_embedding_dim > 1 << 18 {
+            let allowed = format!("at most {}", 1 << 18);
+            return out_of_range("time_embedding_dim", &self.time_embedding_dim, allowed);
         }
         let detail = self.detail_channels;
         if !detail.is_multiple_of(groups) || detail > 1 << 12 {
@@ -217,11 +336,12 @@ impl UNetConfig {
         if self.n_tags > MAX_TAGS {
             return out_of_range("n_tags", &self.n_tags, format!("at most {MAX_TAGS}"));
         }
-        if let Some(level) = self.attn.iter().find(|&&level| level >= n_levels) {
-            return refuse(
-                "attn",
-                format!("level {level} found; there are {n_levels} levels, counted from 0"),
-            );
+        for (entry, levels) in [("attn", Some(&self.attn)), ("attn_up", self.attn_up.as_ref())] {
+            if let Some(level) = levels.into_iter().flatten().find(|&&level| level >= n_levels) {
+                let problem =
+                    format!("level {level} found; there are {n_levels} levels, counted from 0");
+                return refuse(entry, problem);
+            }
         }
         if self.num_res_blocks == 0 || self.num_res_blocks > MAX_BLOCKS {
             let allowed = format!("between 1 and {MAX_BLOCKS}");
@@ -240,11 +360,31 @@ impl UNetConfig {
         Ok(())
     }
 
+    /// Checks that every attention has whole heads.
+    fn validate_heads(&self) -> Result<()> {
+        let head = self.attention_head_dim;
+        let last = self.ch_mult.len() - 1;
+        let has_attention = |level: usize| {
+            let in_middle = level == last && self.middle == Middle::Attention;
+            in_middle || self.has_attention(level) || self.has_attention_up(level)
+        };
+        let widths =
+            (0..=last).filter(|&level| has_attention(level)).map(|level| self.width(level));
+        match widths.into_iter().find(|width| head > 0 && !width.is_multiple_of(head)) {
+            Some(width) => {
+                let allowed =
+                    format!("0 or a divisor of {width}, the width of a level with attention");
+                Err(Error::out_of_range("model: attention_head_dim", head, allowed))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The number of parameters as PyTorch counts them: the trained ones and the time table.
     /// Computed without building anything.
     pub fn parameter_count(&self) -> usize {
         let sizes = self.parameters().into_iter().map(|spec| spec.shape.iter().product());
-        sizes.fold(self.num_steps.saturating_mul(self.ch), usize::saturating_add)
+        sizes.fold(self.num_steps.saturating_mul(self.first_width()), usize::saturating_add)
     }
 }
 
@@ -281,6 +421,16 @@ mod tests {
             (UNetConfig { norm_groups: 0, ..base() }, "between 1 and "),
             (UNetConfig { norm_groups: 24, ..base() }, "multiple of 24"),
             (UNetConfig { ch: 6, norm_groups: 2, ..base() }, "multiple of 4"),
+            (UNetConfig { first_width: 40, ..base() }, "first_width 40: must be a multiple of 32"),
+            (UNetConfig { first_width: usize::MAX, ..base() }, "a multiple of 32"),
+            (UNetConfig { attention_head_dim: 48, ..base() }, "0 or a divisor of 256"),
+            (UNetConfig { attention_head_dim: usize::MAX, ..base() }, "0 or a divisor of 256"),
+            (UNetConfig { downsample_padding: 2, ..base() }, "must be 0 or 1"),
+            (UNetConfig { norm_eps: 0.0, ..base() }, "above 0"),
+            (UNetConfig { norm_eps: f64::NAN, ..base() }, "above 0"),
+            (UNetConfig { freq_shift: 32.0, ..base() }, "between 0 and 1"),
+            (UNetConfig { time_embedding_dim: usize::MAX, ..base() }, "at most 262144"),
+            (UNetConfig { attn_up: Some(vec![9]), ..base() }, "level 9"),
             (UNetConfig { ch_mult: vec![], ..base() }, "levels"),
             (UNetConfig { ch_mult: vec![1; 70], ..base() }, "levels"),
             (UNetConfig { ch_mult: vec![1, usize::MAX], ..base() }, "multiple of 32"),
@@ -299,5 +449,26 @@ mod tests {
             assert!(message.contains(expected), "{message} lacks {expected}");
         }
         assert!(base().validate().is_ok());
+    }
+
+    #[test]
+    fn what_the_original_has_is_not_in_files() {
+        let json = serde_json::to_value(UNetConfig::default()).unwrap();
+        let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        let expected =
+            "activation attn ch ch_mult dropout image_size num_res_blocks num_steps".split(' ');
+        assert_eq!(names, expected.collect::<Vec<_>>());
+        let other = UNetConfig {
+            attn_up: Some(vec![]),
+            middle: Middle::Plain,
+            downsample_padding: 0,
+            norm_eps: 1e-6,
+            freq_shift: 0.0,
+            flip_sin_to_cos: true,
+            center_input_sample: true,
+            ..UNetConfig::default()
+        };
+        let json = serde_json::to_string(&other).unwrap();
+        assert_eq!(serde_json::from_str::<UNetConfig>(&json).unwrap(), other);
     }
 }

@@ -7,8 +7,9 @@
 //! Every layer has exactly two parameters, a weight and a bias (of a normalization: scale and
 //! shift), so the number of a layer in the list says where its parameters are.
 
-use super::config::UNetConfig;
+use super::config::{Middle, UNetConfig};
 use super::layout::Layout;
+use kao_kernels::Padding;
 
 /// The name of the layer that takes tags to the time embedding.
 pub const TAG_EMBEDDING: &str = "tag_embedding";
@@ -43,8 +44,8 @@ impl LayerId {
 pub enum Resolution {
     /// Stride 1, padding 1.
     SameSize,
-    /// Stride 2, padding 1.
-    Stride2,
+    /// Stride 2.
+    Stride2(Padding),
     /// Nearest-neighbour upsampling by 2, then stride 1 and padding 1.
     Upsampled,
 }
@@ -162,6 +163,8 @@ pub struct Attention {
     pub v: LayerId,
     /// After the attention.
     pub proj: LayerId,
+    /// The number of heads, each with its share of the channels.
+    pub heads: usize,
 }
 
 /// What a stage has to do with the skip connections, which lead from the way down to the way up.
@@ -277,13 +280,14 @@ impl Layers {
     }
 
     /// Of [`forward_flop`](Self::forward_flop), what the CPU engine really multiplies and adds: less,
-    /// by Winograd's convolutions and by attention with two projections in place of four. The
-    /// transforms to and from the Winograd domain are not counted.
+    /// by Winograd's convolutions and by attention of one head with two projections in place of four.
+    /// The transforms to and from the Winograd domain are not counted.
     pub fn cpu_forward_flop(&self) -> u64 {
         let layers: u64 = self.list.iter().map(|layer| layer.cpu_flop() as u64).sum();
         let attention = self.blocks().filter_map(|block| block.attention.as_ref()).map(|layers| {
             let Layer { pixels, c_out, .. } = *self.get(layers.q);
-            (4 * pixels * pixels * c_out) as i64 - 2 * self.get(layers.q).flop() as i64
+            let saved = if layers.heads == 1 { 2 * self.get(layers.q).flop() } else { 0 };
+            (4 * pixels * pixels * c_out) as i64 - saved as i64
         });
         layers.saturating_add_signed(attention.sum())
     }
@@ -307,8 +311,12 @@ impl Layers {
                 StageKind::Block(block) => {
                     let conv = self.get(block.conv1);
                     // The output of the first convolution; of an attention, its input, queries and
-                    // weighted values.
-                    let maps = if block.attention.is_some() { 4 } else { 1 };
+                    // weighted values, and with several heads keys and values.
+                    let maps = match &block.attention {
+                        None => 1,
+                        Some(Attention { heads: 1, .. }) => 4,
+                        Some(_) => 6,
+                    };
                     (conv, maps * conv.c_out)
                 }
             };
@@ -341,13 +349,14 @@ impl<'a> Builder<'a> {
         let n_levels = config.ch_mult.len();
         let time_width = config.time_width();
         let time = "time_embedding.time_embedding";
+        let first_width = config.first_width();
         let time = [
-            self.linear(&format!("{time}.1"), config.ch, time_width),
+            self.linear(&format!("{time}.1"), first_width, time_width),
             self.linear(&format!("{time}.3"), time_width, time_width),
         ];
-        let head = self.conv3x3("head", channels, config.ch, Resolution::SameSize);
+        let head = self.conv3x3("head", channels, first_width, Resolution::SameSize);
         let mut stages = Vec::new();
-        let mut width = config.ch;
+        let mut width = first_width;
         let mut skips = vec![width];
         let mut index = 0;
         for level in 0..n_levels {
@@ -362,13 +371,18 @@ impl<'a> Builder<'a> {
             }
             if level + 1 < n_levels {
                 let name = format!("downblocks.{index}.net");
-                let conv = self.conv3x3(&name, width, width, Resolution::Stride2);
+                let conv = self.conv3x3(&name, width, width, Resolution::Stride2(config.padding()));
                 stages.push(Stage { kind: StageKind::Resample(conv), skip: Skip::Push });
                 skips.push(width);
                 index += 1;
             }
         }
-        for (index, attention) in [true, false].into_iter().enumerate() {
+        let middle: &[bool] = match config.middle {
+            Middle::Attention => &[true, false],
+            Middle::Plain => &[false, false],
+            Middle::None => &[],
+        };
+        for (index, &attention) in middle.iter().enumerate() {
             let block = self.block(&format!("middle_blocks.{index}"), [width; 2], attention);
             stages.push(Stage { kind: StageKind::Block(block), skip: Skip::None });
         }
@@ -378,7 +392,7 @@ impl<'a> Builder<'a> {
                 let skip = skips.pop().expect("the way up pops what the way down pushed");
                 let name = format!("upblocks.{index}");
                 let widths = [width + skip, config.width(level)];
-                let block = self.block(&name, widths, config.has_attention(level));
+                let block = self.block(&name, widths, config.has_attention_up(level));
                 stages.push(Stage { kind: StageKind::Block(block), skip: Skip::Pop });
                 width = config.width(level);
                 index += 1;
@@ -430,6 +444,7 @@ impl<'a> Builder<'a> {
                 k: self.conv1x1(&format!("{name}.attn.proj_k"), c_out, c_out),
                 v: self.conv1x1(&format!("{name}.attn.proj_v"), c_out, c_out),
                 proj: self.conv1x1(&format!("{name}.attn.proj"), c_out, c_out),
+                heads: self.config.heads(c_out),
             }),
         }
     }
@@ -445,7 +460,7 @@ impl<'a> Builder<'a> {
     fn conv3x3(&mut self, name: &str, c_in: usize, c_out: usize, to: Resolution) -> LayerId {
         self.pixels = match to {
             Resolution::SameSize => self.pixels,
-            Resolution::Stride2 => self.pixels / 4,
+            Resolution::Stride2(_) => self.pixels / 4,
             Resolution::Upsampled => self.pixels * 4,
         };
         self.add(name, LayerKind::Conv3x3(to), c_in, c_out, self.pixels)

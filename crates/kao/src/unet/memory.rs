@@ -4,7 +4,7 @@
 //! These are estimates of what is needed at least: what they refuse cannot run.
 
 use super::config::UNetConfig;
-use super::layers::{Layer, LayerKind, Layers, Resolution, Skip, StageKind};
+use super::layers::{Attention, Layer, LayerId, LayerKind, Layers, Resolution, Skip, StageKind};
 
 /// Bytes of a value.
 const F32: u64 = 4;
@@ -73,17 +73,38 @@ const MANY_IMAGES: usize = 16;
 /// at 16 images), and they would take most of the memory.
 const SMALL_WEIGHTS: usize = 1_200_000;
 
+/// The most values of prepared weights, a gibibyte. A network that would need more, such as one of 100
+/// million parameters, has only small ones prepared.
+const MAX_PREPARED: usize = 1 << 28;
+
 impl Layer {
-    /// Whether the weights of this 3×3 convolution at stride 1 are kept as the kernels multiply with
-    /// them, for passes of so many images.
-    pub(super) fn is_prepared(&self, n_images: usize) -> bool {
+    /// Whether the weights of this 3×3 convolution at stride 1 are small once they are prepared.
+    fn is_small(&self) -> bool {
         let phases = match self.kind {
             LayerKind::Conv3x3(Resolution::Upsampled) => 4,
             _ => 1,
         };
         let n_values =
             [36, phases, self.c_in, self.c_out].into_iter().fold(1, usize::saturating_mul);
-        n_images < MANY_IMAGES || n_values <= SMALL_WEIGHTS
+        n_values <= SMALL_WEIGHTS
+    }
+
+    /// Values of the weights as the kernels multiply with them.
+    fn prepared_values(&self) -> usize {
+        let pairs = self.c_in.saturating_mul(self.c_out);
+        match self.kind {
+            LayerKind::GroupNorm => 0,
+            LayerKind::Linear | LayerKind::Conv1x1 => pairs,
+            LayerKind::Conv3x3(Resolution::Stride2(_)) => pairs.saturating_mul(9),
+            // Behind an upsampling 25 of 36 planes are left in each of four phases.
+            LayerKind::Conv3x3(Resolution::Upsampled) => pairs.saturating_mul(100),
+            LayerKind::Conv3x3(Resolution::SameSize) => pairs.saturating_mul(36),
+        }
+    }
+
+    /// Whether this is a 3×3 convolution at stride 1.
+    fn is_conv3x3(&self) -> bool {
+        matches!(self.kind, LayerKind::Conv3x3(Resolution::SameSize | Resolution::Upsampled))
     }
 }
 
@@ -92,21 +113,24 @@ fn bytes(n_values: usize) -> u64 {
 }
 
 impl Layers {
+    /// Whether the weights of large 3×3 convolutions at stride 1 are kept as the kernels multiply with
+    /// them, for passes of so many images. Those of small ones always are.
+    fn prepares_large(&self, n_images: usize) -> bool {
+        let all = self.list.iter().map(Layer::prepared_values);
+        n_images < MANY_IMAGES && all.fold(0, usize::saturating_add) <= MAX_PREPARED
+    }
+
+    /// Whether the weights of the 3×3 convolution `id` at stride 1 are kept so.
+    pub(super) fn is_prepared(&self, id: LayerId, n_images: usize) -> bool {
+        self.get(id).is_small() || self.prepares_large(n_images)
+    }
+
     /// Values of the weights as the kernels multiply with them, for passes of `n_images`.
     fn prepared_values(&self, n_images: usize) -> usize {
-        let prepared = self.list.iter().map(|layer| {
-            let pairs = layer.c_in.saturating_mul(layer.c_out);
-            match layer.kind {
-                LayerKind::GroupNorm => 0,
-                LayerKind::Linear | LayerKind::Conv1x1 => pairs,
-                LayerKind::Conv3x3(Resolution::Stride2) => pairs.saturating_mul(9),
-                LayerKind::Conv3x3(_) if !layer.is_prepared(n_images) => 0,
-                // Behind an upsampling 25 of 36 planes are left in each of four phases.
-                LayerKind::Conv3x3(Resolution::Upsampled) => pairs.saturating_mul(100),
-                LayerKind::Conv3x3(Resolution::SameSize) => pairs.saturating_mul(36),
-            }
-        });
-        prepared.fold(0, usize::saturating_add)
+        let prepares_large = self.prepares_large(n_images);
+        let is_kept = |layer: &&Layer| !layer.is_conv3x3() || prepares_large || layer.is_small();
+        let kept = self.list.iter().filter(is_kept).map(Layer::prepared_values);
+        kept.fold(0, usize::saturating_add)
     }
 
     /// Values of feature maps that are in memory together at the peak of a forward pass without
@@ -127,10 +151,15 @@ impl Layers {
             let (output, within) = match &stage.kind {
                 StageKind::Resample(conv) => (size(self.get(*conv)), 0),
                 // The output of the first convolution; then an attention's input, queries and
-                // weighted values beside its output.
+                // weighted values beside its output, and with several heads keys and values.
                 StageKind::Block(block) => {
                     let output = size(self.get(block.conv1));
-                    (output, if block.attention.is_some() { 3 * output } else { output })
+                    let within = match &block.attention {
+                        None => 1,
+                        Some(Attention { heads: 1, .. }) => 3,
+                        Some(_) => 5,
+                    };
+                    (output, within * output)
                 }
             };
             peak = peak.max(held.saturating_add(input + within + output));
@@ -169,6 +198,28 @@ mod tests {
         assert!(but_states(16) < but_states(15));
         assert_eq!(unet.image_bytes(2), 2 * 3 * 64 * 64 * 4);
         assert_eq!(unet.image_bytes(usize::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_large_network_stays_within_reason() {
+        // google/ddpm-celebahq-256, 113.7 million parameters.
+        let unet = UNetConfig {
+            image_size: [3, 256, 256],
+            ch: 128,
+            ch_mult: vec![1, 1, 2, 2, 4, 4],
+            attn: vec![4],
+            activation: crate::unet::Activation::Silu,
+            downsample_padding: 0,
+            norm_eps: 1e-6,
+            ..UNetConfig::default()
+        };
+        assert_eq!((unet.parameter_count() - 128_000) / 100_000, 1136);
+        // Weights, and less than as much again.
+        assert!(unet.sampling_bytes(1) < 2 * unet.weight_bytes(), "{}", unet.sampling_bytes(1));
+        let layers = Layers::new(&unet);
+        assert!(
+            !layers.prepares_large(1) && Layers::new(&UNetConfig::default()).prepares_large(15)
+        );
     }
 
     #[test]

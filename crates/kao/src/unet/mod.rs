@@ -2,13 +2,14 @@
 //!
 //! [`layers`] is the network as a list of layers, [`parameters`] their values by name,
 //! `operations` the forward pass over what an engine computes, `cpu` the engine of the CPU with its
-//! gradients, and [`Network`] the whole as a denoiser. This module knows the denoiser contract but
+//! gradients, `graph` the same pass as a graph of ONNX operators, and [`Network`] the whole as a denoiser. This module knows the denoiser contract but
 //! no sampler, and neither files nor training.
 
 mod config;
 mod cpu;
 #[cfg(feature = "gpu")]
 mod gpu;
+mod graph;
 pub mod layers;
 mod layout;
 mod memory;
@@ -25,7 +26,7 @@ mod self_test;
 mod tests;
 mod time_table;
 
-pub use config::{Activation, UNetConfig};
+pub use config::{Activation, Middle, UNetConfig};
 pub(crate) use cpu::add_values;
 pub use layers::Layers;
 pub use layout::Layout;
@@ -45,7 +46,7 @@ pub struct UNet {
     layers: Layers,
     /// A weight and a bias for each layer, in memory order.
     values: Vec<Vec<f32>>,
-    /// `[T, ch]`; not trained, but a checkpoint brings its own.
+    /// `[T, first width]`; not trained, but a checkpoint brings its own.
     time_table: Vec<f32>,
 }
 
@@ -93,7 +94,7 @@ impl UNet {
         let layers = Layers::new(config);
         let lens = config.parameters().into_iter().map(|spec| spec.len());
         assert!(lens.eq(values.iter().map(Vec::len)), "as many values as the layers have");
-        let time_table = time_table::sinusoids(config.num_steps, config.ch);
+        let time_table = time_table::sinusoids(config);
         Ok(UNet { config: config.clone(), layers, values, time_table })
     }
 
@@ -117,14 +118,28 @@ impl UNet {
         &mut self.values
     }
 
-    /// The rows of the time table for these timesteps, `[N, ch]`.
+    /// The table of the time embedding, `[T, first width]`.
+    pub fn time_table(&self) -> &[f32] {
+        &self.time_table
+    }
+
+    /// The rows of the time table for these timesteps, `[N, first width]`.
     ///
     /// # Panics
     /// When a timestep is not below T.
     fn time_rows(&self, timesteps: &[usize]) -> Vec<f32> {
-        let width = self.config.ch;
+        let width = self.config.first_width();
         let rows = timesteps.iter().map(|&t| &self.time_table[t * width..(t + 1) * width]);
         rows.flatten().copied().collect()
+    }
+
+    /// The images as the network sees them, `[N, H/p, W/p, C·p²]`.
+    fn input_map(&self, x_t: &Images) -> Vec<f32> {
+        let mut map = patches::to_map(x_t, self.config.patch_size);
+        if self.config.center_input_sample {
+            map.iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
+        }
+        map
     }
 
     /// 1 for each tag of each image, `[N, n_tags]`; none where the network knows no tags.

@@ -10,7 +10,7 @@ use crate::noise::{Purpose, Stream};
 use rayon::prelude::*;
 
 /// Name of the time table in files.
-const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
+pub(super) const TIME_TABLE: &str = "time_embedding.time_embedding.0.weight";
 
 /// A trained parameter: its name in files, its shape in memory, and its layout.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,7 +70,7 @@ impl UNetConfig {
             let shape = spec.file_shape();
             (spec.name, shape)
         });
-        let table = (TIME_TABLE.to_owned(), vec![self.num_steps, self.ch]);
+        let table = (TIME_TABLE.to_owned(), vec![self.num_steps, self.first_width()]);
         parameters.chain([table]).collect()
     }
 }
@@ -125,7 +125,7 @@ impl UNet {
     /// included.
     pub fn to_tensors(&self) -> NamedTensors {
         let mut tensors = file_tensors(self.config(), self.values());
-        let shape = vec![self.config().num_steps, self.config().ch];
+        let shape = vec![self.config().num_steps, self.config().first_width()];
         tensors.insert(TIME_TABLE, host_tensor(shape, self.time_table.clone()));
         tensors
     }

@@ -79,10 +79,10 @@ impl<'a> Reference<'a> {
         let config = network.config();
         let [channels, h, w] = config.patched_size();
         let mut engine = Reference { network, tape: Vec::new(), n_values: 0 };
-        let x = to_map(x_t, config.patch_size);
+        let x = network.input_map(x_t);
         let x = engine.value(x, Pixels::new(x_t.len(), h, w), channels);
         let rows = Pixels::rows(timesteps.len());
-        let time = engine.value(network.time_rows(timesteps), rows, config.ch);
+        let time = engine.value(network.time_rows(timesteps), rows, config.first_width());
         let tags = network.tag_rows(images);
         let tags = tags.map(|tags| engine.value(tags, rows, config.n_tags));
         let masks = &mut network.dropout_masks(dropout_seed);
@@ -134,18 +134,22 @@ impl<'a> Reference<'a> {
         let (weight, epilogue) = (self.weight(id), Epilogue::bias(self.bias(id)));
         let x = match resolution {
             Resolution::Upsampled => self.upsample(x),
-            Resolution::SameSize | Resolution::Stride2 => x,
+            Resolution::SameSize | Resolution::Stride2(_) => x,
         };
-        let stride2 = resolution == Resolution::Stride2;
+        let stride2 = match resolution {
+            Resolution::Stride2(padding) => Some(padding),
+            Resolution::SameSize | Resolution::Upsampled => None,
+        };
         let pixels = x.pixels;
-        let output = if stride2 { pixels.halved() } else { pixels };
+        let output = stride2.map_or(pixels, |padding| padding.output(pixels));
         let mut y = vec![0.0; output.total() * c_out];
         let source = Source::new(&x.values, c_in);
         match stride2 {
-            true => {
-                reference::conv3x3_stride2(pixels, &source, weight, c_out, &epilogue, &mut y);
+            Some(padding) => {
+                let to = &mut y;
+                reference::conv3x3_stride2(pixels, padding, &source, weight, c_out, &epilogue, to);
             }
-            false => reference::conv3x3(pixels, &source, weight, c_out, &epilogue, &mut y),
+            None => reference::conv3x3(pixels, &source, weight, c_out, &epilogue, &mut y),
         }
         let y = self.value(y, output, c_out);
         let out = y.clone();
@@ -154,9 +158,9 @@ impl<'a> Reference<'a> {
             let mut dx = vec![0.0; x.values.len()];
             let (source, sink) = (Source::new(&x.values, c_in), Sink::new(&mut dx, c_in));
             let dw = &mut gradients.of_parameters[id.weight()];
-            if stride2 {
-                reference::conv3x3_stride2_data_grad(pixels, &dy, c_out, weight, sink);
-                reference::conv3x3_stride2_weight_grad(pixels, &source, &dy, c_out, dw);
+            if let Some(padding) = stride2 {
+                reference::conv3x3_stride2_data_grad(pixels, padding, &dy, c_out, weight, sink);
+                reference::conv3x3_stride2_weight_grad(pixels, padding, &source, &dy, c_out, dw);
             } else {
                 reference::conv3x3_data_grad(pixels, &dy, c_out, weight, sink);
                 reference::conv3x3_weight_grad(pixels, &source, &dy, c_out, dw);
@@ -192,9 +196,10 @@ impl<'a> Reference<'a> {
     ) -> Value {
         let (pixels, c) = (x.pixels, x.channels);
         let groups = self.network.config().norm_groups;
+        let epsilon = self.network.config().norm_eps as f32;
         let (gamma, beta) = (self.weight(id), self.bias(id));
         let source = Source::new(&x.values, c);
-        let stats = reference::group_norm_stats(pixels, &source, groups, 1e-5);
+        let stats = reference::group_norm_stats(pixels, &source, groups, epsilon);
         let norm = GroupNorm { groups, gamma, beta, stats: &stats, activation, dropout };
         let mut y = vec![0.0; x.values.len()];
         reference::group_norm(pixels, &source, &norm, &mut y);
@@ -375,7 +380,7 @@ impl Operations for Reference<'_> {
         let k = self.matrix(&normalized, layers.k);
         let v = self.matrix(&normalized, layers.v);
         let (pixels, c) = (x.pixels, x.channels);
-        let shape = AttentionShape::new(pixels.n, pixels.per_image(), c);
+        let shape = AttentionShape::with_heads(pixels.n, pixels.per_image(), c, layers.heads);
         let mut attended = vec![0.0; x.values.len()];
         reference::attention(shape, &q.values, &k.values, &v.values, &mut attended);
         let attended = self.value(attended, pixels, c);

@@ -2,7 +2,8 @@
 //! results that depend neither on the batch nor on the number of threads.
 
 use super::{
-    Activation, GradientConfig, Network, NoisyImages, ParameterSpec, UNet, UNetConfig, reference,
+    Activation, GradientConfig, Middle, Network, NoisyImages, ParameterSpec, UNet, UNetConfig,
+    reference,
 };
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
@@ -53,6 +54,40 @@ fn configs() -> Vec<UNetConfig> {
         },
         // The same behind single pixels, of one channel.
         UNetConfig { image_size: [1, 8, 10], detail_channels: 32, n_tags: 1, ..small() },
+        // Several heads, attention on the way down alone, padding at two sides, another
+        // normalization and time embedding.
+        UNetConfig {
+            image_size: [3, 12, 8],
+            activation: Activation::Silu,
+            norm_groups: 4,
+            attn: vec![0, 1],
+            attn_up: Some(vec![]),
+            attention_head_dim: 8,
+            downsample_padding: 0,
+            norm_eps: 1e-3,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            time_embedding_dim: 24,
+            center_input_sample: true,
+            n_tags: 3,
+            ..small()
+        },
+        // The first convolution narrower than all levels, attention on the way up alone.
+        UNetConfig {
+            image_size: [1, 8, 16],
+            ch: 8,
+            ch_mult: vec![5, 3, 2],
+            first_width: 24,
+            norm_groups: 8,
+            attn: vec![],
+            attn_up: Some(vec![2]),
+            middle: Middle::Plain,
+            attention_head_dim: 4,
+            downsample_padding: 0,
+            ..small()
+        },
+        // Nothing in the middle.
+        UNetConfig { image_size: [3, 4, 8], middle: Middle::None, ..small() },
         // One level, no resampling, odd sides.
         UNetConfig { image_size: [3, 7, 9], ch_mult: vec![2], attn: vec![0], ..small() },
     ]

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 10] = [
     &["error"],
     &["images", "files", "named", "quantities"],
     &["control", "locks", "memory"],
-    &["schedule", "timesteps", "noise", "formats", "device", "vocabulary"],
+    &["schedule", "timesteps", "noise", "formats", "device", "vocabulary", "hub"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],
     &["guidance"],

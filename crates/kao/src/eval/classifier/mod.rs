@@ -283,6 +283,7 @@ impl Classifier {
             match layer.stride {
                 2 => kao_kernels::conv3x3_stride2(
                     pixels,
+                    kao_kernels::Padding::Around,
                     &source,
                     Weights::Plain(weights),
                     layer.width,

@@ -4,8 +4,8 @@ use super::{Classifier, Computed, moments, sigmoid, source};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use kao_kernels::{
-    AdamStep, AffineGradients, Pixels, Sink, Source, Unwritten, adam_step, conv3x3_data_grad,
-    conv3x3_stride2_data_grad, conv3x3_stride2_weight_grad, conv3x3_weight_grad,
+    AdamStep, AffineGradients, Padding, Pixels, Sink, Source, Unwritten, adam_step,
+    conv3x3_data_grad, conv3x3_stride2_data_grad, conv3x3_stride2_weight_grad, conv3x3_weight_grad,
     group_norm_backward, linear_data_grad, linear_weight_grad, sum_pixels,
 };
 
@@ -160,9 +160,16 @@ impl Classifier {
         let mut dweight = Unwritten::new(weights.len());
         let mut dbefore = Unwritten::new(len);
         if layer.stride == 2 {
-            conv3x3_stride2_weight_grad(pixels, &source, &dy, c, &mut dweight);
+            conv3x3_stride2_weight_grad(pixels, Padding::Around, &source, &dy, c, &mut dweight);
             if len > 0 {
-                conv3x3_stride2_data_grad(pixels, &dy, c, weights, Sink::new(&mut dbefore, c_in));
+                conv3x3_stride2_data_grad(
+                    pixels,
+                    Padding::Around,
+                    &dy,
+                    c,
+                    weights,
+                    Sink::new(&mut dbefore, c_in),
+                );
             }
         } else {
             conv3x3_weight_grad(pixels, &source, &dy, c, &mut dweight);

@@ -7,6 +7,7 @@ use crate::formats::Metadata;
 use crate::model::CheckpointWeights;
 use crate::model::config::FORMAT_VERSION;
 use crate::model::metadata;
+use crate::sampler::SamplingDefaults;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
 use crate::vocabulary::Vocabulary;
@@ -66,12 +67,15 @@ struct CheckpointConfig {
     prediction: Prediction,
     #[serde(default)]
     tags: Vocabulary,
+    #[serde(default)]
+    sampling: SamplingDefaults,
 }
 
 impl CheckpointPosition {
     fn into_config(self) -> ModelConfig {
-        let CheckpointConfig { model, schedule, prediction, tags } = self.config;
-        let mut config = ModelConfig { tags, ..ModelConfig::new(model, schedule, prediction) };
+        let CheckpointConfig { model, schedule, prediction, tags, sampling } = self.config;
+        let mut config =
+            ModelConfig { tags, sampling, ..ModelConfig::new(model, schedule, prediction) };
         config.training.insert("steps".to_owned(), self.n_steps.into());
         config
     }

@@ -3,12 +3,15 @@
 //! The formats of weights end in named tensors and metadata, whoever wrote them. Here both get their
 //! meaning. There is one file for each origin: `kao` for Kao's own models and checkpoints,
 //! `original` for the checkpoints of the original program and of others of its kind, which keep
-//! their settings under whatever names. Shared by them are `weight_sets`, which finds a network's
+//! their settings under whatever names, `pytorch_ddpm` for those of the program that the original's
+//! network comes from, and `diffusers` for folders with a `UNet2DModel`. Shared by them are `weight_sets`, which finds a network's
 //! tensors whatever stands before their names, and `shapes`, which helps to write a configuration
 //! where a file has none.
 
+pub mod diffusers;
 mod kao;
 mod original;
+mod pytorch_ddpm;
 mod settings;
 mod shapes;
 mod tensors;
@@ -29,7 +32,7 @@ use std::path::Path;
 enum Origin<'a> {
     KaoModel(&'a str),
     KaoCheckpoint(&'a str),
-    /// The original program, or another.
+    /// diffusers, the original program, or another.
     Other,
 }
 
@@ -62,10 +65,14 @@ impl ModelConfig {
         let config = match Origin::of(metadata) {
             Origin::KaoModel(json) => kao::model(path, json)?,
             Origin::KaoCheckpoint(json) => kao::checkpoint(path, metadata, json)?,
-            Origin::Other => match original::configuration(path, metadata) {
-                Some(config) => config?,
-                None => return Err(without_configuration(path, format, metadata)),
-            },
+            Origin::Other => {
+                let found = diffusers::configuration(path, metadata)
+                    .or_else(|| original::configuration(path, metadata));
+                match found {
+                    Some(config) => config?,
+                    None => return Err(without_configuration(path, format, metadata)),
+                }
+            }
         };
         let checked: Result<()> = config.validate();
         checked.map_err(|error| {
@@ -108,8 +115,12 @@ fn with_shapes(error: Error, contents: &Contents) -> Error {
     if error.hint() != Some(CONFIG_HINT) {
         return error;
     }
-    let shapes: Vec<(&str, &[usize])> =
-        contents.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
+    let names = tensors::current_names(contents.tensors.iter().map(|t| t.name.as_str()));
+    let shapes: Vec<(&str, &[usize])> = names
+        .iter()
+        .zip(&contents.tensors)
+        .map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+        .collect();
     match shapes::configuration_in_words(&shapes) {
         Some(words) => error.with_hint(format!("{CONFIG_HINT}; the shapes fit {words}")),
         None => error,
@@ -120,7 +131,8 @@ fn with_shapes(error: Error, contents: &Contents) -> Error {
 /// is to be told of the choice.
 ///
 /// # Errors
-/// When the raw weights are asked of a file with one set.
+/// When the raw weights are asked of a file with one set, or a tensor of diffusers is missing or of a
+/// wrong shape.
 pub fn network_tensors(
     path: &Path,
     config: &ModelConfig,
@@ -131,6 +143,9 @@ pub fn network_tensors(
     if file_metadata.contains_key(metadata::CHECKPOINT) {
         return Ok((tensors.under(kao::checkpoint_prefix(which)), None));
     }
+    let is_of_diffusers = diffusers::is_of_diffusers(tensors.names());
+    let is_of_pytorch_ddpm = pytorch_ddpm::is_one(tensors.names());
+    let tensors = tensors::with_current_names(tensors);
     let selection = tensors::select(config, &tensors.names().collect::<Vec<_>>(), which);
     if which == CheckpointWeights::Raw && selection.chosen.is_none() {
         let problem = "holds one set of weights; raw ones are in the checkpoints of a run";
@@ -141,7 +156,15 @@ pub fn network_tensors(
         true => tensors.renamed(|name| selection.name(name).map(str::to_owned)),
         false => tensors,
     };
-    Ok((tensors, selection.choice))
+    if is_of_pytorch_ddpm {
+        let tensors = pytorch_ddpm::to_kao(path, &config.unet, tensors)?;
+        return Ok((tensors, selection.choice));
+    }
+    if !is_of_diffusers {
+        return Ok((tensors, selection.choice));
+    }
+    tensors::compare_there(config, &tensors).into_result(path)?;
+    Ok((diffusers::to_kao(&config.unet, tensors)?, selection.choice))
 }
 
 /// How a file's tensors, named as the network names them, compare with what `config` asks for.

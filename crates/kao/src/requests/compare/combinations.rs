@@ -33,7 +33,7 @@ impl Combination {
     /// How the images are made.
     pub fn sampling(&self, spacing: Spacing) -> SamplingConfig {
         let (sampler, steps) = (Some(self.sampler), Some(self.n_steps));
-        SamplingConfig { sampler, steps, spacing, ..SamplingConfig::default() }
+        SamplingConfig { sampler, steps, spacing: Some(spacing), ..SamplingConfig::default() }
     }
 
     /// Evaluations of the network for each image.

@@ -21,7 +21,7 @@ use crate::files::{atomic_write, check_folder};
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
-use crate::quantities::duration;
+use crate::quantities::{duration, estimate};
 use crate::render::{self, Layout};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::Spacing;
@@ -147,7 +147,7 @@ impl Request for Compare {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let schedule = NoiseSchedule::new(model.schedule)?;
+        let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
         for combination in self.combinations()? {
             let plan = combination.sampling(self.spacing).plan(&schedule)?;
@@ -161,7 +161,7 @@ impl Request for Compare {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Compared> {
-        self.model.check()?;
+        self.model.check(control)?;
         self.validate()?;
         check_folder(&self.out)?;
         check_no_run(&self.out)?;
@@ -248,6 +248,7 @@ impl Compare {
         let n_left = combinations.len() - n_kept;
         self.say_how_long(&series, model, real, combinations, &kept)?;
 
+        let mut pace = Pace::new(self.n_left(combinations, &kept));
         let mut comparisons = Vec::new();
         for (index, (combination, kept)) in combinations.iter().zip(kept).enumerate() {
             let (planned, is_new) = (&planned[index], kept.is_none());
@@ -256,10 +257,7 @@ impl Compare {
                 None => {
                     let detail =
                         format!("{} of {}, {}", index + 1, combinations.len(), planned.name);
-                    let named = |report: &Report<'_>| {
-                        control.report(&Report { stage: STAGE, detail: &detail, ..*report })
-                    };
-                    let record = self.make(model, combination, planned, real, &named)?;
+                    let record = self.make(model, combination, planned, real, &detail, control)?;
                     series.remember(planned, &record)?;
                     record
                 }
@@ -267,6 +265,10 @@ impl Compare {
             let n_evaluations = combination.n_evaluations(self.spacing);
             let comparison =
                 Comparison::new(combination, planned, &record, self.count, n_evaluations);
+            if is_new {
+                pace.made(n_evaluations);
+                series.say(&told(&comparison, record.seconds, pace.seconds_left()))?;
+            }
             comparisons.push(comparison);
             if is_new {
                 self.write(&comparisons)?;
@@ -275,6 +277,12 @@ impl Compare {
         let files = self.write(&comparisons)?;
         let page = files[0].clone();
         Ok(Compared { page, comparisons, files, n_kept, n_made: n_left })
+    }
+
+    /// Evaluations of the network for an image of each combination that was not made before.
+    fn n_left(&self, all: &[Combination], kept: &[Option<Record<Measured>>]) -> usize {
+        let left = all.iter().zip(kept).filter(|(_, record)| record.is_none());
+        left.map(|(of, _)| of.n_evaluations(self.spacing)).sum()
     }
 
     /// Says how long what is left will take: sampling and measuring distances, both measured.
@@ -286,19 +294,17 @@ impl Compare {
         combinations: &[Combination],
         kept: &[Option<Record<Measured>>],
     ) -> Result<()> {
-        let left = || combinations.iter().zip(kept).filter(|(_, record)| record.is_none());
-        let n_left = left().count();
+        let n_left = kept.iter().filter(|record| record.is_none()).count();
         if n_left == 0 {
             return Ok(());
         }
-        let n_evaluations: usize = left().map(|(of, _)| of.n_evaluations(self.spacing)).sum();
         let mut other_seconds = 0.0;
         if let Some(real) = real {
             let started = Instant::now();
             real.sets.average(real.sets.one(), &crate::control::Unattended)?;
             other_seconds = started.elapsed().as_secs_f64() * n_left as f64;
         }
-        let n_evaluations = n_evaluations.saturating_mul(self.count);
+        let n_evaluations = self.n_left(combinations, kept).saturating_mul(self.count);
         let batch_size = self.batch_size.min(self.count);
         series.say_how_long(model, n_left, n_evaluations, batch_size, other_seconds)
     }
@@ -310,8 +316,15 @@ impl Compare {
         combination: &Combination,
         planned: &PlannedRun,
         real: Option<&Real>,
+        detail: &str,
         control: &dyn Control,
     ) -> Result<Record<Measured>> {
+        let sampling =
+            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
+        // Other units than those of sampling, so another line.
+        let detail = &format!("{detail}: distance");
+        let measuring =
+            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
         let request = Sample {
             model: self.model.clone(),
             sampling: combination.sampling(self.spacing),
@@ -321,8 +334,8 @@ impl Compare {
             compute: self.compute.clone(),
             ..Sample::default()
         };
-        let sampled = request.run_on(model, &self.model.name(), control)?;
-        let average = |real: &Real| real.sets.average(&sampled.images, control);
+        let sampled = request.run_on(model, &self.model.name(), &sampling)?;
+        let average = |real: &Real| real.sets.average(&sampled.images, &measuring);
         let distance = real.map(average).transpose()?;
         let [grid, first] = &planned.pictures;
         self.write_pictures(&sampled.images, &planned.description, [grid, first])?;
@@ -330,12 +343,6 @@ impl Compare {
             distance: distance.map(|DistanceAndFloor { samples, .. }| samples),
             floor: distance.map(|DistanceAndFloor { floor, .. }| floor),
         };
-        let words = match distance {
-            Some(distance) => format!(", {:.2} times the floor", distance.ratio()),
-            None => String::new(),
-        };
-        let message = format!("{}: {}{words}", planned.name, duration(sampled.seconds));
-        control.check(&Report::message(STAGE, &message))?;
         let (description, seconds) = (planned.description.clone(), sampled.seconds);
         Ok(Record { description, seconds, more: measured })
     }
@@ -370,5 +377,42 @@ impl Compare {
             files.push(path);
         }
         Ok(files)
+    }
+}
+
+/// How fast evaluations of the network are made, other work between them included.
+struct Pace {
+    started: Instant,
+    n_made: usize,
+    n_left: usize,
+}
+
+impl Pace {
+    fn new(n_left: usize) -> Self {
+        Pace { started: Instant::now(), n_made: 0, n_left }
+    }
+
+    /// So many more are made.
+    fn made(&mut self, n: usize) {
+        self.n_made += n;
+        self.n_left = self.n_left.saturating_sub(n);
+    }
+
+    /// What is left at the mean pace.
+    fn seconds_left(&self) -> f64 {
+        let seconds = self.started.elapsed().as_secs_f64();
+        seconds * self.n_left as f64 / self.n_made.max(1) as f64
+    }
+}
+
+/// A combination that was made in so many seconds, and how long the rest takes at the mean pace.
+fn told(comparison: &Comparison, seconds: f64, left: f64) -> String {
+    let mut words = format!("{}: {}", comparison.name, duration(seconds));
+    if let Some(ratio) = comparison.ratio() {
+        words += &format!(", {ratio:.2} times the floor");
+    }
+    match left > 0.0 {
+        true => format!("{words}; about {} left", estimate(left)),
+        false => words,
     }
 }

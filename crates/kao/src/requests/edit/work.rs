@@ -273,13 +273,17 @@ impl Work<'_> {
             1 => "where the mask is white".to_owned(),
             times => format!("where the mask is white, each part {times} times"),
         });
+        let n_timesteps = self.model.schedule.n_timesteps();
+        let n_evaluations = self.way.n_evaluations() * edit.wishes.evaluations();
+        let mut sampling = edit.sampling.summary(n_timesteps);
+        if n_evaluations != edit.sampling.n_steps(n_timesteps) {
+            let evaluations = counted(n_evaluations as u64, "evaluation");
+            sampling += &format!(", {evaluations} of the network");
+        }
         [what, edit.model.name()]
             .into_iter()
             .chain(edit.wishes.summary())
-            .chain([
-                edit.sampling.summary(self.model.schedule.n_timesteps()),
-                format!("strength {}", edit.strength()),
-            ])
+            .chain([sampling, format!("strength {}", edit.strength())])
             .chain(masked)
             .chain([format!("seed {}", edit.seed)])
             .collect()

@@ -10,6 +10,7 @@ use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::quantities::counted;
 use crate::render::{self, Layout};
 use crate::requests::noise_file::GivenNoise;
+use crate::requests::other_noise::OtherNoise;
 use crate::requests::pictures::{Destination, Inputs, Single, remaining};
 use crate::requests::{Compute, Provenance};
 use crate::sampler::{Generation, Observation, Plan, Snapshots, SnapshotsConfig, Start};
@@ -135,6 +136,15 @@ impl Work<'_> {
         })
     }
 
+    /// Whose noise, where it is another program's.
+    fn other_noise(&self) -> Option<OtherNoise> {
+        self.request.noise.as_deref().and_then(OtherNoise::of)
+    }
+
+    fn is_of_torch(&self) -> bool {
+        self.other_noise() == Some(OtherNoise::Torch)
+    }
+
     fn generation<'a>(&'a self, start: &'a Start, conditions: &'a Conditions) -> Generation<'a> {
         let (denoiser, plan, batch_size) = (self.denoiser, self.plan, self.request.batch_size);
         Generation { denoiser, plan, start, conditions, batch_size }
@@ -143,9 +153,11 @@ impl Work<'_> {
     /// The file of the image at position `at`.
     fn single(&self, folder: &Path, at: usize, wishes: &[String]) -> Single {
         let number = self.numbers.get(at);
-        let source = match self.request.noise.as_deref().and_then(Path::file_stem) {
-            Some(stem) => stem.to_string_lossy().into_owned(),
-            None => format!("seed-{}", self.request.seed),
+        let seed = self.request.seed;
+        let source = match (self.other_noise(), self.request.noise.as_deref()) {
+            (Some(noise), _) => format!("{}-seed-{seed}", noise.name()),
+            (None, Some(path)) => path.file_stem().unwrap_or_default().to_string_lossy().into(),
+            (None, None) => format!("seed-{seed}"),
         };
         Single {
             path: folder.join(format!("{source}-image-{number:05}.png")),
@@ -175,10 +187,12 @@ impl Work<'_> {
     /// How the image at position `at` came to be, by itself.
     fn single_provenance(&self, at: usize) -> Provenance {
         let number = self.numbers.get(at);
+        let count = self.is_of_torch().then_some(self.numbers.len());
         let command = Sample {
-            count: None,
+            count,
             first: 0,
-            pick: vec![number],
+            // With the noise of diffusers an image is one of so many, and none by itself.
+            pick: if self.is_of_torch() { Vec::new() } else { vec![number] },
             columns: Sample::default().columns,
             ..self.command()
         };
@@ -210,9 +224,10 @@ impl Work<'_> {
         let Sample { sampling, wishes, noise, seed, .. } = self.request;
         let provenance = provenance.with("model", self.name);
         let provenance = wishes.describe(provenance.with_all(sampling.describe(self.n_timesteps)));
-        match noise {
-            Some(path) => provenance.with_path("noise", path),
-            None => provenance.with("seed", seed),
+        match (self.other_noise(), noise) {
+            (Some(noise), _) => provenance.with("noise", noise.name()).with("seed", seed),
+            (None, Some(path)) => provenance.with_path("noise", path),
+            (None, None) => provenance.with("seed", seed),
         }
     }
 
@@ -225,9 +240,10 @@ impl Work<'_> {
         if n_evaluations != self.plan.steps().len() {
             sampling += &format!(", {n_evaluations} evaluations of the network");
         }
-        let noise = match &request.noise {
-            Some(path) => format!("noise {}", path.display()),
-            None => format!("seed {}", request.seed),
+        let noise = match (self.other_noise(), &request.noise) {
+            (Some(noise), _) => format!("noise {}, seed {}", noise.name(), request.seed),
+            (None, Some(path)) => format!("noise {}", path.display()),
+            (None, None) => format!("seed {}", request.seed),
         };
         [counted(count as u64, what), self.name.to_owned()]
             .into_iter()

@@ -72,7 +72,7 @@ fn begin(
     check_folder(out)?;
     refuse_occupied(out, None)?;
     refuse_own_samples(&config.data, out)?;
-    if let Some(warning) = NoiseSchedule::new(config.schedule)?.leftover_warning() {
+    if let Some(warning) = NoiseSchedule::new(&config.schedule)?.leftover_warning() {
         say(control, &format!("warning: {warning}"))?;
     }
     let folder = load(&config, !request.no_tags, control)?;

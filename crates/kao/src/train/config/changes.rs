@@ -137,7 +137,7 @@ mod tests {
         let dropout = UNetConfig { dropout: 0.3, ..run.model.clone() };
         assert!(TrainConfig { model: dropout, ..run.clone() }.check_continues(&run).is_ok());
         let wider = UNetConfig { ch: 64, ..run.model.clone() };
-        let schedule = ScheduleConfig { beta_end: 0.5, ..run.schedule };
+        let schedule = ScheduleConfig { beta_end: 0.5, ..run.schedule.clone() };
         let cases = [
             (
                 TrainConfig { model: wider, ..run.clone() },

@@ -19,6 +19,7 @@ use crate::dataset::{Classes, Folder, SplitConfig};
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
+use crate::sampler::SamplingDefaults;
 use crate::schedule::ScheduleConfig;
 use crate::unet::UNetConfig;
 use crate::vocabulary::Vocabulary;
@@ -96,6 +97,9 @@ pub struct TrainConfig {
     pub model: UNetConfig,
     /// The noise schedule.
     pub schedule: ScheduleConfig,
+    /// How the model is to be sampled, as far as the model that the run begins with says.
+    #[serde(skip_serializing_if = "SamplingDefaults::is_none")]
+    pub sampling: SamplingDefaults,
     /// The tags that the model learns; none where it is trained without.
     #[serde(skip_serializing_if = "Vocabulary::is_empty")]
     pub tags: Vocabulary,
@@ -141,8 +145,8 @@ impl TrainConfig {
     /// A configuration that trains a network like `model`: its architecture, schedule, prediction and
     /// tags, and the rest of the `small64` preset.
     pub fn of_model(model: ModelConfig) -> Self {
-        let ModelConfig { unet: model, schedule, prediction, tags, .. } = model;
-        TrainConfig { model, schedule, prediction, tags, ..Preset::Small64.config() }
+        let ModelConfig { unet: model, schedule, prediction, tags, sampling, .. } = model;
+        TrainConfig { model, schedule, prediction, tags, sampling, ..Preset::Small64.config() }
     }
 
     /// Changes the highest learning rate, and the final one in proportion.
@@ -168,8 +172,10 @@ impl TrainConfig {
 
     /// The model that this run trains.
     pub fn model_config(&self) -> ModelConfig {
-        let tags = self.tags.clone();
-        ModelConfig { tags, ..ModelConfig::new(self.model.clone(), self.schedule, self.prediction) }
+        let (tags, sampling) = (self.tags.clone(), self.sampling);
+        let schedule = self.schedule.clone();
+        let config = ModelConfig::new(self.model.clone(), schedule, self.prediction);
+        ModelConfig { tags, sampling, ..config }
     }
 
     /// Trains with the tags that at least `min_count` of the training pictures of `folder` have.

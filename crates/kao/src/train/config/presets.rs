@@ -2,6 +2,7 @@
 
 use super::{Decay, Optimizer, TAG_DROPOUT, TrainConfig};
 use crate::denoiser::Prediction;
+use crate::sampler::SamplingDefaults;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
 use crate::train::objective::TimestepSampling;
 use crate::unet::{Activation, UNetConfig};
@@ -18,11 +19,14 @@ pub enum Preset {
     Small64,
     /// 32×32, 1.1 million parameters: minutes on a laptop.
     Tiny,
+    /// As `anime64`, but with SiLU: diffusers has no hardswish, and opens what this trains.
+    Diffusers64,
 }
 
 impl Preset {
     /// All presets.
-    pub const ALL: [Preset; 3] = [Preset::Anime64, Preset::Small64, Preset::Tiny];
+    pub const ALL: [Preset; 4] =
+        [Preset::Anime64, Preset::Small64, Preset::Tiny, Preset::Diffusers64];
 
     /// The name in command lines and files.
     pub fn name(self) -> &'static str {
@@ -30,6 +34,7 @@ impl Preset {
             Preset::Anime64 => "anime64",
             Preset::Small64 => "small64",
             Preset::Tiny => "tiny",
+            Preset::Diffusers64 => "diffusers64",
         }
     }
 
@@ -51,7 +56,7 @@ impl Preset {
     /// Other machines differ, but the ratios between presets are about the same.
     pub fn reference_speed(self) -> f64 {
         match self {
-            Preset::Anime64 => 17.0,
+            Preset::Anime64 | Preset::Diffusers64 => 17.0,
             Preset::Small64 => 120.0,
             Preset::Tiny => 450.0,
         }
@@ -99,11 +104,16 @@ impl Preset {
             tag_dropout: TAG_DROPOUT,
             model: UNetConfig::default(),
             schedule: ScheduleConfig::default(),
+            sampling: SamplingDefaults::default(),
             tags: Vocabulary::default(),
         };
         let karras = ScheduleConfig { kind: ScheduleKind::Karras, ..ScheduleConfig::default() };
         match self {
             Preset::Anime64 => anime64,
+            Preset::Diffusers64 => TrainConfig {
+                model: UNetConfig { activation: Activation::Silu, ..UNetConfig::default() },
+                ..anime64
+            },
             Preset::Small64 => TrainConfig {
                 steps: 12_000,
                 batch_size: 32,

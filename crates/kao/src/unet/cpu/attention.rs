@@ -1,4 +1,4 @@
-//! Attention with its normalization and projections as one operation.
+//! Attention of one head with its normalization and projections as one operation.
 //!
 //! Two projections do the work of four, since the one head is as wide as the feature map. With n the
 //! normalized input:
@@ -163,7 +163,7 @@ fn projections<'a>(engine: &CpuEngine<'a>, layers: &Attention) -> [Projection<'a
     [q, k, v, proj].map(|&id| Projection::new(engine.network, id))
 }
 
-fn normalized(
+pub(super) fn normalized(
     engine: &CpuEngine<'_>,
     x: &Value,
     layers: &Attention,

@@ -21,7 +21,7 @@ impl Geometry {
         };
         let (pixels, output) = match resolution {
             Resolution::SameSize => (x, x),
-            Resolution::Stride2 => (x, x.halved()),
+            Resolution::Stride2(padding) => (x, padding.output(x)),
             Resolution::Upsampled => {
                 let upsampled = Pixels::new(x.n, 2 * x.h, 2 * x.w);
                 (upsampled, upsampled)
@@ -33,7 +33,7 @@ impl Geometry {
     fn source<'x>(&self, x: &'x Value) -> Source<'x> {
         match self.resolution {
             Resolution::Upsampled => x.source().upsampled(),
-            Resolution::SameSize | Resolution::Stride2 => x.source(),
+            Resolution::SameSize | Resolution::Stride2(_) => x.source(),
         }
     }
 }
@@ -63,9 +63,9 @@ pub(super) fn conv3x3(
             let weights = engine.conv3x3_weights(conv, pixels.n);
             kernels::conv3x3(pixels, &source, weights, c_out, &epilogue, &mut y);
         }
-        Resolution::Stride2 => {
+        Resolution::Stride2(padding) => {
             let weights = engine.stride2_weights(conv);
-            kernels::conv3x3_stride2(pixels, &source, weights, c_out, &epilogue, &mut y);
+            kernels::conv3x3_stride2(pixels, padding, &source, weights, c_out, &epilogue, &mut y);
         }
     }
     (engine.value(y.into_vec(), output, c_out), stats)
@@ -97,8 +97,9 @@ impl RecordedConvolution {
 
         let (mut dweight, mut dbias) = (Unwritten::new(9 * c_in * c_out), Unwritten::new(c_out));
         match resolution {
-            Resolution::Stride2 => {
-                kernels::conv3x3_stride2_weight_grad(pixels, &source, &dy, c_out, &mut dweight);
+            Resolution::Stride2(padding) => {
+                let dweight = &mut dweight;
+                kernels::conv3x3_stride2_weight_grad(pixels, padding, &source, &dy, c_out, dweight);
             }
             Resolution::SameSize | Resolution::Upsampled => {
                 kernels::conv3x3_weight_grad(pixels, &source, &dy, c_out, &mut dweight);
@@ -116,8 +117,8 @@ impl RecordedConvolution {
                 Resolution::Upsampled => {
                     kernels::conv3x3_data_grad(pixels, &dy, c_out, weight, sink.upsampled());
                 }
-                Resolution::Stride2 => {
-                    kernels::conv3x3_stride2_data_grad(pixels, &dy, c_out, weight, sink);
+                Resolution::Stride2(padding) => {
+                    kernels::conv3x3_stride2_data_grad(pixels, padding, &dy, c_out, weight, sink);
                 }
             }
         };

@@ -14,6 +14,7 @@ mod convolution;
 mod detail;
 mod gradients;
 mod linear;
+mod multi_head;
 mod prepared;
 mod residual_block;
 
@@ -29,8 +30,6 @@ use crate::images::Images;
 use gradients::Gradients;
 use kao_kernels::{Dropout, GroupNorm, GroupNormStats, Pixels, Source};
 use std::sync::Arc;
-
-const NORM_EPSILON: f32 = 1e-5;
 
 /// The prediction for a batch, `[N, C, H, W]`, with weights that were prepared for the kernels.
 pub(super) fn predict(network: &UNet, prepared: &Prepared, images: NoisyImages<'_>) -> Images {
@@ -114,6 +113,7 @@ enum Recorded {
     Convolution(convolution::RecordedConvolution),
     ResidualBlock(residual_block::RecordedBlock),
     Attention(attention::RecordedAttention),
+    MultiHead(multi_head::RecordedMultiHead),
     Sum(detail::RecordedSum),
     Pixels(detail::RecordedPixels),
     FirstChannels(detail::RecordedFirstChannels),
@@ -125,7 +125,7 @@ impl<'a> CpuEngine<'a> {
         let config = self.network.config();
         let [channels, h, w] = config.patched_size();
         let x = Value {
-            values: Arc::new(to_map(x_t, config.patch_size)),
+            values: Arc::new(self.network.input_map(x_t)),
             pixels: Pixels::new(x_t.len(), h, w),
             channels,
             slot: None,
@@ -136,7 +136,7 @@ impl<'a> CpuEngine<'a> {
             channels,
             slot: None,
         };
-        let time = rows(self.network.time_rows(timesteps), config.ch);
+        let time = rows(self.network.time_rows(timesteps), config.first_width());
         let tags = self.network.tag_rows(images).map(|values| rows(values, config.n_tags));
         Inputs { x, time, tags }
     }
@@ -174,6 +174,7 @@ impl<'a> CpuEngine<'a> {
                 Recorded::Convolution(conv) => conv.backward(&engine, &mut gradients),
                 Recorded::ResidualBlock(block) => block.backward(&engine, &mut gradients),
                 Recorded::Attention(attention) => attention.backward(&engine, &mut gradients),
+                Recorded::MultiHead(attention) => attention.backward(&engine, &mut gradients),
                 Recorded::Sum(sum) => sum.backward(&mut gradients),
                 Recorded::Pixels(pixels) => pixels.backward(&engine, &mut gradients),
                 Recorded::FirstChannels(sum) => sum.backward(&mut gradients),
@@ -202,7 +203,8 @@ impl<'a> CpuEngine<'a> {
     }
 
     fn norm_stats(&self, pixels: Pixels, source: &Source<'_>) -> GroupNormStats {
-        kao_kernels::group_norm_stats(pixels, source, self.norm_groups(), NORM_EPSILON)
+        let epsilon = self.network.config().norm_eps as f32;
+        kao_kernels::group_norm_stats(pixels, source, self.norm_groups(), epsilon)
     }
 
     /// The normalization `id` with the statistics of its input, and what follows it.
@@ -280,6 +282,15 @@ impl Operations for CpuEngine<'_> {
 
     fn attention(&mut self, x: Value, layers: &Attention) -> Value {
         let saves = self.saves();
+        if layers.heads > 1 {
+            let (values, saved) = multi_head::compute(self, &x, layers, saves);
+            let y = self.value(values, x.pixels, x.channels);
+            self.record(|| {
+                let (layers, y) = (layers.clone(), y.slot);
+                Recorded::MultiHead(multi_head::RecordedMultiHead { x, layers, saved, y })
+            });
+            return y;
+        }
         let (values, saved) = attention::compute(self, &x, layers, saves);
         let y = self.value(values, x.pixels, x.channels);
         self.record(|| {

@@ -64,7 +64,7 @@ impl<'a> CpuEngine<'a> {
     ) -> Weights<'a, PreparedConv3x3> {
         let layer = self.layer(id);
         let upsampled = layer.kind == LayerKind::Conv3x3(Resolution::Upsampled);
-        if !layer.is_prepared(n_images) {
+        if !self.network.layers().is_prepared(id, n_images) {
             return Weights::Plain(self.weight(id));
         }
         let prepared = self.prepared_layer(id, |weight, c_in, c_out| {

@@ -110,11 +110,11 @@ fn inputs<'a>(network: &UNet, images: NoisyImages<'_>, device: &Device) -> Input
     let NoisyImages { x_t, timesteps, .. } = images;
     let config = network.config();
     let [channels, h, w] = config.patched_size();
-    let x = TensorData::new(to_map(x_t, config.patch_size), [x_t.len(), h, w, channels]);
+    let x = TensorData::new(network.input_map(x_t), [x_t.len(), h, w, channels]);
     let rows = |values: Vec<f32>, columns| {
         Tensor::from_data(TensorData::new(values, [timesteps.len(), columns]), device)
     };
-    let time = rows(network.time_rows(timesteps), config.ch);
+    let time = rows(network.time_rows(timesteps), config.first_width());
     let tags = network.tag_rows(images).map(|values| rows(values, config.n_tags));
     Inputs { x: Tensor::from_data(x, device), time, tags }
 }

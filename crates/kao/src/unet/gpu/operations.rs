@@ -9,10 +9,8 @@ use crate::unet::{Activation, UNet};
 use burn_tensor::module::conv2d;
 use burn_tensor::ops::ConvOptions;
 use burn_tensor::{Tensor, TensorData, activation};
-use kao_kernels::Dropout;
 use kao_kernels::reference::dropout_factor;
-
-const NORM_EPSILON: f64 = 1e-5;
+use kao_kernels::{Dropout, Padding};
 
 /// The parameters of a layer on the device.
 #[derive(Clone, Debug)]
@@ -92,13 +90,14 @@ impl<'a> BurnEngine<'a> {
         let LayerKind::Conv3x3(resolution) = layer.kind else {
             unreachable!("the list of layers says which are 3×3 convolutions")
         };
-        let (x, stride) = match resolution {
-            Resolution::SameSize => (x, 1),
-            Resolution::Stride2 => (x, 2),
-            Resolution::Upsampled => (upsample(x), 1),
+        let (x, stride, padding) = match resolution {
+            Resolution::SameSize => (x, 1, 1),
+            Resolution::Stride2(Padding::Around) => (x, 2, 1),
+            Resolution::Stride2(Padding::Behind) => (padded_behind(x), 2, 0),
+            Resolution::Upsampled => (upsample(x), 1, 1),
         };
         let weight = self.weight(id).reshape([layer.c_out, 3, 3, layer.c_in]);
-        let options = ConvOptions::new([stride; 2], [1; 2], [1; 2], 1);
+        let options = ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1);
         let channels_second = [0, 3, 1, 2];
         let (x, weight) = (x.permute(channels_second), weight.permute(channels_second));
         let y = conv2d(x, weight, Some(self.bias(id)), options);
@@ -117,7 +116,7 @@ impl<'a> BurnEngine<'a> {
         let mean = spread(per_group(pixels.clone().sum_dim(1)));
         let centred = pixels - mean;
         let variance = per_group((centred.clone() * centred.clone()).sum_dim(1));
-        let deviation = (variance + NORM_EPSILON).sqrt();
+        let deviation = (variance + self.network.config().norm_eps).sqrt();
         let scale = spread(deviation.recip()) * self.weight(id).reshape([1, 1, c]);
         (centred * scale + self.bias(id).reshape([1, 1, c])).reshape([n, h, w, c])
     }
@@ -190,12 +189,24 @@ impl Operations for BurnEngine<'_> {
     fn attention(&mut self, x: Tensor<4>, layers: &Attention) -> Tensor<4> {
         let [n, h, w, c] = x.dims();
         let normalized = self.norm(x.clone(), layers.norm);
-        let [q, k, v] = [layers.q, layers.k, layers.v]
-            .map(|layer| self.conv1x1(normalized.clone(), layer).reshape([n, h * w, c]));
-        let scale = (c as f64).powf(-0.5);
-        let weights = activation::softmax(q.matmul(k.swap_dims(1, 2)).mul_scalar(scale), 2);
-        x + self.conv1x1(weights.matmul(v).reshape([n, h, w, c]), layers.proj)
+        let heads = layers.heads;
+        // Of each head a matrix of its own.
+        let [q, k, v] = [layers.q, layers.k, layers.v].map(|layer| {
+            let y = self.conv1x1(normalized.clone(), layer);
+            y.reshape([n, h * w, heads, c / heads]).swap_dims(1, 2)
+        });
+        let scale = (c as f64 / heads as f64).powf(-0.5);
+        let weights = activation::softmax(q.matmul(k.swap_dims(2, 3)).mul_scalar(scale), 3);
+        let attended = weights.matmul(v).swap_dims(1, 2).reshape([n, h, w, c]);
+        x + self.conv1x1(attended, layers.proj)
     }
+}
+
+/// With a row of zeros at the bottom and a column at the right.
+fn padded_behind(x: Tensor<4>) -> Tensor<4> {
+    let ([n, h, w, c], device) = (x.dims(), x.device());
+    let x = Tensor::cat(vec![x, Tensor::zeros([n, 1, w, c], &device)], 1);
+    Tensor::cat(vec![x, Tensor::zeros([n, h + 1, 1, c], &device)], 2)
 }
 
 /// Each pixel as a square of four.
