@@ -18,9 +18,9 @@ Examples:
   kao studio --host 0.0.0.0                            from other machines, with a token
   curl -o face.png 'http://127.0.0.1:7860/api/v1/sample.png?seed=7&steps=20'
 
-The interface for programs is described by http://127.0.0.1:7860/api/v1/openapi.json. A job gives the
-same bytes as the command line that it names. The server knows the models, runs and pictures named
-here and nothing else. Ctrl-C lets the job that runs come to its end, or saves the training.")]
+The interface for programs is described by http://127.0.0.1:7860/api/v1/openapi.json. A job gives
+the same bytes as the command line that it names. The server knows the models, runs and pictures
+named here and nothing else. Ctrl-C lets the running job come to its end, or saves the training.")]
 pub struct Arguments {
     /// A model by name, as NAME=PATH or PATH; may be given several times, the first is chosen at
     /// first. The built-in model is there too
