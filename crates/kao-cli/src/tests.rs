@@ -242,7 +242,8 @@ fn so_do_those_of_all_other_requests() {
     };
     let described = Evaluate {
         data: "faces".into(),
-        wishes: Wishes { guidance: Some(1.5), avoid: Some("hat".into()), ..Wishes::default() },
+        guidance: Some(1.5),
+        avoid: Some("hat".into()),
         descriptions: true,
         ..Evaluate::default()
     };

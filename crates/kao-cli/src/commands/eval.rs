@@ -82,13 +82,20 @@ pub struct Arguments {
 impl Arguments {
     /// What the user typed, as the library wants it.
     pub fn request(&self) -> Result<Evaluate> {
+        let Wishes { tags, avoid, guidance, guidance_rescale, guidance_interval, guide, .. } =
+            self.tags.add_to(Wishes::default());
         Ok(Evaluate {
+            tags,
+            avoid,
+            guidance,
+            guidance_rescale,
+            guidance_interval,
+            guide,
             model: self.model.request(),
             data: self.data.clone(),
             samples: self.samples.clone(),
             count: self.count,
             sampling: self.sampling.request()?,
-            wishes: self.tags.add_to(Wishes::default()),
             descriptions: self.descriptions,
             seed: self.seed,
             neighbours: self.neighbours.clone(),

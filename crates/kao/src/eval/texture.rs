@@ -107,7 +107,7 @@ impl Plane {
             values.sort_unstable_by(f32::total_cmp);
             let quartile = |k: usize| values[k * (values.len() - 1) / 4];
             let numbers = [quartile(1), quartile(2), quartile(3), mean as f32];
-            statistics.extend(numbers.map(|number| libm::log1pf(number)));
+            statistics.extend(numbers.map(libm::log1pf));
         }
         statistics
     }

@@ -46,10 +46,18 @@ pub struct Evaluate {
     /// How to sample.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
-    /// What samples are asked for; they are compared with the pictures that have the tags. Rows,
-    /// columns and a file of tags do not apply.
-    #[serde(flatten)]
-    pub wishes: Wishes,
+    /// Tags that every sample is asked for; samples are compared with the pictures that have them.
+    pub tags: Option<String>,
+    /// Tags that guidance leads away from.
+    pub avoid: Option<String>,
+    /// How strongly samples are led to what is asked for, as in [`Wishes`].
+    pub guidance: Option<f64>,
+    /// How far guided predictions are scaled back, as in [`Wishes`].
+    pub guidance_rescale: f64,
+    /// The noise levels between which guidance acts, as in [`Wishes`].
+    pub guidance_interval: Option<[f64; 2]>,
+    /// A weaker model to lead away from.
+    pub guide: Option<PathBuf>,
     /// Ask each sample for the tags of one picture that training leaves out, and see whether it shows
     /// them.
     pub descriptions: bool,
@@ -75,7 +83,12 @@ impl Default for Evaluate {
             samples: None,
             count: None,
             sampling: SamplingConfig::default(),
-            wishes: Wishes::default(),
+            tags: None,
+            avoid: None,
+            guidance: None,
+            guidance_rescale: 0.0,
+            guidance_interval: None,
+            guide: None,
             descriptions: false,
             seed: 999,
             neighbours: None,
@@ -203,7 +216,7 @@ impl Evaluate {
         let described = self.described(&data, count)?;
         let conditions = match &described {
             Some((_, tags)) => Conditions::new(numbers_of(tags, &model.config.tags)),
-            None => self.wishes.conditions(&model.config.tags, count)?,
+            None => self.wishes().conditions(&model.config.tags, count)?,
         };
         let wishes = self.guided();
         let guide = wishes.load_guide(&model.config, device)?;
@@ -228,22 +241,25 @@ impl Evaluate {
         Ok(Compared { samples, data, provenance, tags })
     }
 
+    /// What samples are asked for.
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            tags: self.tags.clone(),
+            avoid: self.avoid.clone(),
+            guidance: self.guidance,
+            guidance_rescale: self.guidance_rescale,
+            guidance_interval: self.guidance_interval,
+            guide: self.guide.clone(),
+            ..Wishes::default()
+        }
+    }
+
     /// Checks what samples are asked for, as far as that is known without the model.
     fn check_wishes(&self) -> Result<()> {
-        let wishes = &self.wishes;
-        for (field, is_given) in [
-            ("rows", wishes.rows.is_some()),
-            ("columns_of", wishes.columns_of.is_some()),
-            ("tags_from", wishes.tags_from.is_some()),
-        ] {
-            if is_given {
-                return Err(Error::invalid(field, "does not apply to an evaluation"));
-            }
-        }
         if !self.descriptions {
-            return wishes.validate();
+            return self.wishes().validate();
         }
-        if wishes.tags.is_some() {
+        if self.tags.is_some() {
             let problem = "only applies without `descriptions`, which ask for tags too";
             return Err(Error::invalid("tags", problem));
         }
@@ -251,12 +267,12 @@ impl Evaluate {
             let problem = "only applies to samples of a model";
             return Err(Error::invalid("descriptions", problem));
         }
-        wishes.config().validate()
+        self.wishes().config().validate()
     }
 
     /// What samples are asked for, with the strength of guidance that descriptions have.
     fn guided(&self) -> Wishes {
-        let mut wishes = self.wishes.clone();
+        let mut wishes = self.wishes();
         if self.descriptions && wishes.guide.is_none() {
             wishes.guidance = wishes.guidance.or(Some(TAG_GUIDANCE));
         }
@@ -266,7 +282,7 @@ impl Evaluate {
     /// `data` with the tags of its pictures, where they are asked for; with tags that samples are asked
     /// for, only the pictures that have them.
     fn with_tags(&self, data: Folder, model: &Model, control: &dyn Control) -> Result<Folder> {
-        if !self.descriptions && self.wishes.tags.is_none() {
+        if !self.descriptions && self.tags.is_none() {
             return Ok(data);
         }
         let names = data.pictures().iter().map(|picture| picture.name.as_str());
@@ -275,7 +291,7 @@ impl Evaluate {
             control.check(&Report::message("reading", &format!("warning: {warning}")))?;
         }
         let data = data.with_tags(tags);
-        let Some(asked) = &self.wishes.tags else { return Ok(data) };
+        let Some(asked) = &self.tags else { return Ok(data) };
         let vocabulary = &model.config.tags;
         let asked = vocabulary.find("tags", asked)?;
         let has_all = |index: &usize| {

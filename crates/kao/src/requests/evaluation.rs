@@ -1,12 +1,12 @@
 //! Evaluation: how far samples are from the pictures of a folder, and whether they copy them.
 
+use super::distances::{DistanceAndFloor, KernelEvaluation, different};
 use super::kernel_sets::KernelSets;
 use crate::control::{Control, Report};
 use crate::dataset::{Folder, SplitConfig};
 use crate::error::{Error, Result};
 use crate::eval::{self, Neighbour};
 use crate::images::Images;
-use crate::noise::{Purpose, Stream};
 use serde::Serialize;
 
 /// A sample is called close when it is nearer to a training picture than this share of the usual
@@ -62,32 +62,6 @@ pub struct LevelEvaluation {
     /// The distances.
     #[serde(flatten)]
     pub distance: DistanceAndFloor,
-}
-
-/// Two distances: sliced Wasserstein distances in thousandths, or kernel distances.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct DistanceAndFloor {
-    /// Of the samples from real pictures: the mean of their distances from both sets.
-    pub samples: f64,
-    /// Of the two sets of real pictures from each other: what chance alone makes of sets so large.
-    pub floor: f64,
-}
-
-impl DistanceAndFloor {
-    /// How many times the floor the samples are away.
-    pub fn ratio(&self) -> f64 {
-        self.samples / self.floor
-    }
-}
-
-/// Kernel distances: the unbiased squared maximum mean discrepancy under the cubic kernel of KID. Those
-/// of real pictures are about 0 whatever the sizes of the sets.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct KernelEvaluation {
-    /// By what is shown: features of Kao's classifier of drawn faces.
-    pub structure: DistanceAndFloor,
-    /// By how cleanly: statistics of the finest details.
-    pub texture: DistanceAndFloor,
 }
 
 /// How near pictures are to the training picture that is most like each: root mean squared
@@ -214,20 +188,6 @@ pub fn evaluate(
     })
 }
 
-/// The positions of all different pictures in an order that depends on their content and the seed
-/// alone.
-pub(super) fn different(data: &Folder, seed: u64) -> Vec<usize> {
-    let hash = |index: &usize| data.pictures()[*index].content_hash;
-    let mut pictures: Vec<usize> = (0..data.len()).collect();
-    pictures.sort_by_key(hash);
-    pictures.dedup_by_key(|index| hash(index));
-    let mut stream = Stream::new(seed, Purpose::Choice, 0, 0);
-    for end in (1..pictures.len()).rev() {
-        pictures.swap(end, stream.below(end + 1));
-    }
-    pictures
-}
-
 /// Two sets of real pictures, of which none is in both.
 pub(super) struct RealSets {
     one: Images,
@@ -331,6 +291,7 @@ fn nearness(neighbours: &[Vec<Neighbour>], close_below: Option<f64>) -> Nearness
 mod tests {
     use super::*;
     use crate::control::Unattended;
+    use crate::noise::{Purpose, Stream};
     use std::ops::ControlFlow;
 
     /// `n` pictures of 16 × 16 pixels of seeded noise.

@@ -1,7 +1,6 @@
 //! Real pictures as the kernel distance sees them, to compare many sets of samples with.
 
-use super::evaluation::different;
-use super::{DistanceAndFloor, KernelEvaluation};
+use super::distances::{DistanceAndFloor, KernelEvaluation, different};
 use crate::control::{Control, Report};
 use crate::dataset::Folder;
 use crate::error::Result;

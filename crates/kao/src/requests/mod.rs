@@ -16,6 +16,7 @@ mod compare;
 mod compute;
 mod convert;
 mod destinations;
+mod distances;
 mod draw;
 mod edit;
 mod encode;
@@ -47,15 +48,13 @@ pub use command_line::{CommandLine, flag};
 pub use compare::{Compare, Compared, Comparison};
 pub use compute::Compute;
 pub use convert::{Convert, Converted, Target};
+pub use distances::{DistanceAndFloor, KernelEvaluation};
 pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
 pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
-pub use evaluation::{
-    DistanceAndFloor, Evaluation, EvaluationConfig, KernelEvaluation, LevelEvaluation, Nearness,
-    evaluate,
-};
+pub use evaluation::{Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate};
 pub use fetch::{Fetch, Fetched};
 pub use interpolate::{Interpolate, Interpolated};
 pub use measure::{KernelShare, MeasureConfig, Measurement, Timing, measure};

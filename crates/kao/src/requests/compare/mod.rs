@@ -9,8 +9,9 @@ mod tables;
 pub use tables::Comparison;
 
 use super::destinations::check_no_run;
+use super::distances::DistanceAndFloor;
 use super::evaluate::check_size;
-use super::evaluation::{DistanceAndFloor, RealSets};
+use super::evaluation::RealSets;
 use super::sample::check_batch;
 use super::series::{PlannedRun, Record, Series};
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{check_folder, resolved};
 use crate::model::RUN_MODEL;
 use crate::quantities::counted;
+use crate::requests::Request;
 use crate::requests::compute::with_threads;
 use crate::schedule::NoiseSchedule;
 use crate::train::checkpoint::{self, Checkpoint, Newest};
@@ -174,12 +175,13 @@ fn resume(
     request.fit(&mut config, &folder)?;
     check_steps(&config, position)?;
     check_pictures(&config, position, &fingerprint(&folder, &config)).map_err(|error| {
-        error.with_hint(format!(
-            "put them back as they were, or train on them from this run's model on: \
-                 kao train --data {} --from {} --out NEW_RUN",
-            config.data.display(),
-            out.display()
-        ))
+        let data = Some(config.data.clone());
+        let new = Train { data, from: Some(out.clone()), out: "NEW_RUN".into(), ..Train::default() };
+        let back = "put them back as they were";
+        error.with_hint(match new.command_line() {
+            Ok(line) => format!("{back}, or train on them from this run's model on: {line}"),
+            Err(_) => format!("{back}, or begin a new run with this run's model"),
+        })
     })?;
     planned.config = config;
     planned.folder = Some(folder);
