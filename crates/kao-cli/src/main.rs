@@ -76,6 +76,10 @@ enum Command {
     /// Open Kao in the browser
     #[cfg(feature = "studio")]
     Studio(commands::studio::Arguments),
+    /// Open Kao in the browser: this build has no pages
+    #[cfg(not(feature = "studio"))]
+    #[command(hide = true)]
+    Studio(commands::no_studio::Arguments),
     /// Print completions of commands and flags for a shell
     Completions(commands::completions::Arguments),
     /// Print the manual page
@@ -124,6 +128,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         #[cfg(feature = "studio")]
         Command::Studio(arguments) => commands::studio::run(arguments),
+        #[cfg(not(feature = "studio"))]
+        Command::Studio(arguments) => commands::no_studio::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, Arguments::command())
         }

@@ -12,6 +12,8 @@ pub mod fetch;
 pub mod info;
 pub mod interpolate;
 pub mod man;
+#[cfg(not(feature = "studio"))]
+pub mod no_studio;
 pub mod prepare;
 pub mod recover;
 pub mod sample;

@@ -371,3 +371,12 @@ fn only_training_writes_to_the_directory_of_a_run() {
     }
     assert_eq!(std::fs::read(folder.join("run/model.safetensors")).unwrap(), model);
 }
+
+#[cfg(not(feature = "studio"))]
+#[test]
+fn a_build_without_pages_says_how_to_get_them() {
+    let ran = kao(trained(), "studio --port 7860 --open");
+    assert_eq!(ran.error(), "error: studio: this build has no pages");
+    assert!(ran.err.contains("hint: build it with `cargo build --release --features studio`"));
+    assert_eq!(ran.code, Some(2));
+}

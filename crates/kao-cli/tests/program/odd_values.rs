@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// The commands with arguments that make little work. `NEW` is a name not used before.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: &[&str] = &[
     "prepare FACES NEW --size 16",
     "draw --count 1 --size 16 --out NEW",
     "train --config small.toml --data FACES --out NEW --steps 1 --sample-count 0",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 15] = [
     "eval --model MODEL --data FACES --count 2 --steps 1",
     "convert MODEL NEW.safetensors",
     "info MODEL",
+    #[cfg(feature = "studio")]
     "studio --port 0",
     "bench --model MODEL --batch-size 1 --rounds 1 --warmup 0",
 ];

@@ -176,7 +176,8 @@ fn resume(
     check_steps(&config, position)?;
     check_pictures(&config, position, &fingerprint(&folder, &config)).map_err(|error| {
         let data = Some(config.data.clone());
-        let new = Train { data, from: Some(out.clone()), out: "NEW_RUN".into(), ..Train::default() };
+        let new =
+            Train { data, from: Some(out.clone()), out: "NEW_RUN".into(), ..Train::default() };
         let back = "put them back as they were";
         error.with_hint(match new.command_line() {
             Ok(line) => format!("{back}, or train on them from this run's model on: {line}"),
