@@ -70,7 +70,7 @@ fn the_same_command_with_resume_goes_on() {
     let ran = kao(folder, "train --out run --from second --steps 9 --resume");
     assert_eq!(ran.error(), "error: --from: `second`: the run to resume began with random weights");
     let ran = kao(folder, "train --out second --from c.toml --steps 9 --resume");
-    assert_eq!(ran.error(), "error: --from `c.toml`: the run to resume began with `run`");
+    assert_eq!(ran.error(), "error: --from: `c.toml`: the run to resume began with `run`");
 }
 
 /// The line of `sample` that says what was done, without its time.

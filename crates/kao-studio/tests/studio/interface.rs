@@ -151,7 +151,11 @@ fn errors_name_the_field() {
     }
     let too_long = json!({ "kind": "sample", "request": { "count": 256, "steps": 1000 } });
     let answer = server.post("/api/v1/jobs", &too_long);
-    if answer.status != 202 {
+    if answer.status == 202 {
+        // A fast machine makes it in time; nobody waits for it.
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        assert_eq!(server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"").status, 200);
+    } else {
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (422, &json!("too-long")));
     }
     for (body, status) in [

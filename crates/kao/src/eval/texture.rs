@@ -121,19 +121,17 @@ fn details([a, b, c, d]: [f32; 4]) -> [f32; DETAILS] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draw::face;
 
-    /// The texture of `n` faces after `change`, which gets each value with its channel, row and
-    /// column in steps of 8 bits.
-    fn of_faces(n: u64, change: impl Fn(f32, [usize; 3]) -> f32) -> Vec<f32> {
-        let mut images = Images::zeros([n as usize, 3, 32, 32]);
+    /// The texture of `n` images with plain areas after `change`, which gets each value with its
+    /// channel, row and column in steps of 8 bits.
+    fn of_images(n: usize, change: impl Fn(f32, [usize; 3]) -> f32) -> Vec<f32> {
+        let mut images = Images::zeros([n, 3, 32, 32]);
         for k in 0..n {
-            let bytes = face(1, k, 32).unwrap().bytes().to_vec();
-            let drawn = Images::from_bytes_nhwc([1, 3, 32, 32], &bytes).unwrap();
-            let image = images.image_mut(k as usize);
-            for (place, value) in image.iter_mut().enumerate() {
-                let at = [place / 1024, place / 32 % 32, place % 32];
-                *value = change(127.5 * drawn.image(0)[place], at) / 127.5;
+            for (place, value) in images.image_mut(k).iter_mut().enumerate() {
+                let [c, y, x] = [place / 1024, place / 32 % 32, place % 32];
+                let is_in_disc = (x as f32 - 14.0).hypot(y as f32 - 17.0) < 6.0 + k as f32;
+                let plain = if is_in_disc { 40.0 + 20.0 * c as f32 } else { -30.0 };
+                *value = change(plain, [c, y, x]) / 127.5;
             }
         }
         textures(&images)
@@ -148,8 +146,8 @@ mod tests {
     #[test]
     fn a_grid_is_where_even_places_differ_from_odd_ones() {
         let sign = |k: usize| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
-        let clean = of_faces(4, |value, _| value);
-        let grid = of_faces(4, |value, [_, y, x]| value + 2.0 * sign(x) * sign(y));
+        let clean = of_images(4, |value, _| value);
+        let grid = of_images(4, |value, [_, y, x]| value + 2.0 * sign(x) * sign(y));
         for (clean, grid) in clean.chunks_exact(N_TEXTURE).zip(grid.chunks_exact(N_TEXTURE)) {
             // Both, of the luminance: (2 + 2 + 2 + 2) / 2.
             assert!((grid[2] - clean[2] - 4.0).abs() < 1e-3);
@@ -159,8 +157,8 @@ mod tests {
 
     #[test]
     fn an_image_does_not_know_its_batch() {
-        let three = of_faces(3, |value, _| value);
-        assert_eq!(three[..N_TEXTURE], of_faces(1, |value, _| value));
+        let three = of_images(3, |value, _| value);
+        assert_eq!(three[..N_TEXTURE], of_images(1, |value, _| value));
         assert_eq!(three.len(), 3 * N_TEXTURE);
     }
 }

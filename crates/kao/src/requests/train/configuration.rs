@@ -131,9 +131,7 @@ impl Train {
         }
         if config.data.as_os_str().is_empty() {
             return Err(Error::invalid("data", "none given; expected a folder of pictures")
-                .with_hint(
-                    "`kao draw --count 2000 --out faces` makes one, `kao prepare RAW faces` another",
-                ));
+                .with_hint("`kao draw` makes one, `kao prepare` another"));
         }
         config.validate()?;
         let (unet, together) = (&config.model, config.micro_batch_size);
