@@ -11,7 +11,7 @@ const FRAMES_PER_SECOND: u16 = 4;
 /// The last picture stays longer.
 const REST_MS: u16 = 2000;
 
-/// What came of [`write`].
+/// What came of [`write()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timelapse {
     /// Grids in the animation.

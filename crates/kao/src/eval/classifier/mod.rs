@@ -1,7 +1,7 @@
 //! A small convolutional network that says which tags an image shows.
 //!
 //! Evaluation uses it twice: to see whether an image shows what it was asked for, and for the
-//! features of the [kernel distance](super::kernel_distance). It is trained on drawn faces by the
+//! features of the [kernel distance](mod@super::kernel_distance). It is trained on drawn faces by the
 //! example `train_classifier`, and is a file of its own: no part of a model, and never seen by one in
 //! training.
 //!
