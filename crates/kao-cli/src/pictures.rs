@@ -1,6 +1,9 @@
 //! The arguments of every command that makes images: which of them, and how they are drawn.
 
+use crate::output::{names_folder, note, one_line, result};
 use clap::Args;
+use kao::{ErrorKind, Result};
+use std::path::{Path, PathBuf};
 
 /// Which images of all that there could be.
 #[derive(Args)]
@@ -22,4 +25,22 @@ pub struct DrawingArguments {
     /// Write under each image its number, or what it was asked to show
     #[arg(long)]
     pub labels: bool,
+}
+
+/// Tells what was made of the images that go to `out`: a line of words, and the files. `told` takes
+/// both from the outcome.
+pub fn tell<O>(
+    outcome: Result<O>,
+    out: &Path,
+    told: impl FnOnce(O) -> (String, Vec<PathBuf>),
+) -> Result<()> {
+    let outcome = outcome.map_err(|error| match error.kind() {
+        ErrorKind::Interrupted if names_folder(out) => {
+            error.with_hint("started again, it keeps the images that are done")
+        }
+        _ => error,
+    })?;
+    let (summary, files) = told(outcome);
+    note(one_line(&format!("{summary} → {}", out.display())));
+    files.iter().try_for_each(|file| result(file.display()))
 }

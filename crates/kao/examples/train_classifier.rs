@@ -73,7 +73,7 @@ pub fn run(faces: &Path, out: &Path, steps: u64, from: Option<&Path>) -> kao::Re
         let fallen = step as f64 / steps as f64;
         let rate = LEARNING_RATE * 0.5 * (1.0 + (std::f64::consts::PI * fallen).cos());
         let loss = training.step(&images, &tags, rate as f32)?;
-        mean += 0.02 * (loss - mean) / if step == 0 { 0.02 } else { 1.0 };
+        mean += (loss - mean) * if step == 0 { 1.0 } else { 0.02 };
         if step % 200 == 199 {
             println!("step {}: loss {mean:.3}", step + 1);
             training.classifier().save(out, StoreAs::F16)?;

@@ -1,14 +1,13 @@
 //! `kao interpolate`
 
 use crate::compute::{Compute, ModelArgument, set_threads};
-use crate::output::{names_folder, note, one_line, result};
-use crate::pictures::{DrawingArguments, SelectionArguments};
+use crate::pictures::{DrawingArguments, SelectionArguments, tell};
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
 use crate::wishes::TagArguments;
 use clap::Args;
+use kao::Result;
 use kao::requests::{Interpolate, Request, Wishes};
-use kao::{ErrorKind, Result};
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -100,12 +99,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let terminal = Terminal::beginning_with(arguments.sampling.note());
     let outcome = request.run(&terminal);
     terminal.clear();
-    let outcome = outcome.map_err(|error| match error.kind() {
-        ErrorKind::Interrupted if names_folder(&arguments.out) => {
-            error.with_hint("started again, it keeps the images that are done")
-        }
-        _ => error,
-    })?;
-    note(one_line(&format!("{} → {}", outcome.summary(), arguments.out.display())));
-    outcome.files.iter().try_for_each(|file| result(file.display()))
+    tell(outcome, &arguments.out, |made| (made.summary(), made.files))
 }

@@ -1,7 +1,6 @@
 //! Pieces of HTTP: answers, bodies that come in time, queries, streams of events.
 
 pub mod answer;
-pub mod base64;
 pub mod body;
 pub mod problem;
 pub mod query;

@@ -1,6 +1,5 @@
 //! Images that are not finished yet.
 
-use crate::http::base64;
 use kao::Images;
 use kao::images::unit_to_byte;
 use serde_json::{Value, json};
@@ -44,7 +43,7 @@ impl Preview {
             "count": self.n_images,
             "width": self.width,
             "height": self.height,
-            "png": self.packed.get_or_init(|| base64::encode(&self.png())),
+            "png": self.packed.get_or_init(|| kao::render::base64(&self.png())),
         })
     }
 

@@ -5,7 +5,7 @@ use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use kao::control::{Control, Report};
 use kao::model::BUILT_IN;
-use kao::requests::{Estimate, MeasureConfig, Request, Train, measure};
+use kao::requests::{Estimate, Request, Train};
 use kao::train::reports::TRAINING;
 use kao::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -94,15 +94,7 @@ impl TrainWork {
     fn plan(&self, control: &dyn Control) -> Result<Output> {
         let planned = self.request.dry_run(control)?;
         let config = planned.config();
-        let measuring = MeasureConfig {
-            batch_size: config.micro_batch_size,
-            n_rounds: 3,
-            n_warmup: 1,
-            training: true,
-            by_kernel: false,
-        };
-        let measured = measure(&config.model_config(), measuring, planned.device(), control)?;
-        let speed = measured.training.map_or(0.0, |training| training.images_per_second);
+        let speed = planned.measured_speed(control)?;
         let seconds = config.estimated_seconds(planned.n_steps_before(), speed);
         let facts = json!({
             "steps": config.steps,

@@ -118,7 +118,7 @@ impl Folder {
         let sides = check_shape(shape)?;
         let picture_len: usize = shape.iter().product();
         let mut bytes = vec![0; paths.len() * picture_len];
-        let read: Vec<(FolderPicture, bool)> = paths
+        let read: Vec<Result<(FolderPicture, bool)>> = paths
             .par_iter()
             .zip(bytes.par_chunks_exact_mut(picture_len))
             .map(|(path, into)| {
@@ -131,7 +131,9 @@ impl Folder {
                 let name = path.to_string_lossy().into_owned();
                 Ok((FolderPicture { name, content_hash }, is_enlarged))
             })
-            .collect::<Result<_>>()?;
+            .collect();
+        // The first that cannot be read is named, whichever thread finds one first.
+        let read = read.into_iter().collect::<Result<Vec<_>>>()?;
         if read.is_empty() {
             return Err(Error::invalid("pictures", "no file is given"));
         }

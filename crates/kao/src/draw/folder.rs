@@ -133,8 +133,10 @@ fn look(config: &FolderConfig) -> Result<There> {
         named.extend(index.filter(|&index| file_name(index) == name));
     }
     named.sort_unstable();
-    let judged: Vec<bool> =
-        named.par_iter().map(|&index| is_sound(config, index)).collect::<Result<_>>()?;
+    // The first that does not belong is named, whichever thread finds one first.
+    let judged: Vec<Result<bool>> =
+        named.par_iter().map(|&index| is_sound(config, index)).collect();
+    let judged = judged.into_iter().collect::<Result<Vec<bool>>>()?;
     check_metadata(&dir.join(TAG_LIST), config.seed)?;
     let mut there = There::default();
     for (index, is_sound) in named.into_iter().zip(judged) {

@@ -272,3 +272,14 @@ fn the_colour_of_hair_is_seen() {
     let (black, blonde) = (mean("black hair"), mean("blonde hair"));
     assert!(blonde[1] > black[1] + 60.0, "{black:?} {blonde:?}");
 }
+
+#[test]
+fn of_many_faces_that_do_not_belong_the_first_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |seed| FolderConfig { count: 64, out_dir: folder.path().into(), size: 16, seed };
+    write_folder(&config(1), &Unattended).unwrap();
+    for _ in 0..20 {
+        let error = write_folder(&config(2), &Unattended).unwrap_err().to_string();
+        assert!(error.contains("this is face 0 of seed 1"), "{error}");
+    }
+}

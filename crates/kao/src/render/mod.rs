@@ -5,6 +5,7 @@
 //! draws them. Every picture is made of whole pixels; nothing is smoothed.
 
 mod animation;
+mod base64;
 mod caption;
 mod chart;
 mod columns;
@@ -16,6 +17,7 @@ mod sheet;
 mod strip;
 
 pub use self::animation::{Animation, AnimationFormat, read_animation_text};
+pub use self::base64::base64;
 pub use self::caption::captioned;
 pub use self::chart::{Chart, Curve, Scale, Style, charts};
 pub use self::columns::labelled_columns;

@@ -118,3 +118,68 @@ fn features(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Unattended;
+    use crate::draw::face;
+    use crate::noise::{Purpose, Stream};
+
+    const SIDE: usize = 64;
+
+    /// The bytes of `n` drawn faces.
+    fn faces(seed: u64, n: u64) -> Vec<Vec<u8>> {
+        (0..n).map(|k| face(seed, k, SIDE as u32).unwrap().bytes().to_vec()).collect()
+    }
+
+    /// Each value of `faces` changed by `change`, which gets the picture, the row, the column and the
+    /// channel.
+    fn changed(
+        faces: &[Vec<u8>],
+        mut change: impl FnMut(&[u8], [usize; 3]) -> f64,
+    ) -> Vec<Vec<u8>> {
+        let one = |face: &Vec<u8>| {
+            let value = |place: usize| {
+                let (pixel, channel) = (place / 3, place % 3);
+                let at = [pixel / SIDE, pixel % SIDE, channel];
+                change(face, at).round().clamp(0.0, 255.0) as u8
+            };
+            (0..face.len()).map(value).collect()
+        };
+        faces.iter().map(one).collect()
+    }
+
+    #[test]
+    fn a_little_noise_blur_or_grid_is_seen() {
+        let names = (0..240).map(|k| format!("{k}.png")).collect();
+        let data = Folder::from_bytes([3, SIDE, SIDE], names, faces(1, 240).concat()).unwrap();
+        let sets = KernelSets::new(&data, 60, 1, &Unattended).unwrap().unwrap();
+        let clean = faces(2, 60);
+        let texture =
+            |samples: &[Vec<u8>]| sets.distance(samples, &Unattended).unwrap().texture.samples;
+
+        let value = |face: &[u8], [y, x, c]: [usize; 3]| {
+            f64::from(face[(y.min(SIDE - 1) * SIDE + x.min(SIDE - 1)) * 3 + c])
+        };
+        let mut stream = Stream::new(1, Purpose::Noising, 0, 0);
+        let noisy = changed(&clean, |face, at| {
+            let mut normal = [0.0];
+            stream.fill_normal(&mut normal);
+            value(face, at) + 4.0 * f64::from(normal[0])
+        });
+        let blurred = changed(&clean, |face, [y, x, c]| {
+            let square = [[y, x], [y, x + 1], [y + 1, x], [y + 1, x + 1]];
+            square.iter().map(|[y, x]| value(face, [*y, *x, c])).sum::<f64>() / 4.0
+        });
+        let grid = changed(&clean, |face, [y, x, c]| {
+            value(face, [y, x, c]) + if (x + y).is_multiple_of(2) { 1.5 } else { -1.5 }
+        });
+        let clean = texture(&clean);
+        assert!(clean.abs() < 0.1, "{clean}");
+        for (what, samples) in [("noise", noisy), ("blur", blurred), ("grid", grid)] {
+            let found = texture(&samples);
+            assert!(found > clean + 0.4, "{what}: {found}, clean {clean}");
+        }
+    }
+}

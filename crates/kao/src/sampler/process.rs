@@ -176,7 +176,7 @@ pub fn unobserved(_: Observation<'_>) {}
 
 /// Weights that are finite may still lead to values that are not.
 fn check_finite(x: &Images, step_index: usize, n_steps: usize, step: Step) -> Result<()> {
-    let Some(value) = x.data().par_iter().find_any(|value| !value.is_finite()) else {
+    let Some(value) = x.data().par_iter().find_first(|value| !value.is_finite()) else {
         return Ok(());
     };
     let problem = format!(

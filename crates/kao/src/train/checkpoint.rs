@@ -150,6 +150,36 @@ pub fn position(path: &Path, file_metadata: &Metadata) -> Result<Position> {
     Ok(position)
 }
 
+/// The position of the checkpoint at `path`; its tensors are not read.
+///
+/// # Errors
+/// As [`position`], or when the file cannot be read.
+pub fn peek(path: &Path) -> Result<Position> {
+    position(path, &formats::peek(path)?.metadata)
+}
+
+/// The position of the newest checkpoint in `folder` whose metadata can be read. Whether its tensors
+/// are damaged is not looked at: [`newest_undamaged`] does that.
+///
+/// # Errors
+/// When there is none, or a file cannot be read.
+pub fn newest_position(folder: &Path) -> Result<Position> {
+    let mut first = None;
+    for path in list(folder)?.into_iter().rev() {
+        match peek(&path) {
+            Err(error) if matches!(error.kind(), ErrorKind::Malformed { .. }) => {
+                first.get_or_insert(error);
+            }
+            found => return found,
+        }
+    }
+    Err(first.unwrap_or_else(|| none_to_resume(folder)))
+}
+
+fn none_to_resume(folder: &Path) -> Error {
+    Error::malformed(folder, "no checkpoint to resume from")
+}
+
 /// Reads a checkpoint.
 ///
 /// # Errors
@@ -230,7 +260,7 @@ pub fn newest_undamaged(folder: &Path) -> Result<Newest> {
             Err(error.with_hint(format!("the {} before it are damaged too", n - 1)))
         }
         Some((_, error)) => Err(error.with_hint("there is no other checkpoint to resume from")),
-        None => Err(Error::malformed(folder, "no checkpoint to resume from")),
+        None => Err(none_to_resume(folder)),
     }
 }
 

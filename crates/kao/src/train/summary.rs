@@ -168,9 +168,7 @@ fn newest_checkpoint(
     problems: &mut Vec<String>,
 ) -> Option<(NewestCheckpoint, Position)> {
     paths.iter().rev().find_map(|path| {
-        let position =
-            formats::peek(path).and_then(|found| checkpoint::position(path, &found.metadata));
-        let position = readable(position, problems)?;
+        let position = readable(checkpoint::peek(path), problems)?;
         let written = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
         let newest = NewestCheckpoint {

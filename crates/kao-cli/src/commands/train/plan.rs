@@ -5,7 +5,7 @@ use crate::output::{note, result};
 use crate::progress::Terminal;
 use kao::Result;
 use kao::quantities::{estimate, size};
-use kao::requests::{MeasureConfig, PlannedRun, measure};
+use kao::requests::PlannedRun;
 use kao::train::{Preset, TrainConfig};
 
 /// For a run that takes longer, in seconds, faster presets are named.
@@ -102,19 +102,10 @@ pub fn print(planned: &PlannedRun) -> Result<()> {
             size(run.checkpoint_bytes.saturating_mul(n_kept))
         ),
     )?;
-    let measuring = MeasureConfig {
-        batch_size: config.micro_batch_size,
-        n_rounds: 3,
-        n_warmup: 1,
-        training: true,
-        by_kernel: false,
-    };
     note("measuring a few passes of the network …");
     let terminal = Terminal::default();
-    let measured = measure(&config.model_config(), measuring, planned.device(), &terminal)?;
+    let images_per_second = planned.measured_speed(&terminal)?;
     terminal.clear();
-    let Some(training) = measured.training else { return Ok(()) };
-    let images_per_second = training.images_per_second;
     row("speed here", format!("{images_per_second:.1} images/s"))?;
     row("time here", times(config, n_steps, images_per_second, ""))
 }

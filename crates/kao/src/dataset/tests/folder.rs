@@ -102,6 +102,19 @@ fn files_can_be_named_one_by_one() {
 }
 
 #[test]
+fn of_many_files_that_cannot_be_read_the_first_is_named() {
+    let dir = tempdir().unwrap();
+    let paths: Vec<_> = (0..64).map(|k| dir.path().join(format!("{k:02}.png"))).collect();
+    for path in &paths {
+        std::fs::write(path, b"no picture").unwrap();
+    }
+    for _ in 0..20 {
+        let error = Folder::load_files(&paths, [3, 8, 8]).unwrap_err().to_string();
+        assert!(error.contains("00.png"), "{error}");
+    }
+}
+
+#[test]
 fn a_folder_without_a_usable_picture_is_refused() {
     let dir = tempdir().unwrap();
     let problem = |dir: &Path| load(dir, SHAPE).unwrap_err().to_string();

@@ -199,7 +199,7 @@ impl<'a> Entry<'a> {
 }
 
 /// A whole number, which may be written as 1000.0.
-fn whole(value: &Value) -> Option<usize> {
+pub(super) fn whole(value: &Value) -> Option<usize> {
     const LARGEST_EXACT: f64 = (1u64 << 53) as f64;
     if let Some(number) = value.as_u64() {
         return usize::try_from(number).ok();

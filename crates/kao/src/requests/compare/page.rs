@@ -4,6 +4,7 @@ use super::tables::Comparison;
 use super::{Compare, SHOWN};
 use crate::error::Result;
 use crate::files::read_regular;
+use crate::render::base64;
 use crate::requests::Request;
 use crate::requests::series::escape;
 use std::fmt::Write as _;
@@ -165,43 +166,4 @@ fn figure(html: &mut String, compare: &Compare, of: &Comparison) -> Result<()> {
         1000.0 * of.seconds_per_image
     );
     Ok(())
-}
-
-/// Base64 (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for digit in 0..4 {
-            // So many digits as there are bytes, and one.
-            match digit <= three.len() {
-                true => text.push(char::from(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63])),
-                false => text.push('='),
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_that_of_the_standard() {
-        for (bytes, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ] {
-            assert_eq!(base64(bytes.as_bytes()), expected);
-        }
-        assert_eq!(base64(&[255, 254, 253, 0]), "//79AA==");
-    }
 }

@@ -10,7 +10,7 @@ use crate::quantities::counted;
 use crate::render::{self, Layout};
 use crate::requests::preset_named;
 use crate::train::reports::TRAINING;
-use crate::train::{Preset, RunDir, SAMPLE_COLUMNS, TrainConfig};
+use crate::train::{CHECKPOINTS, Preset, RunDir, SAMPLE_COLUMNS, TrainConfig, checkpoint};
 use crate::unet::UNetConfig;
 use crate::vocabulary::Vocabulary;
 
@@ -20,9 +20,8 @@ impl Train {
         if !self.resume {
             return self.over(self.base()?);
         }
-        let newest =
-            crate::train::checkpoint::newest_undamaged(&self.out.join(crate::train::CHECKPOINTS))?;
-        let edited = RunDir::config_to_resume(&self.out, &newest.checkpoint.position)?;
+        let position = checkpoint::newest_position(&self.out.join(CHECKPOINTS))?;
+        let edited = RunDir::config_to_resume(&self.out, &position)?;
         self.over(self.base_of_resumed(&edited)?)
     }
 

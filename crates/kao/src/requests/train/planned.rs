@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{check_folder, resolved};
 use crate::model::RUN_MODEL;
 use crate::quantities::counted;
-use crate::requests::Request;
 use crate::requests::compute::with_threads;
+use crate::requests::{MeasureConfig, Request, measure};
 use crate::schedule::NoiseSchedule;
 use crate::train::checkpoint::{self, Checkpoint, Newest};
 use crate::train::reports::TRAINING;
@@ -196,11 +196,6 @@ impl PlannedRun {
         &self.config
     }
 
-    /// The device that the run computes on.
-    pub fn device(&self) -> &Device {
-        &self.device
-    }
-
     /// Steps that were done before.
     pub fn n_steps_before(&self) -> u64 {
         self.n_steps_before
@@ -218,6 +213,23 @@ impl PlannedRun {
     pub fn estimate(&self) -> Result<Option<RunEstimate>> {
         let folder = self.folder.as_ref();
         folder.map(|folder| self.config.estimate(folder, self.n_steps_before)).transpose()
+    }
+
+    /// Pictures per second of training steps of this run here, measured in a few of them.
+    ///
+    /// # Errors
+    /// When the device fails, or `control` stops the work.
+    pub fn measured_speed(&self, control: &dyn Control) -> Result<f64> {
+        let measuring = MeasureConfig {
+            batch_size: self.config.micro_batch_size,
+            n_rounds: 3,
+            n_warmup: 1,
+            training: true,
+            by_kernel: false,
+        };
+        let measured = measure(&self.config.model_config(), measuring, &self.device, control)?;
+        let speed = measured.training.map(|training| training.images_per_second);
+        speed.ok_or_else(|| Error::invalid("device", "no training step was measured"))
     }
 
     /// Trains to the last step, or until `control` stops the run; then the run saves and ends.

@@ -175,6 +175,31 @@ pub(super) fn normalized(
     normalized.into_vec()
 }
 
+/// Leaves the gradients of [`normalized`], from that of its result, and of the way around the
+/// attention, which is that of the output itself.
+pub(super) fn normalized_backward(
+    engine: &CpuEngine<'_>,
+    x: &Value,
+    layers: &Attention,
+    stats: &GroupNormStats,
+    [dnormalized, dy]: [Vec<f32>; 2],
+    gradients: &mut Gradients<'_>,
+) {
+    let c = x.channels;
+    let [mut dgamma, mut dbeta] = [c; 2].map(Unwritten::new);
+    let mut dx = dy;
+    kernels::group_norm_backward(
+        x.pixels,
+        &x.source(),
+        &engine.norm(layers.norm, stats, Activation::Identity, None),
+        &dnormalized,
+        Sink::new(&mut dx, c).accumulating(),
+        AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() },
+    );
+    gradients.add(x, dx);
+    gradients.layer(layers.norm, dgamma.into_vec(), dbeta.into_vec());
+}
+
 pub(super) struct RecordedAttention {
     pub(super) x: Value,
     pub(super) layers: Attention,
@@ -226,19 +251,7 @@ impl RecordedAttention {
         kernels::conv1x1_data_grad(pixels, &dquery, c, &merged.query[..c * c], sink);
         drop((dquery, normalized));
 
-        let [mut dgamma, mut dbeta] = [c; 2].map(Unwritten::new);
-        // The gradient of the way around is dy itself.
-        let mut dx = dy;
-        kernels::group_norm_backward(
-            pixels,
-            &x.source(),
-            &engine.norm(layers.norm, &stats, Activation::Identity, None),
-            &dnormalized,
-            Sink::new(&mut dx, c).accumulating(),
-            AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() },
-        );
-        gradients.add(&x, dx);
-        gradients.layer(layers.norm, dgamma.into_vec(), dbeta.into_vec());
+        normalized_backward(engine, &x, &layers, &stats, [dnormalized, dy], gradients);
 
         // From the two projections back to the four.
         let rows = c + 1;

@@ -3,11 +3,11 @@
 //! The products of projections that `attention` makes use of would be as many matrices as there are
 //! heads, each as wide as the feature map. So all four projections are computed here.
 
-use super::attention::normalized;
+use super::attention::{normalized, normalized_backward};
 use super::gradients::Gradients;
 use super::{CpuEngine, Value};
 use crate::unet::layers::{Attention, LayerId};
-use kao_kernels::{self as kernels, Activation, AffineGradients, Epilogue, GroupNormStats};
+use kao_kernels::{self as kernels, Epilogue, GroupNormStats};
 use kao_kernels::{AttentionGradients, AttentionInput, AttentionShape};
 use kao_kernels::{Pixels, Sink, Source, Unwritten};
 
@@ -108,18 +108,6 @@ impl RecordedMultiHead {
         }
         drop(normalized);
 
-        let [mut dgamma, mut dbeta] = [c; 2].map(Unwritten::new);
-        // The gradient of the way around is dy itself.
-        let mut dx = dy;
-        kernels::group_norm_backward(
-            pixels,
-            &x.source(),
-            &engine.norm(layers.norm, &stats, Activation::Identity, None),
-            &dnormalized,
-            Sink::new(&mut dx, c).accumulating(),
-            AffineGradients { gamma: (&mut dgamma).into(), beta: (&mut dbeta).into() },
-        );
-        gradients.add(&x, dx);
-        gradients.layer(layers.norm, dgamma.into_vec(), dbeta.into_vec());
+        normalized_backward(engine, &x, &layers, &stats, [dnormalized, dy], gradients);
     }
 }

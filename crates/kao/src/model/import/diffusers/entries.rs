@@ -1,6 +1,7 @@
 //! The entries of a JSON file, each of which is honoured or refused.
 
 use crate::error::{Error, Result, shortened};
+use crate::model::import::settings::whole;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -130,14 +131,4 @@ fn is_same(one: &Value, other: &Value) -> bool {
         (Some(one), Some(other)) => one == other,
         _ => one == other,
     }
-}
-
-/// A whole number, which may be written as 8.0.
-fn whole(value: &Value) -> Option<usize> {
-    const LARGEST_EXACT: f64 = (1u64 << 53) as f64;
-    if let Some(number) = value.as_u64() {
-        return usize::try_from(number).ok();
-    }
-    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-    (0.0..=LARGEST_EXACT).contains(&number).then_some(number as usize)
 }
