@@ -1,4 +1,5 @@
-//! Stop signals: Ctrl-C (SIGINT), SIGTERM and SIGHUP ask for a clean stop.
+//! Stop signals: Ctrl-C (SIGINT), SIGTERM, SIGHUP and SIGUSR1 (which clusters send some time before
+//! a job must end, and `mpirun` hands on) ask for a clean stop.
 //!
 //! Work asks between its steps whether it was told to stop. While there is something to save (see
 //! [`Saving`]), nothing but a second Ctrl-C, [`REPEAT`] after the first, cuts that short: launchers
@@ -34,6 +35,11 @@ impl Drop for Saving {
     fn drop(&mut self) {
         N_SAVING.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// Whether there is something to save.
+pub fn is_saving() -> bool {
+    N_SAVING.load(Ordering::SeqCst) > 0
 }
 
 /// Whether a stop was asked for.
@@ -73,7 +79,7 @@ pub fn listen() {
 mod unix {
     use super::{ASKED, EXIT_CODE, N_SAVING, takes_last_word};
     use crate::output::note;
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
     use signal_hook::iterator::Signals;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +104,8 @@ mod unix {
         if !ignored.contains(SIGXFSZ) && !cfg!(any(target_arch = "mips", target_arch = "mips64")) {
             let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
         }
-        let heeded = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|&s| !ignored.contains(s));
+        let all = [SIGINT, SIGTERM, SIGHUP, SIGUSR1];
+        let heeded = all.into_iter().filter(|&s| !ignored.contains(s));
         let Ok(mut signals) = Signals::new(heeded) else { return };
         std::thread::spawn(move || {
             let mut first_at = None;

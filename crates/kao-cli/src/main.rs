@@ -10,6 +10,7 @@ mod interrupt;
 mod output;
 mod pictures;
 mod progress;
+mod ranks;
 mod sampling;
 mod usage;
 mod wishes;

@@ -9,10 +9,17 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// From now on, standard error gets nothing but warnings and errors.
 pub fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
+}
+
+/// From now on nothing is said but what [`complain`] says: another process speaks for this one.
+pub fn be_silent() {
+    be_quiet();
+    SILENT.store(true, Ordering::Relaxed);
 }
 
 /// Whether the user asked for no words but warnings and errors.
@@ -23,6 +30,9 @@ pub fn is_quiet() -> bool {
 /// A line of results on standard output. Where nobody reads any more (`kao info x | head -1`), it
 /// goes nowhere.
 pub fn result(line: impl Display) -> Result<()> {
+    if SILENT.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     match written {
@@ -37,7 +47,8 @@ pub fn result(line: impl Display) -> Result<()> {
 /// `--quiet` only warnings are.
 pub fn note(line: impl Display) {
     let line = line.to_string();
-    if !is_quiet() || line.starts_with("warning: ") {
+    let is_shown = !is_quiet() || line.starts_with("warning: ");
+    if is_shown && !SILENT.load(Ordering::Relaxed) {
         complain(line);
     }
 }

@@ -59,15 +59,25 @@ pub fn tell_parser(error: &clap::Error) -> ExitCode {
 
 /// Tells what failed, and the exit code for it.
 pub fn tell(error: &Error) -> ExitCode {
-    complain(format!("error: {}", shown(&in_flags(error, COMMAND.get()))));
+    complain(format!("error: {}", in_one_line(error)));
     if let Some(hint) = error.hint() {
         complain(format!("hint: {}", shown(&with_flags(hint))));
     }
+    ExitCode::from(exit_code(error))
+}
+
+/// The exit code for what failed.
+pub fn exit_code(error: &Error) -> u8 {
     match error.kind() {
-        ErrorKind::Invalid { .. } | ErrorKind::SameFile { .. } => ExitCode::from(2),
-        ErrorKind::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
-        _ => ExitCode::FAILURE,
+        ErrorKind::Invalid { .. } | ErrorKind::SameFile { .. } => 2,
+        ErrorKind::Interrupted => interrupt::EXIT_CODE,
+        _ => 1,
     }
+}
+
+/// What failed, in the words of [`tell`].
+pub fn in_one_line(error: &Error) -> String {
+    shown(&in_flags(error, COMMAND.get()))
 }
 
 /// What failed, with the flags of `command` in the place of the library's fields.

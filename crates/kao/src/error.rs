@@ -90,6 +90,14 @@ pub enum ErrorKind {
         /// What in it is not understood.
         problem: String,
     },
+    /// Of several processes that work together, one cannot go on.
+    #[error("rank {rank} {problem}")]
+    Rank {
+        /// Its number.
+        rank: usize,
+        /// What is wrong with it: `is gone`.
+        problem: String,
+    },
     /// The work was stopped on request; what was done so far is kept.
     #[error("interrupted")]
     Interrupted,

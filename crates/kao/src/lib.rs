@@ -54,6 +54,7 @@ pub mod model;
 pub mod named;
 pub mod noise;
 pub mod quantities;
+pub mod ranks;
 pub mod render;
 pub mod requests;
 pub mod sampler;

@@ -14,7 +14,7 @@ use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::timelapse::{self, Timelapse};
-use kao::train::{CONFIG_FILE, checkpoint, curves};
+use kao::train::{CONFIG_FILE, RanksReport, checkpoint, curves};
 use kao::unet::UNetConfig;
 use kao::vocabulary::TagCount;
 use kao::{Error, Result, render};
@@ -171,6 +171,9 @@ fn tell(summary: &Summary) -> Result<()> {
     if let Some(speed) = summary.images_per_second {
         row("speed", format_args!("{speed:.1} images/s"))?;
     }
+    if let Some(ranks) = &summary.ranks {
+        tell_ranks(ranks)?;
+    }
     if summary.training_seconds > 0.0 {
         row("time in training", duration(summary.training_seconds))?;
     }
@@ -220,6 +223,30 @@ fn tell(summary: &Summary) -> Result<()> {
         row("sample", format_args!("kao sample --model {run}"))?;
     }
     Ok(())
+}
+
+/// How the ranks of a run on several of them fare.
+fn tell_ranks(ranks: &RanksReport) -> Result<()> {
+    const SHOWN: usize = 8;
+    let speeds = &ranks.images_per_second;
+    let mut words: Vec<String> =
+        speeds.iter().take(SHOWN).map(|speed| format!("{speed:.1}")).collect();
+    if speeds.len() > SHOWN {
+        words.push("…".to_owned());
+    }
+    row("ranks", format_args!("{}: {} images/s", speeds.len(), words.join(", ")))?;
+    let (slowest, host) = (ranks.slowest, one_line(&ranks.slowest_host));
+    if let Some(speed) = speeds.get(slowest) {
+        row("slowest rank", format_args!("{slowest} on {host}, {speed:.1} images/s"))?;
+    }
+    row(
+        "communication",
+        format_args!(
+            "{:.1} % of the time, and {:.1} % waiting for the last rank",
+            100.0 * ranks.communication,
+            100.0 * ranks.waiting
+        ),
+    )
 }
 
 fn state(summary: &Summary) -> String {

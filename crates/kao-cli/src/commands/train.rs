@@ -9,10 +9,12 @@ use crate::compute::{Compute, set_threads};
 use crate::interrupt;
 use crate::output::{note, one_line, result};
 use crate::progress::Terminal;
+use crate::ranks::{self, Ranks};
 use clap::Args;
 use kao::dataset::Classes;
 use kao::denoiser::Prediction;
 use kao::quantities::{self, counted, duration};
+use kao::ranks::Group;
 use kao::requests::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
 use kao::train::{Decay, Optimizer, TimestepSampling};
 use kao::{Error, Result};
@@ -29,10 +31,13 @@ Examples:
   kao train --config run/config.toml --out again                           repeat a run
   kao train --data faces --out run --preset anime64 --memory 4GiB --dry-run    what it takes
   kao train --data mine --out mine-run --from run --learning-rate 1e-4     begin with a model
+  mpirun -n 4 kao train --data faces --out run       on four ranks, in a build with `--features mpi`
 
 The run directory holds model.safetensors (give it to `kao sample --model run`), checkpoints/,
 samples/, logs/ (JSON lines, and events for `tensorboard --logdir RUN_DIR`) and config.toml. Ctrl-C
-saves and stops; the same command with --resume continues. `kao info RUN_DIR` summarizes a run.";
+saves and stops; the same command with --resume continues. `kao info RUN_DIR` summarizes a run.
+On several ranks (processes, on one machine or many) a run has the bytes of one on a single rank:
+docs/CLUSTER.md says how to start it.";
 
 #[derive(Args)]
 #[command(after_help = format!("{}\n\n{EXAMPLES}", plan::presets()))]
@@ -217,30 +222,56 @@ fn named<T: DeserializeOwned>(name: &str) -> std::result::Result<T, String> {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request();
-    set_threads(request.compute.threads)?;
-    let terminal = Terminal::default();
-    let planned = match arguments.dry_run {
-        true => request.dry_run(&terminal)?,
-        false => request.plan(&terminal)?,
-    };
-    terminal.clear();
-    if planned.is_done() {
-        let steps = counted(planned.n_steps_before(), "step");
-        note(format!("all {steps} were done before"));
-        note("hint: give a larger number of --steps to train longer");
-        return result(planned.run(&terminal)?.model.display());
-    }
     if arguments.dry_run {
-        return plan::print(&planned);
+        return dry_run(&request);
     }
-    train(planned, &request)
+    let ranks = Ranks::join(&request.out)?;
+    set_threads(ranks.threads(request.compute.threads))?;
+    if let Some(words) = ranks.in_words() {
+        note(words);
+    }
+    let terminal = Terminal::default();
+    match request.plan_with(ranks.group(), &terminal) {
+        Err(error) => ranks.leave(Err(error), false),
+        Ok(planned) => {
+            terminal.clear();
+            let trained = train(planned, &request, ranks.group());
+            ranks.leave(trained, true)
+        }
+    }
+}
+
+/// Says what the run would take.
+fn dry_run(request: &Train) -> Result<()> {
+    set_threads(request.compute.threads)?;
+    if ranks::is_told_by_another() {
+        return Ok(());
+    }
+    let terminal = Terminal::default();
+    let planned = request.dry_run(&terminal)?;
+    terminal.clear();
+    match planned.is_done() {
+        true => tell_done(planned),
+        false => plan::print(&planned),
+    }
+}
+
+/// All steps of the run are done.
+fn tell_done(planned: PlannedRun) -> Result<()> {
+    let steps = counted(planned.n_steps_before(), "step");
+    note(format!("all {steps} were done before"));
+    note("hint: give a larger number of --steps to train longer");
+    result(planned.run(&Terminal::default())?.model.display())
 }
 
 /// Trains, and says how the run ended.
-fn train(planned: PlannedRun, request: &Train) -> Result<()> {
+fn train(planned: PlannedRun, request: &Train, group: &dyn Group) -> Result<()> {
+    if planned.is_done() {
+        return tell_done(planned);
+    }
     let config = planned.config().clone();
     let progress = TrainingProgress::new(&config, planned.n_steps_before());
-    let trained = planned.run(&progress)?;
+    let trained = planned.run_with(group, &progress)?;
     let saving = progress.finish();
     let TrainedRun { model, n_steps, n_steps_before, seconds, stopped_early } = trained;
     let out = request.out.display();

@@ -329,3 +329,29 @@ mod unix {
         assert_eq!(names(folder.path()), [""; 0]);
     }
 }
+
+/// Without MPI, each process that a launcher starts would train the whole run.
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_are_refused_in_a_build_without_mpi() {
+    let folder = workplace();
+    let train = |variables: &[(&str, &str)], more: &str| {
+        let mut command = crate::fixture::command(folder.path(), &format!("{TRAIN} run {more}"));
+        let output = command.envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for variables in [
+        &[("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "1")][..],
+        &[("PMI_SIZE", "4")],
+        &[("SLURM_STEP_NUM_TASKS", "4"), ("PMIX_RANK", "0")],
+    ] {
+        let (code, words) = train(variables, "");
+        assert_eq!(code, Some(2), "{words}");
+        assert!(words.starts_with("error: ranks: a launcher started 4 processes"), "{words}");
+        assert!(words.contains("--features mpi"), "{words}");
+    }
+    assert_eq!(names(folder.path()), ["faces", "small.toml"]);
+    // One process of a launcher, and a job of a cluster with several tasks, train as ever.
+    let (code, words) = train(&[("OMPI_COMM_WORLD_SIZE", "1"), ("SLURM_NTASKS", "8")], "--steps 1");
+    assert_eq!(code, Some(0), "{words}");
+}

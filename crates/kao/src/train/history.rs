@@ -5,6 +5,7 @@
 //! truncated a line. This module sorts that out, so that its readers see steps that only increase.
 //! A log may have millions of lines; the memory for a history is bounded.
 
+use super::rank_times::RanksReport;
 use crate::error::{Error, Result};
 use crate::files::{is_missing, open_regular};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub struct History {
     pub training_seconds: f64,
     /// Pictures per second: the median of the newest lines.
     pub images_per_second: Option<f64>,
+    /// How the ranks of the run fared in the newest line; `None` where the run has one alone.
+    pub ranks: Option<RanksReport>,
     /// Lines that were skipped: broken, or of another kind. A truncated last line is not counted,
     /// since it may be just being written.
     pub skipped: u64,
@@ -167,7 +170,7 @@ impl History {
 
 /// A line of the log.
 enum Line {
-    Training(StepReport),
+    Training(StepReport, Option<RanksReport>),
     Validation(ValidationReport),
     Broken,
 }
@@ -183,7 +186,7 @@ impl Line {
     /// When it happened: a validation comes after the training line of its step.
     fn moment(&self) -> Option<Moment> {
         match self {
-            Line::Training(point) => Some((point.step, false)),
+            Line::Training(point, _) => Some((point.step, false)),
             Line::Validation(validation) => Some((validation.step, true)),
             Line::Broken => None,
         }
@@ -203,6 +206,7 @@ struct Fields {
     #[serde(default)]
     validation_by_t: Vec<RangeLoss>,
     raw_validation_loss: Option<f64>,
+    ranks: Option<RanksReport>,
 }
 
 impl Fields {
@@ -217,14 +221,15 @@ impl Fields {
                 raw_validation_loss,
             }));
         }
-        Some(Line::Training(StepReport {
+        let report = StepReport {
             step,
             images: self.images?,
             loss: self.loss?,
             gradient_norm: self.gradient_norm?,
             learning_rate: self.learning_rate?,
             images_per_second: self.images_per_second?,
-        }))
+        };
+        Some(Line::Training(report, self.ranks))
     }
 }
 
@@ -274,13 +279,14 @@ fn gather(file: &mut File, scan: &Scan) -> io::Result<History> {
         match line {
             Line::Broken => history.skipped += 1,
             line if !counts(line.moment()) => {}
-            Line::Training(point) => {
+            Line::Training(point, ranks) => {
                 let before = history.last.map_or(0, |last| last.images);
                 let seconds = point.images.saturating_sub(before) as f64 / point.images_per_second;
                 if seconds.is_finite() && seconds > 0.0 {
                     history.training_seconds += seconds;
                 }
                 history.last = Some(point);
+                history.ranks = ranks;
                 curve.add(point);
                 if recent.len() == N_RECENT {
                     recent.pop_front();

@@ -3,6 +3,7 @@
 use super::config::TrainConfig;
 use super::events::EventFile;
 use super::history::{StepReport, ValidationReport};
+use super::rank_times::RanksReport;
 use super::run_dir::RunDir;
 use crate::error::{Error, Result};
 use serde_json::json;
@@ -40,8 +41,14 @@ impl<'a> RunLog<'a> {
         }
     }
 
-    /// A step that took `seconds`. Writes a line when one is due.
-    pub(super) fn step(&mut self, report: &StepReport, seconds: f64) -> Result<()> {
+    /// A step that took `seconds`. Writes a line when one is due, with how the `ranks` of the run
+    /// fared, where it has several.
+    pub(super) fn step(
+        &mut self,
+        report: &StepReport,
+        seconds: f64,
+        ranks: impl FnOnce() -> Option<RanksReport>,
+    ) -> Result<()> {
         let sums = &mut self.since_line;
         sums.n_steps += 1;
         sums.losses += report.loss;
@@ -56,13 +63,22 @@ impl<'a> RunLog<'a> {
             images_per_second: (n_steps * self.batch_size) as f64 / seconds,
             ..*report
         };
-        self.run_dir.log(&json!(line))?;
-        let values = [
+        let mut values = vec![
             ("loss/training", line.loss),
             ("gradient_norm", line.gradient_norm),
             ("learning_rate", line.learning_rate),
             ("images_per_second", line.images_per_second),
         ];
+        let mut object = json!(line);
+        if let Some(ranks) = ranks() {
+            values.extend([
+                ("ranks/slowest_images_per_second", ranks.images_per_second[ranks.slowest]),
+                ("ranks/communication", ranks.communication),
+                ("ranks/waiting", ranks.waiting),
+            ]);
+            object["ranks"] = json!(ranks);
+        }
+        self.run_dir.log(&object)?;
         self.events.scalars(line.step, &values)
     }
 

@@ -8,6 +8,7 @@
 //! - [`reduction`]: the order in which the gradients of micro-batches are summed;
 //! - [`adam`]: the update of weights, moments and averaged weights;
 //! - [`step`]: the three above as one training step;
+//! - `team`: the ranks that share the work of a run, and `exchange`, the sum of their gradients;
 //! - `run`: the loop, with [`Validation`], sample grids, logs and [`checkpoint`]s as parts of their
 //!   own;
 //! - [`history`], [`summary`], [`curves`]: reading what a run has logged.
@@ -22,12 +23,15 @@ pub mod curves;
 mod divergence;
 mod estimate;
 pub mod events;
+mod exchange;
+pub mod facts;
 pub mod history;
 mod log;
 pub mod objective;
 mod output;
 mod path_text;
 mod pictures;
+mod rank_times;
 pub mod reduction;
 pub mod reports;
 mod run;
@@ -36,6 +40,9 @@ mod sample_grid;
 mod start;
 pub mod step;
 pub mod summary;
+mod team;
+#[cfg(test)]
+mod team_tests;
 #[cfg(test)]
 mod tests;
 pub mod timelapse;
@@ -46,6 +53,7 @@ pub use estimate::RunEstimate;
 pub use history::StepReport;
 pub use objective::TimestepSampling;
 pub use pictures::fingerprint;
+pub use rank_times::RanksReport;
 pub use run::{Trained, Training};
 pub use run_dir::{CHECKPOINTS, CONFIG_FILE, LOG_FILE, Occupied, RunDir, SAMPLES};
 pub use sample_grid::SAMPLE_COLUMNS;

@@ -78,6 +78,67 @@ pub fn max_held(n_leaves: usize) -> u32 {
     n_leaves.checked_ilog2().unwrap_or(0)
 }
 
+/// The complete subtrees that `leaves` consists of, as few as there can be, in order: those that a
+/// [`TreeSum`] holds once all of `leaves` are added.
+pub fn subtrees(n_leaves: usize, leaves: Range<usize>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    // Those still to be looked at, the first on top.
+    let mut nodes = vec![0..n_leaves];
+    while let Some(node) = nodes.pop() {
+        if node.end <= leaves.start || leaves.end <= node.start || node.is_empty() {
+            continue;
+        }
+        if leaves.start <= node.start && node.end <= leaves.end {
+            found.push(node);
+            continue;
+        }
+        let middle = node.start + largest_power_of_two_below(node.len());
+        nodes.push(middle..node.end);
+        nodes.push(node.start..middle);
+    }
+    found
+}
+
+/// Which leaves each of `n_workers` computes, in order, so that none has more than it must, and the
+/// sums that they have to exchange are few: of what is possible, that in which the worker with the
+/// most subtrees has the fewest, and then all of them together.
+///
+/// # Panics
+/// When there are no workers.
+pub fn shares(n_leaves: usize, n_workers: usize) -> Vec<Range<usize>> {
+    let most = n_leaves.div_ceil(n_workers);
+    // For each worker and each first leaf from which it and those after it can do the rest: how many
+    // subtrees the worst of them has and all of them have, and how many leaves it takes.
+    let mut best: Vec<BTreeMap<usize, (usize, usize, usize)>> = vec![BTreeMap::new(); n_workers];
+    for worker in (0..n_workers).rev() {
+        let after = n_workers - worker;
+        let least_start = n_leaves.saturating_sub(after * most);
+        for start in least_start..=n_leaves.min(worker * most) {
+            let choices = (0..=most.min(n_leaves - start)).filter_map(|n| {
+                let (worst, all) = match best.get(worker + 1) {
+                    Some(rest) => rest.get(&(start + n)).map(|&(worst, all, _)| (worst, all))?,
+                    None => (start + n == n_leaves).then_some((0, 0))?,
+                };
+                let own = subtrees(n_leaves, start..start + n).len();
+                Some((worst.max(own), all + own, n))
+            });
+            // Of equals, the one in which the first workers have more.
+            let chosen = choices.min_by_key(|&(worst, all, n)| (worst, all, std::cmp::Reverse(n)));
+            if let Some(chosen) = chosen {
+                best[worker].insert(start, chosen);
+            }
+        }
+    }
+    let mut start = 0;
+    best.iter()
+        .map(|of_worker| {
+            let n = of_worker[&start].2;
+            start += n;
+            start - n..start
+        })
+        .collect()
+}
+
 /// The other child of the parent of `node` in the tree of `n_leaves` leaves; `None` for the root.
 ///
 /// # Panics
@@ -183,6 +244,48 @@ mod tests {
         let mut sum = TreeSum::new(4);
         sum.add(0..2, 0.0f32);
         sum.add(1..2, 0.0);
+    }
+
+    #[test]
+    fn shares_are_even_and_whole_subtrees_where_that_can_be() {
+        let of = |n, n_workers| {
+            let shares = shares(n, n_workers);
+            assert_eq!(shares.len(), n_workers);
+            assert_eq!((shares[0].start, shares[n_workers - 1].end), (0, n));
+            assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let most = shares.iter().map(|share| share.len()).max().unwrap();
+            assert_eq!(most, n.div_ceil(n_workers), "{n} leaves, {n_workers} workers");
+            shares
+        };
+        for n in 1..70 {
+            for n_workers in 1..20 {
+                of(n, n_workers);
+            }
+        }
+        assert_eq!(of(8, 4), [0..2, 2..4, 4..6, 6..8]);
+        assert_eq!(of(6, 4), [0..2, 2..4, 4..6, 6..6]);
+        assert_eq!(of(2, 4), [0..1, 1..2, 2..2, 2..2]);
+        let n_subtrees = |n, n_workers| -> Vec<usize> {
+            of(n, n_workers).into_iter().map(|share| subtrees(n, share).len()).collect()
+        };
+        assert_eq!(n_subtrees(8, 3).iter().sum::<usize>(), 5);
+        assert_eq!(n_subtrees(8, 3).into_iter().max(), Some(2));
+        assert_eq!(n_subtrees(64, 16), [1; 16]);
+        assert_eq!(of(4096, 64)[63], 4032..4096);
+    }
+
+    #[test]
+    fn a_sum_holds_the_subtrees_that_are_foretold() {
+        for n in 1..40 {
+            for start in 0..n {
+                for end in start..=n {
+                    let mut sum = TreeSum::new(n);
+                    (start..end).for_each(|k| sum.add(k..k + 1, 1.0f32));
+                    let held: Vec<_> = sum.into_subtrees().map(|(leaves, _)| leaves).collect();
+                    assert_eq!(subtrees(n, start..end), held, "{start}..{end} of {n}");
+                }
+            }
+        }
     }
 
     /// For each leaf the worker that computes it; an order of leaves; an order of subtrees.

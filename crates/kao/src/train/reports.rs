@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`TRAINING`] | once, before the first step | `parameters`, `training_pictures`, `validation_pictures`, `test_pictures` | |
 //! | [`TRAINING`] | after every step | `images`, `loss`, `gradient_norm`, `learning_rate`, `images_per_second` | |
+//! | [`TRAINING`] | of a run on several ranks, in every step, to ask whether it is to stop | | |
 //! | [`VALIDATION`] | before every batch of images | | |
 //! | [`VALIDATION`] | at the end | `step`, `validation_loss`, `raw_validation_loss`, `is_best` (0 or 1) | |
 //! | [`VALIDATION`] | after the model is written | `step` | the file |
@@ -60,6 +61,12 @@ impl<'a> Watch<'a> {
         ];
         let report = Report { values: &values, ..self.steps(TRAINING, n_steps) };
         let _ = self.control.report(&report);
+    }
+
+    /// Asks whether the run is to stop, in the middle of the step after `n_steps`.
+    pub(super) fn wants_stop(&self, n_steps: u64) -> bool {
+        self.passed_on(&self.steps(TRAINING, n_steps));
+        self.is_stopped()
     }
 
     /// Something to tell the user once, before the first step; the answer is not remembered.

@@ -3,21 +3,26 @@
 use super::checkpoint::{Checkpoint, Position};
 use super::config::TrainConfig;
 use super::divergence::{advised, diverged, problem_of};
+use super::facts;
 use super::history::{StepReport, ValidationReport};
 use super::output::{RunOutput, describe};
 use super::pictures::RunPictures;
+use super::reports::TRAINING;
 use super::reports::Watch;
 use super::run_dir::RunDir;
 use super::sample_grid;
 use super::start::{Start, check_pictures};
 use super::step::{StepResult, TrainState, TrainStep};
+use super::team::{StepPictures, Team};
 use super::validation::{Validation, ValidationLoss};
-use crate::control::Control;
+use crate::control::{Control, Report};
 use crate::dataset::Folder;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::Images;
 use crate::model::Model;
+use crate::quantities::counted;
+use crate::ranks::{Alone, Group, agreement};
 use crate::schedule::NoiseSchedule;
 use crate::unet::UNet;
 use std::sync::Arc;
@@ -46,6 +51,7 @@ pub struct Training<'a> {
     run_dir: Option<&'a RunDir>,
     checkpoint: Option<Checkpoint>,
     device: Device,
+    group: &'a dyn Group,
 }
 
 /// Where the pictures of a run come from.
@@ -74,8 +80,8 @@ pub struct Trained {
 impl<'a> Training<'a> {
     /// A run of `config`.
     pub fn new(config: TrainConfig) -> Self {
-        let (pictures, device) = (Pictures::Data, Device::Cpu);
-        Training { config, pictures, run_dir: None, checkpoint: None, device }
+        let (pictures, device, group) = (Pictures::Data, Device::Cpu, &Alone);
+        Training { config, pictures, run_dir: None, checkpoint: None, device, group }
     }
 
     /// Trains on images in memory, `[N, C, H, W]` in [-1, 1], of the shape of the model. They are
@@ -109,6 +115,14 @@ impl<'a> Training<'a> {
         self
     }
 
+    /// Trains on the ranks of this group together, each of which makes this call with the same
+    /// configuration and the same pictures. The bytes are those of one rank. Rank 0 alone has a run
+    /// directory and a checkpoint to resume; a rank that is told to stop stops all of them.
+    pub fn group(mut self, group: &'a dyn Group) -> Self {
+        self.group = group;
+        self
+    }
+
     /// Trains to the last step, or until `control` stops the run; then the run saves and ends. What
     /// it reports is listed in [`reports`](super::reports).
     ///
@@ -122,9 +136,9 @@ impl<'a> Training<'a> {
             run.validate()?;
             run.save()?;
         }
-        while run.n_steps() < run.config.steps && !run.watch.is_stopped() {
+        while run.n_steps() < run.config.steps && !run.is_stopped() {
             run.step()?;
-            let (is_due, is_stopped) = (run.validation_is_due(), run.watch.is_stopped());
+            let (is_due, is_stopped) = (run.validation_is_due(), run.is_stopped());
             run.is_validated = !is_due;
             if is_due && !is_stopped {
                 run.validate()?;
@@ -140,7 +154,7 @@ impl<'a> Training<'a> {
     where
         'a: 'c,
     {
-        let Training { config, pictures, run_dir, checkpoint, device } = self;
+        let Training { config, pictures, run_dir, checkpoint, device, group } = self;
         let schedule = NoiseSchedule::new(&config.schedule)?;
         let folder = match pictures {
             Pictures::Data => {
@@ -160,10 +174,18 @@ impl<'a> Training<'a> {
                 config.seed,
             )
         });
-        let Start { state, position, other_schedule } = match checkpoint {
-            None => Start::new(&config)?,
-            Some(checkpoint) => Start::resumed(checkpoint, &config)?,
-        };
+        let team = Team::new(group, &config)?;
+        if !team.is_one() {
+            let facts = facts::of_run(&config, &pictures.fingerprint);
+            agreement::check(group, team.hosts(), &facts, &|line| {
+                let _ = control.report(&Report::message(TRAINING, line));
+            })?;
+        }
+        let Start { state, position, other_schedule } =
+            team.start(&config, || match checkpoint {
+                None => Start::new(&config),
+                Some(checkpoint) => Start::resumed(checkpoint, &config),
+            })?;
         let n_steps_before = position.as_ref().map(|position| position.n_steps);
         let output = run_dir.map(|run_dir| RunOutput::new(run_dir, &config, n_steps_before));
         if let Some(position) = &position {
@@ -182,6 +204,7 @@ impl<'a> Training<'a> {
             pictures,
             config,
             device,
+            team,
         };
         let n_parameters = run.config.model.parameter_count();
         run.watch.started(run.n_steps(), n_parameters, run.pictures.n_pictures);
@@ -190,6 +213,14 @@ impl<'a> Training<'a> {
                 "the model that the run begins with has another noise schedule ({schedule}) than \
                  the run ({}): it takes some hundred steps to adapt",
                 run.config.schedule
+            ));
+        }
+        if let n_idle @ 1.. = run.team.n_idle() {
+            run.watch.warning(&format!(
+                "{} of the {} ranks have nothing to do: a step has {}",
+                n_idle,
+                group.size(),
+                counted(run.config.n_micro_batches() as u64, "micro-batch")
             ));
         }
         if let [_, 0, n_test] = run.pictures.n_pictures {
@@ -218,9 +249,15 @@ struct Run<'a> {
     best_step: Option<u64>,
     output: Option<RunOutput<'a>>,
     watch: Watch<'a>,
+    team: Team<'a>,
 }
 
 impl Run<'_> {
+    /// Whether the run is to stop now: at several ranks, once all have agreed.
+    fn is_stopped(&self) -> bool {
+        if self.team.is_one() { self.watch.is_stopped() } else { self.team.is_stopped() }
+    }
+
     fn n_steps(&self) -> u64 {
         self.state.optimizer.n_steps
     }
@@ -229,14 +266,18 @@ impl Run<'_> {
     fn step(&mut self) -> Result<()> {
         let started = Instant::now();
         let batch_size = self.config.batch_size;
-        let batch = self.pictures.loader.batch(self.n_images, batch_size)?;
+        let pictures =
+            StepPictures { loader: &self.pictures.loader, first_image: self.n_images, batch_size };
         let step = TrainStep {
             schedule: &self.schedule,
             device: &self.device,
             config: self.config.step_config(self.n_steps(), self.n_images),
         };
         let learning_rate = step.config.update.learning_rate;
-        let made = step.run(&mut self.state, &batch, self.n_images);
+        let n_steps = self.n_steps();
+        let wants_stop = || self.watch.wants_stop(n_steps);
+        let found = self.team.gradients(&step, &self.state.unet, pictures, wants_stop)?;
+        let made = step.update(&mut self.state, &found);
         let StepResult { loss, gradient_norm } = made.map_err(|error| self.advised(error))?;
         self.n_images += batch_size as u64;
         let seconds = started.elapsed().as_secs_f64();
@@ -249,7 +290,7 @@ impl Run<'_> {
             images_per_second: batch_size as f64 / seconds,
         };
         if let Some(output) = &mut self.output {
-            output.log.step(&report, seconds)?;
+            output.log.step(&report, seconds, || self.team.take_report())?;
         }
         self.watch.stepped(&report);
         Ok(())
@@ -277,7 +318,10 @@ impl Run<'_> {
     fn validate_to_the_end(&mut self) -> Result<()> {
         // One model after the other, since each is prepared for the kernels, which takes memory.
         let raw_loss = match self.validation.is_some() {
-            true => self.loss_of(&self.model_of(self.state.unet.values().to_vec())?)?,
+            true => {
+                let raw = self.model_of(self.state.unet.values().to_vec())?;
+                self.loss_of(&raw)?
+            }
             false => None,
         };
         let mut averaged = self.model_of(self.state.optimizer.ema.clone())?;
@@ -314,9 +358,16 @@ impl Run<'_> {
     }
 
     /// The validation loss of `model`, where there are pictures to validate with.
-    fn loss_of(&self, model: &Model) -> Result<Option<ValidationLoss>> {
+    fn loss_of(&mut self, model: &Model) -> Result<Option<ValidationLoss>> {
         let Some(validation) = &self.validation else { return Ok(None) };
-        validation.loss(&model.network, self.config.micro_batch_size, &self.watch).map(Some)
+        let (network, together) = (&model.network, self.config.micro_batch_size);
+        let errors = self.team.shared(validation.len(), |images| {
+            let errors = validation.errors(network, images, together, &self.watch)?;
+            Ok(errors.iter().flat_map(|error| error.to_le_bytes()).collect())
+        })?;
+        let (errors, _) = errors.as_chunks();
+        let errors: Vec<f64> = errors.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        Ok(Some(validation.mean(&errors)))
     }
 
     /// Logs and reports the result of a validation; `true` when the loss is the lowest so far.
@@ -338,20 +389,29 @@ impl Run<'_> {
         Ok(is_best)
     }
 
-    fn sample_grid(&self, model: &Model) -> Result<Images> {
-        let sampled = sample_grid::sample(
-            model,
-            &self.config,
-            &self.schedule,
-            &self.pictures.validation_tags,
-            &self.watch,
-        );
-        sampled.map_err(|error| match error.kind() {
+    fn sample_grid(&mut self, model: &Model) -> Result<Images> {
+        let n_images = self.config.sample_count;
+        let sampled = self.team.shared(n_images, |images| {
+            let images = sample_grid::sample(
+                model,
+                &self.config,
+                &self.schedule,
+                &self.pictures.validation_tags,
+                images,
+                &self.watch,
+            )?;
+            Ok(images.data().iter().flat_map(|value| value.to_le_bytes()).collect())
+        });
+        let values = sampled.map_err(|error| match error.kind() {
             ErrorKind::NotFinite { problem } => {
                 self.diverged(&format!("in a sample grid, {problem}"))
             }
             _ => error,
-        })
+        })?;
+        let (values, _) = values.as_chunks();
+        let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let [c, h, w] = self.config.model.image_size;
+        Images::from_vec([n_images, c, h, w], values)
     }
 
     /// Writes a checkpoint, where the run has a directory.
@@ -372,6 +432,8 @@ impl Run<'_> {
     }
 
     fn end(self) -> Result<Trained> {
+        // Rank 0 may still be saving, and launchers end everybody when the first one ends.
+        self.team.wait_for_all()?;
         let n_steps = self.n_steps();
         let stopped_early = n_steps < self.config.steps || !self.is_validated;
         let model = self.averaged_model()?;

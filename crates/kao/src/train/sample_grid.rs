@@ -6,9 +6,11 @@ use crate::denoiser::Conditions;
 use crate::error::Result;
 use crate::images::Images;
 use crate::model::Model;
+use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::render::{self, Layout};
 use crate::sampler::{DpmPlusPlus, Generation, Sampler, SamplingConfig, Start};
 use crate::schedule::NoiseSchedule;
+use std::ops::Range;
 use std::path::Path;
 
 /// Columns of a sample grid.
@@ -20,8 +22,8 @@ pub(super) const SAMPLE_SEED: u64 = 999;
 /// The sampler of sample grids.
 const SAMPLER: Sampler = Sampler::DpmPlusPlus(DpmPlusPlus { eta: 0.0 });
 
-/// Samples the images of a grid, `[N, C, H, W]`, under `conditions`, with `model`, which a run of
-/// `config` trains.
+/// Samples these `images` of a grid, `[N, C, H, W]`, with `model`, which a run of `config` trains;
+/// `conditions` are those of the whole grid. An image does not depend on the others.
 ///
 /// # Errors
 /// When sampling fails, or `control` stops it.
@@ -30,23 +32,26 @@ pub(super) fn sample(
     config: &TrainConfig,
     schedule: &NoiseSchedule,
     conditions: &Conditions,
+    images: Range<usize>,
     control: &dyn Control,
 ) -> Result<Images> {
+    let image_shape @ [c, h, w] = config.model.image_size;
+    if images.is_empty() {
+        return Ok(Images::zeros([0, c, h, w]));
+    }
     let sampling = SamplingConfig {
         sampler: Some(SAMPLER),
         steps: Some(config.sample_steps),
         ..SamplingConfig::default()
     };
-    let start = Start::Seed {
-        seed: SAMPLE_SEED,
-        count: config.sample_count,
-        image_shape: config.model.image_size,
-    };
+    let numbers = ImageNumbers::From { first: images.start as u64, count: images.len() };
+    let noise = NumberedNoise { seed: SAMPLE_SEED, purpose: Purpose::Sampling, numbers };
+    let start = Start::Numbered { noise, image_shape };
     let generation = Generation {
         denoiser: &model.network,
         plan: &sampling.plan(schedule)?,
         start: &start,
-        conditions,
+        conditions: &conditions.slice(images),
         batch_size: config.micro_batch_size,
     };
     generation.run(&mut |_, _| {}, control)

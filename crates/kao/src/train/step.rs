@@ -15,6 +15,7 @@ use crate::schedule::NoiseSchedule;
 use crate::unet::{GradientConfig, UNet, add_values};
 use kao_kernels::AdamStep;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A loss from which training does not recover: a network that always predicts zero has one of
 /// about 1.
@@ -133,19 +134,40 @@ impl TrainStep<'_> {
         first_image: u64,
         k: usize,
     ) -> Result<LossGradients> {
-        let StepConfig { objective, micro_batch_size, gradient_checkpointing, .. } = self.config;
         let batch_size = batch.images.len();
-        let offset = k * micro_batch_size;
-        let micro_batch = batch.slice(offset..batch_size.min(offset + micro_batch_size));
+        let pictures = self.pictures_of(k..k + 1, batch_size);
+        let micro_batch = batch.slice(pictures.clone());
+        let offset = pictures.start;
         let part = StepPart { first_image: first_image + offset as u64, offset, batch_size };
-        let noisy = NoisyBatch::drawn(self.schedule, &objective, &micro_batch, part)?;
+        self.gradients_of_part(unet, &micro_batch, part)
+    }
+
+    /// Which pictures of a step of `batch_size` are in these micro-batches.
+    pub fn pictures_of(&self, micro_batches: Range<usize>, batch_size: usize) -> Range<usize> {
+        let start = |k: usize| batch_size.min(k.saturating_mul(self.config.micro_batch_size));
+        start(micro_batches.start)..start(micro_batches.end)
+    }
+
+    /// As [`micro_batch`](Self::micro_batch), of the pictures of a micro-batch alone, which are
+    /// `part` of the step.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn gradients_of_part(
+        &self,
+        unet: &UNet,
+        micro_batch: &Batch,
+        part: StepPart,
+    ) -> Result<LossGradients> {
+        let StepConfig { objective, gradient_checkpointing, .. } = self.config;
+        let noisy = NoisyBatch::drawn(self.schedule, &objective, micro_batch, part)?;
         // Draw 1 of the first picture's stream: draw 0 is its timestep and noise.
         let mut stream = Stream::new(objective.seed, Purpose::Training, part.first_image, 1);
         let passes = GradientConfig {
             dropout_seed: Some(stream.bits()),
             checkpointing: gradient_checkpointing,
         };
-        let share = micro_batch.images.len() as f64 / batch_size as f64;
+        let share = micro_batch.images.len() as f64 / part.batch_size as f64;
         loss_gradients(unet, &noisy, share, passes, self.device)
     }
 

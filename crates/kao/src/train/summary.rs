@@ -6,6 +6,7 @@
 use super::checkpoint::{self, Position};
 use super::config::TrainConfig;
 use super::history::{History, Trend, ValidationReport};
+use super::rank_times::RanksReport;
 use super::run_dir::{CHECKPOINTS, CONFIG_FILE, LOCK_FILE, LOG_FILE, SAMPLES};
 use crate::error::{Error, Result};
 use crate::formats;
@@ -42,6 +43,8 @@ pub struct Summary {
     pub trend: Option<Trend>,
     /// Pictures per second in the newest steps.
     pub images_per_second: Option<f64>,
+    /// How the ranks of the run fared in the newest steps; `None` where it has one alone.
+    pub ranks: Option<RanksReport>,
     /// Seconds spent on training steps.
     pub training_seconds: f64,
     /// Seconds that the remaining steps take at this speed.
@@ -138,6 +141,7 @@ impl Summary {
             best_validation: history.best.clone(),
             trend: history.trend(),
             images_per_second: history.images_per_second,
+            ranks: history.ranks.clone(),
             training_seconds: history.training_seconds,
             seconds_left: seconds_left.filter(|seconds| seconds.is_finite()),
             n_checkpoints: checkpoints.len(),

@@ -21,10 +21,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-const N_STEPS: u64 = 7;
+pub(super) const N_STEPS: u64 = 7;
 
 /// A run of a second's fraction, with several micro-batches of unequal sizes per step.
-fn config() -> TrainConfig {
+pub(super) fn config() -> TrainConfig {
     TrainConfig {
         steps: N_STEPS,
         batch_size: 7,
@@ -51,7 +51,7 @@ fn config() -> TrainConfig {
 }
 
 /// Enough for a validation set.
-fn images() -> Images {
+pub(super) fn images() -> Images {
     let mut images = SeededNoise { seed: 8, first_image: 0 }.x_t(120, [1, 8, 8]);
     images.data_mut().iter_mut().for_each(|value| *value /= 3.0);
     images
@@ -66,7 +66,7 @@ fn train(run_dir: &RunDir, control: &dyn Control) -> Trained {
 }
 
 /// Names and contents of what a run leaves, except for times: checkpoints, model, sample grids.
-fn files(run: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(run: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files =
         vec![("model".to_owned(), std::fs::read(run.join("model.safetensors")).unwrap())];
     for folder in ["checkpoints", "samples"] {
@@ -80,7 +80,7 @@ fn files(run: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-fn assert_same_files(a: &Path, b: &Path, what: &str) {
+pub(super) fn assert_same_files(a: &Path, b: &Path, what: &str) {
     let (a, b) = (files(a), files(b));
     let names = |files: &[(String, Vec<u8>)]| {
         files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()
@@ -234,7 +234,7 @@ fn pictures_of_another_shape_and_no_pictures_are_refused() {
 }
 
 /// Pictures whose tag says whether they are dark or bright.
-fn tagged_folder() -> Arc<Folder> {
+pub(super) fn tagged_folder() -> Arc<Folder> {
     let mut images = images();
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (0..images.len()).map(|k| format!("{k}.png")).collect();
@@ -253,7 +253,7 @@ fn tagged_folder() -> Arc<Folder> {
     Arc::new(Folder::from_bytes([1, 8, 8], names, bytes).unwrap().with_tags(tags))
 }
 
-fn tagged_config(folder: &Folder) -> TrainConfig {
+pub(super) fn tagged_config(folder: &Folder) -> TrainConfig {
     let mut config = TrainConfig { batch_size: 16, micro_batch_size: 16, ..config() };
     assert_eq!(config.take_tags(folder, 1).unwrap(), 0);
     config

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::images::Images;
 use crate::noise::{Purpose, Stream};
 use crate::schedule::NoiseSchedule;
+use std::ops::Range;
 
 /// The validation loss is also given for so many ranges of timesteps.
 const N_RANGES: usize = 4;
@@ -66,13 +67,30 @@ impl Validation {
         batch_size: usize,
         control: &dyn Control,
     ) -> Result<ValidationLoss> {
+        self.errors(denoiser, 0..self.len(), batch_size, control).map(|errors| self.mean(&errors))
+    }
+
+    /// How many images there are.
+    pub(super) fn len(&self) -> usize {
+        self.batch.x_t.len()
+    }
+
+    /// The squared error of each of `images`, summed over its values, as [`loss`](Self::loss)
+    /// computes it. It does not depend on the other images.
+    pub(super) fn errors(
+        &self,
+        denoiser: &dyn Denoiser,
+        images: Range<usize>,
+        batch_size: usize,
+        control: &dyn Control,
+    ) -> Result<Vec<f64>> {
         let NoisyBatch { x_t, timesteps, conditions, target, .. } = &self.batch;
         let batch_size = batch_size.max(1);
-        let mut errors = Vec::with_capacity(x_t.len());
-        for first in (0..x_t.len()).step_by(batch_size) {
-            let (done, total) = (first as u64, Some(x_t.len() as u64));
+        let mut errors = Vec::with_capacity(images.len());
+        for first in images.clone().step_by(batch_size) {
+            let (done, total) = ((first - images.start) as u64, Some(images.len() as u64));
             control.check(&Report::progress(VALIDATION, done, total, "images"))?;
-            let range = first..x_t.len().min(first.saturating_add(batch_size));
+            let range = first..images.end.min(first.saturating_add(batch_size));
             let predicted = denoiser.predict(
                 &x_t.slice(range.clone()),
                 &timesteps[range.clone()],
@@ -83,6 +101,12 @@ impl Validation {
                 pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
             }));
         }
+        Ok(errors)
+    }
+
+    /// The loss when the images have these [`errors`](Self::errors).
+    pub(super) fn mean(&self, errors: &[f64]) -> ValidationLoss {
+        let NoisyBatch { x_t, timesteps, .. } = &self.batch;
         let mean = |errors: &[f64]| {
             errors.iter().sum::<f64>() / (errors.len() * x_t.image_len()).max(1) as f64
         };
@@ -95,7 +119,7 @@ impl Validation {
             let end = timesteps.partition_point(|&t| t < to);
             (first < end).then(|| RangeLoss { from, to, loss: mean(&errors[first..end]) })
         });
-        Ok(ValidationLoss { mean: mean(&errors), by_t: by_t.collect() })
+        ValidationLoss { mean: mean(errors), by_t: by_t.collect() }
     }
 }
 

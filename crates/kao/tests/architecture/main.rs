@@ -13,7 +13,7 @@ mod tokens;
 const LAYERS: [&[&str]; 10] = [
     &["error"],
     &["images", "files", "named", "quantities"],
-    &["control", "locks", "memory"],
+    &["control", "locks", "memory", "ranks"],
     &["schedule", "timesteps", "noise", "formats", "device", "vocabulary", "hub"],
     &["denoiser", "dataset", "draw", "render", "eval"],
     &["sampler", "unet"],

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod planned;
+mod together;
 
 pub use planned::{PlannedRun, TrainedRun};
 
@@ -11,6 +12,7 @@ use crate::dataset::Classes;
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::quantities::optional_size;
+use crate::ranks::Group;
 use crate::train::{Decay, Optimizer, TimestepSampling};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -116,6 +118,20 @@ impl Train {
     pub fn plan(&self, control: &dyn Control) -> Result<PlannedRun> {
         self.validate()?;
         planned::plan(self, true, control)
+    }
+
+    /// As [`plan`](Self::plan), for a run on the ranks of `group` together, each of which makes this
+    /// call with the same request. Rank 0 plans; the others load the pictures, and need not see
+    /// the run directory.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan), at every rank; when ranks do not agree, see
+    /// [`agreement`](crate::ranks::agreement); when a rank is gone.
+    pub fn plan_with(&self, group: &dyn Group, control: &dyn Control) -> Result<PlannedRun> {
+        match group.size() {
+            1 => self.plan(control),
+            _ => together::plan(self, group, control),
+        }
     }
 
     /// As [`plan`](Self::plan), to see what the run takes: nothing is locked or written, and the

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{check_folder, resolved};
 use crate::model::RUN_MODEL;
 use crate::quantities::counted;
+use crate::ranks::{Alone, Group};
 use crate::requests::compute::with_threads;
 use crate::requests::{MeasureConfig, Request, measure};
 use crate::schedule::NoiseSchedule;
@@ -24,16 +25,16 @@ use std::time::Instant;
 /// A run that can begin, or be resumed.
 #[derive(Debug)]
 pub struct PlannedRun {
-    config: TrainConfig,
-    out: PathBuf,
-    device: Device,
-    threads: Option<usize>,
-    n_steps_before: u64,
+    pub(super) config: TrainConfig,
+    pub(super) out: PathBuf,
+    pub(super) device: Device,
+    pub(super) threads: Option<usize>,
+    pub(super) n_steps_before: u64,
     /// `None` where all steps are done.
-    folder: Option<Arc<Folder>>,
-    /// `None` for a dry run.
-    run_dir: Option<RunDir>,
-    checkpoint: Option<Checkpoint>,
+    pub(super) folder: Option<Arc<Folder>>,
+    /// `None` for a dry run, and for all ranks of a group but the first.
+    pub(super) run_dir: Option<RunDir>,
+    pub(super) checkpoint: Option<Checkpoint>,
 }
 
 /// What comes of [`Train`].
@@ -237,6 +238,14 @@ impl PlannedRun {
     /// # Errors
     /// When the run was planned as a dry run, a file cannot be written, or training diverges.
     pub fn run(self, control: &dyn Control) -> Result<TrainedRun> {
+        self.run_with(&Alone, control)
+    }
+
+    /// As [`run`](Self::run), on the ranks that have planned the run together.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and when a rank is gone.
+    pub fn run_with(self, group: &dyn Group, control: &dyn Control) -> Result<TrainedRun> {
         let PlannedRun {
             config,
             out,
@@ -253,9 +262,16 @@ impl PlannedRun {
         let done =
             TrainedRun { model, n_steps, n_steps_before, seconds: 0.0, stopped_early: false };
         let Some(folder) = folder else { return Ok(done) };
-        let run_dir = run_dir.ok_or_else(|| Error::invalid("out", "this is a dry run"))?;
-        run_dir.write_config(&config)?;
-        let mut training = Training::new(config).folder(folder).run_dir(&run_dir).device(&device);
+        if group.is_first() && run_dir.is_none() {
+            return Err(Error::invalid("out", "this is a dry run"));
+        }
+        if let Some(run_dir) = &run_dir {
+            run_dir.write_config(&config)?;
+        }
+        let mut training = Training::new(config).folder(folder).device(&device).group(group);
+        if let Some(run_dir) = &run_dir {
+            training = training.run_dir(run_dir);
+        }
         if let Some(checkpoint) = checkpoint {
             training = training.resume(checkpoint);
         }
@@ -320,7 +336,11 @@ fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
 }
 
 /// Loads the pictures that `config` names, and their tags where they are wanted.
-fn load(config: &TrainConfig, wants_tags: bool, control: &dyn Control) -> Result<Arc<Folder>> {
+pub(super) fn load(
+    config: &TrainConfig,
+    wants_tags: bool,
+    control: &dyn Control,
+) -> Result<Arc<Folder>> {
     let mut folder = Folder::load(&config.data, config.model.image_size, control)?;
     if wants_tags {
         let names = folder.pictures().iter().map(|picture| picture.name.as_str());

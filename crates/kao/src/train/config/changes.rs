@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 impl TrainConfig {
     /// The entries that differ from those of `other`: name, value here, value in `other`.
     pub fn differences(&self, other: &TrainConfig) -> Vec<(String, String, String)> {
-        let [here, there] = [self, other].map(entries);
+        let [here, there] = [self, other].map(TrainConfig::entries);
         let names: BTreeSet<&String> = here.keys().chain(there.keys()).collect();
         let value = |entries: &BTreeMap<String, String>, name: &String| {
             entries.get(name).cloned().unwrap_or_else(|| "none".to_owned())
@@ -19,6 +19,11 @@ impl TrainConfig {
             .filter(|&name| here.get(name) != there.get(name))
             .map(|name| (name.clone(), value(&here, name), value(&there, name)))
             .collect()
+    }
+
+    /// All entries as text, under names such as `model.ch`.
+    pub(crate) fn entries(&self) -> BTreeMap<String, String> {
+        entries_of(self)
     }
 
     /// Checks that a run of `other` can be resumed with this configuration.
@@ -46,7 +51,7 @@ impl TrainConfig {
 }
 
 /// All entries as text, under names such as `model.ch`.
-fn entries(config: &TrainConfig) -> BTreeMap<String, String> {
+fn entries_of(config: &TrainConfig) -> BTreeMap<String, String> {
     fn add(to: &mut BTreeMap<String, String>, name: &str, value: &serde_json::Value) {
         match value {
             serde_json::Value::Object(entries) => {
