@@ -64,8 +64,8 @@ impl Ranks {
             && std::env::var_os("OMPI_MCA_odls_base_sigkill_timeout").is_none()
         {
             note(
-                "warning: mpirun kills its ranks a second after Ctrl-C, which may be too soon to \
-                 save; `--mca odls_base_sigkill_timeout 600` gives them ten minutes",
+                "hint: after Ctrl-C mpirun gives its ranks a second to save; SIGUSR1 to mpirun gives \
+                 them all the time that they need",
             );
         }
         Ok(Ranks { joined: Some(Joined { group, hosts, lifeline }) })

@@ -115,7 +115,10 @@ mod tests {
         if simd_level() == SimdLevel::Portable {
             return;
         }
-        let portable = with_simd_level(SimdLevel::Portable, || of_program(&Device::Cpu).unwrap());
+        // Kernels run on the pool's threads, and the level is that of the thread that calls.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let portable = pool
+            .install(|| with_simd_level(SimdLevel::Portable, || of_program(&Device::Cpu).unwrap()));
         assert_ne!(here["instructions"], portable["instructions"]);
         assert_ne!(here["rounding"], portable["rounding"]);
         assert_eq!(here["program"], portable["program"]);
