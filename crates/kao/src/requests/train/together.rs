@@ -121,3 +121,99 @@ fn facts_of(request: &Train, device: &Device) -> Result<Facts> {
     }
     Ok(facts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Unattended;
+    use crate::ranks::threads::together;
+    use crate::requests::Draw;
+    use kao_kernels::{SimdLevel, simd_level, with_simd_level};
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    /// A request whose run takes a moment, on the pictures `faces` in `folder`.
+    fn request(folder: &Path, out: &str) -> Train {
+        let config = folder.join("small.toml");
+        let text = "steps = 2\nbatch_size = 4\nmicro_batch_size = 1\nsave_every = 2\n\
+            sample_count = 2\nsample_steps = 2\n[model]\nimage_size = [3, 16, 16]\nch = 8\n\
+            ch_mult = [1]\nattn = []\nnum_res_blocks = 1\ndropout = 0.0\nnorm_groups = 2\n";
+        std::fs::write(&config, text).unwrap();
+        Train {
+            data: Some(folder.join("faces")),
+            out: folder.join(out),
+            config: Some(config),
+            min_tag_count: Some(1),
+            ..Train::default()
+        }
+    }
+
+    fn workplace() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("faces");
+        Draw { count: 20, out, size: 16, ..Draw::default() }.run(&Unattended).unwrap();
+        folder
+    }
+
+    #[test]
+    fn ranks_begin_and_resume_a_run_together() {
+        let folder = workplace();
+        let run = |out: &str, size: usize, resume: bool, steps: u64| {
+            let request = Train { resume, steps: Some(steps), ..request(folder.path(), out) };
+            let done = together(size, |group| {
+                let planned = request.plan_with(group, &Unattended).unwrap();
+                planned.run_with(group, &Unattended).unwrap().n_steps
+            });
+            assert_eq!(done, vec![steps; size]);
+            std::fs::read(request.out.join("model.safetensors")).unwrap()
+        };
+        assert!(run("alone", 1, false, 2) == run("three", 3, false, 2));
+        assert!(run("alone", 1, true, 4) == run("three", 2, true, 4));
+        // All is done, and all ranks know it.
+        assert!(run("three", 3, true, 4) == run("alone", 1, true, 4));
+    }
+
+    #[test]
+    fn a_failure_to_plan_is_that_of_all_ranks() {
+        let folder = workplace();
+        let mut request = request(folder.path(), "run");
+        let refused = |request: &Train| {
+            together(2, |group| request.plan_with(group, &Unattended).unwrap_err().to_string())
+        };
+        request.data = Some(folder.path().join("missing"));
+        let errors = refused(&request);
+        assert!(errors[0].starts_with("cannot read `"), "{errors:?}");
+        assert_eq!(errors[1], format!("rank 0 failed: {}", errors[0]));
+        assert!(!request.out.exists());
+    }
+
+    #[test]
+    fn other_instructions_and_other_arguments_are_named() {
+        if simd_level() == SimdLevel::Portable {
+            return;
+        }
+        let folder = workplace();
+        let plain = request(folder.path(), "run");
+        let other = Train { seed: Some(7), ..plain.clone() };
+        let lines = Mutex::new(Vec::new());
+        let control = |report: &Report<'_>| {
+            lines.lock().unwrap().extend(report.message.map(str::to_owned));
+            std::ops::ControlFlow::Continue(())
+        };
+        let errors = together(2, |group| match group.rank() {
+            0 => plain.plan_with(group, &control).unwrap_err().to_string(),
+            _ => with_simd_level(SimdLevel::Portable, || {
+                other.plan_with(group, &Unattended).unwrap_err().to_string()
+            }),
+        });
+        let lines = lines.into_inner().unwrap();
+        assert!(
+            lines.iter().any(|line| line.starts_with("`seed` is 7 at rank 1 on ")),
+            "{lines:?}"
+        );
+        let named = lines.iter().any(|line| line.starts_with("instructions is portable at rank 1"));
+        assert!(named, "{lines:?}");
+        assert!(errors[0].starts_with("ranks: they do not agree: "), "{errors:?}");
+        assert_eq!(errors[0], errors[1]);
+    }
+}
