@@ -102,11 +102,11 @@ fn assert_same(folder: &Path, a: &str, b: &str, n_steps: u64) {
 /// The newest step in the log of a run.
 fn newest_step(run: &Path) -> u64 {
     let log = std::fs::read_to_string(run.join("logs/log.jsonl")).unwrap_or_default();
-    let steps = log.lines().filter(|line| line.contains("gradient_norm")).filter_map(|line| {
+    let mut steps = log.lines().filter(|line| line.contains("gradient_norm")).filter_map(|line| {
         let (_, rest) = line.split_once("\"step\":")?;
         rest.split([',', '}']).next()?.trim().parse().ok()
     });
-    steps.last().unwrap_or(0)
+    steps.next_back().unwrap_or(0)
 }
 
 fn wait_for_step(run: &Path, step: u64) {

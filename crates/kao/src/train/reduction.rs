@@ -83,7 +83,8 @@ pub fn max_held(n_leaves: usize) -> u32 {
 pub fn subtrees(n_leaves: usize, leaves: Range<usize>) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     // Those still to be looked at, the first on top.
-    let mut nodes = vec![0..n_leaves];
+    let mut nodes = Vec::new();
+    nodes.push(0..n_leaves);
     while let Some(node) = nodes.pop() {
         if node.end <= leaves.start || leaves.end <= node.start || node.is_empty() {
             continue;
