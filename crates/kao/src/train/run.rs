@@ -197,6 +197,7 @@ impl<'a> Training<'a> {
             state,
             n_images: position.as_ref().map_or(0, |position| position.n_images),
             is_validated: position.as_ref().is_none_or(|position| position.validated),
+            has_checkpoint: position.is_some(),
             best_step: position.as_ref().and_then(|position| position.best_step),
             best_validation_loss: position.and_then(|position| position.best_validation_loss),
             output,
@@ -247,6 +248,8 @@ struct Run<'a> {
     is_validated: bool,
     best_validation_loss: Option<f64>,
     best_step: Option<u64>,
+    /// Whether this run was resumed or has saved.
+    has_checkpoint: bool,
     output: Option<RunOutput<'a>>,
     watch: Watch<'a>,
     team: Team<'a>,
@@ -335,7 +338,7 @@ impl Run<'_> {
             0 => None,
             _ => Some(self.sample_grid(&averaged)?),
         };
-        if self.output.as_ref().is_some_and(|output| output.last_checkpoint().is_none()) {
+        if !self.has_checkpoint {
             // A run that leaves a model also leaves a checkpoint, so that a model without any is
             // known to be of another run.
             self.save()?;
@@ -414,8 +417,15 @@ impl Run<'_> {
         Images::from_vec([n_images, c, h, w], values)
     }
 
-    /// Writes a checkpoint, where the run has a directory.
+    /// Writes a checkpoint, where the run has a directory. A failure to do so is that of all ranks.
     fn save(&mut self) -> Result<()> {
+        let saved = self.save_here();
+        self.team.follow(saved)?;
+        self.has_checkpoint = true;
+        Ok(())
+    }
+
+    fn save_here(&mut self) -> Result<()> {
         let position = self.position();
         let Some(output) = &mut self.output else { return Ok(()) };
         let path = output.save(&position, &self.state).map_err(|error| match error.kind() {

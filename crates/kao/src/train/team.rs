@@ -204,6 +204,14 @@ impl<'a> Team<'a> {
         Ok(all?.concat())
     }
 
+    /// What rank 0 came to in what it alone does is what all come to.
+    ///
+    /// # Errors
+    /// When it has an error, or is gone.
+    pub(super) fn follow(&self, of_first: Result<()>) -> Result<()> {
+        broadcast(self.group, of_first.map(|()| Vec::new())).map(|_| ())
+    }
+
     /// Waits until every rank is here.
     ///
     /// # Errors

@@ -179,3 +179,25 @@ fn the_log_tells_how_the_ranks_fare() {
     train_as(&Alone, &config, &folder, &alone, &Unattended).unwrap();
     assert_eq!(History::read(alone.join(LOG_FILE)).unwrap().ranks, None);
 }
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_ends_all_ranks() {
+    let (folder, config) = tagged();
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let errors = together(3, |group| {
+        let control = |report: &Report<'_>| {
+            if group.is_first() && report.stage == TRAINING && report.done == 2 {
+                // A file where the folder was.
+                std::fs::remove_dir_all(run.join("checkpoints")).unwrap_or_default();
+                std::fs::write(run.join("checkpoints"), []).unwrap_or_default();
+            }
+            ControlFlow::Continue(())
+        };
+        train_as(group, &config, &folder, &run, &control).unwrap_err().to_string()
+    });
+    assert!(errors[0].starts_with("cannot "), "{errors:?}");
+    for error in &errors[1..] {
+        assert_eq!(*error, format!("rank 0 failed: {}", errors[0]));
+    }
+}
