@@ -114,7 +114,8 @@ export function commandLine(text) {
 
 /** Says something to those who listen rather than look. */
 export function say(text) {
-  document.getElementById("live").textContent = text;
+  // What is outside of an open dialog is not read.
+  (document.querySelector("dialog[open] .live") ?? document.getElementById("live")).textContent = text;
 }
 
 /** A duration in words. */

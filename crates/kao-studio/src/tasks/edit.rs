@@ -1,7 +1,7 @@
 //! `edit`: variations of a picture that was sent here, and pictures with a part painted anew.
 
-use super::sample::{at_most, command, with_model};
-use super::{Context, Field, Kind, Made, TaskKind, field};
+use super::sample::{command, with_model};
+use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -10,6 +10,7 @@ use kao::control::Control;
 use kao::requests::{Edit, Estimate, Request};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Variations where no number is given.
 const COUNT: usize = 8;
@@ -70,12 +71,14 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let (picture, path) = picture.ok_or_else(|| Problem::invalid("picture", "none given"))?;
     let (mask, mask_path) = mask.unzip();
     (request.model, request.pictures, request.mask) = (source, vec![path], mask_path);
+    request.compute.device = context.device;
     let n_images = *request.count.get_or_insert(COUNT);
     request.validate()?;
     at_most("count", n_images, limits::MAX_IMAGES)?;
     at_most("steps", request.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     at_most("jumps", request.jumps.unwrap_or(1), limits::MAX_STEPS)?;
     let config = request.model.config()?;
+    check_values(&config.unet, n_images, &format!("{n_images} variations"))?;
     request.wishes.conditions(&config.tags, n_images)?;
     Ok(Box::new(EditWork { request, model, picture, mask, n_images }))
 }
@@ -164,6 +167,6 @@ impl Work for EditWork {
             })
             .collect();
         let original = Set::new("original", edited.originals, 1, texts);
-        Ok(Output { sets: vec![set, original], facts, summary })
+        Ok(Output { sets: vec![Arc::new(set), Arc::new(original)], facts, summary })
     }
 }

@@ -117,6 +117,19 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
+    /// Looks at the page narrow and wide, light and dark: nowhere is it wider than the window.
+    pub fn fits_everywhere(&self, name: &str) {
+        for (width, scheme) in [(360, "dark"), (360, "light"), (800, "dark"), (1400, "dark")] {
+            self.resize(width, 900);
+            self.prefer(scheme, "reduce");
+            let overflow = "return document.documentElement.scrollWidth - innerWidth";
+            assert!(self.run(overflow).as_i64().unwrap() <= 0, "{name}: wider than {width}");
+            self.screenshot(&format!("{name}-{width}-{scheme}"));
+        }
+        self.resize(1400, 900);
+        self.prefer("light", "no-preference");
+    }
+
     pub fn go(&self, url: &str) {
         self.within("POST", "/url", json!({ "url": url }));
     }
@@ -216,6 +229,11 @@ impl Browser {
 
     /// No error in the console, and no request to another host than `host`.
     pub fn is_clean(&self, host: &str) {
+        self.is_clean_but_for(host, "no such text");
+    }
+
+    /// The same, but for entries with these words: browsers log answers that refuse something.
+    pub fn is_clean_but_for(&self, host: &str, words: &str) {
         let log = |kind: &str| self.within("POST", "/se/log", json!({ "type": kind }));
         let console = log("browser");
         let errors: Vec<&Value> = console
@@ -223,6 +241,7 @@ impl Browser {
             .unwrap()
             .iter()
             .filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING")
+            .filter(|entry| !entry["message"].as_str().is_some_and(|text| text.contains(words)))
             .collect();
         assert!(errors.is_empty(), "{errors:?}");
         let mut n_requests = 0;
