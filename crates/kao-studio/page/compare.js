@@ -83,6 +83,7 @@ export async function compare(place) {
           current = started.id;
           command.say(started.command);
           show();
+          line.element.scrollIntoView({ block: "nearest" });
           say("Comparing.");
         },
         onJob(now) { job = now; show(); },

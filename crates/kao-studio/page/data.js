@@ -71,9 +71,9 @@ export async function data(place, [ofModel, ofSeed, ofImage]) {
   function prepared(found) {
     const line = (title, items, n) => n === 0 ? null : h("details", {}, h("summary", {}, `${count(n)} ${title}`), h("ul", { class: "plain" }, items.map((item) => h("li", {}, item))));
     return [
-      h("h2", {}, "What `kao prepare` found"),
+      h("h2", {}, "What ", h("code", {}, "kao prepare"), " found"),
       h("p", { class: "summary" }, `${count(found.read)} read, ${count(found.written)} written at ${found.size} × ${found.size}, ${count(found.enlarged)} enlarged`),
-      line("duplicates were left out", found.duplicates.map(({ path, of }) => `${path} is ${of}`), found.n_duplicates),
+      line(found.n_duplicates === 1 ? "duplicate was left out" : "duplicates were left out", found.duplicates.map(({ path, of }) => `${path} is ${of}`), found.n_duplicates),
       line("could not be used", found.skipped.map(({ path, reason }) => `${path}: ${reason}`), found.n_skipped),
     ].filter(Boolean);
   }

@@ -64,6 +64,7 @@ export function view(faces, index, { actions = [] } = {}) {
     try {
       const job = await run("sample", { ...face.request, snapshots: 21 });
       if (mine !== asked) return;
+      facts.textContent = job.result.summary;
       // This job made the image alone: its file is the one that the command line writes.
       download.href = imageUrl(job.id, "images", "grid.png");
       const frames = job.result.sets.filter(({ name }) => name.startsWith("snapshot-"));

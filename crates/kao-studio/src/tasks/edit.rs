@@ -37,6 +37,26 @@ const FIELDS: &[Field] = &[
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
 ];
 
+/// Texts that name files as whoever sent the pictures does. Where they lie here is nobody's business,
+/// and in the terminal they have these names. `names` are of files here, and what they are shown as.
+pub fn with_shown_names(
+    texts: Vec<(String, String)>,
+    names: &[(&PathBuf, &PathBuf)],
+) -> Vec<(String, String)> {
+    let path = |path: &PathBuf| path.display().to_string();
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let rename = |text: String| {
+        names.iter().fold(text, |text, (here, shown)| {
+            let text = text.replace(&path(here), &path(shown));
+            match (name(here), name(shown)) {
+                (Some(here), Some(shown)) => text.replace(&here, &shown),
+                _ => text,
+            }
+        })
+    };
+    texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
+}
+
 struct EditWork {
     request: Edit,
     model: String,
@@ -93,22 +113,6 @@ impl EditWork {
     }
 }
 
-impl EditWork {
-    /// Texts that name the files as whoever sent the pictures does. Where they lie here is nobody's
-    /// business, and in the terminal they have these names.
-    fn with_shown_names(&self, texts: Vec<(String, String)>) -> Vec<(String, String)> {
-        let shown = self.shown();
-        let here = self.request.pictures.iter().chain(&self.request.mask);
-        let names: Vec<(String, String)> = here
-            .zip(shown.pictures.iter().chain(&shown.mask))
-            .map(|(here, shown)| (here.display().to_string(), shown.display().to_string()))
-            .collect();
-        let rename =
-            |text: String| names.iter().fold(text, |text, (from, to)| text.replace(from, to));
-        texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
-    }
-}
-
 impl Work for EditWork {
     fn kind(&self) -> &'static str {
         KIND.name
@@ -147,7 +151,10 @@ impl Work for EditWork {
             "model": self.model,
         });
         let summary = edited.summary();
-        let texts = self.with_shown_names(edited.provenance.texts);
+        let shown = self.shown();
+        let here = self.request.pictures.iter().chain(&self.request.mask);
+        let names: Vec<_> = here.zip(shown.pictures.iter().chain(&shown.mask)).collect();
+        let texts = with_shown_names(edited.provenance.texts, &names);
         let mut set = Set::new("images", edited.images, self.request.columns, texts.clone());
         let n = set.images.len();
         let n_columns = self.request.columns.clamp(1, n.max(1));
@@ -159,7 +166,6 @@ impl Work for EditWork {
         let places = (0..n).step_by(n_columns).flat_map(row).collect();
         let others = edited.originals.clone();
         set.sheet = Some(SheetPlaces { others, places, n_columns: n_columns + 1 });
-        let shown = self.shown();
         set.commands = (0..set.images.len())
             .map(|at| {
                 let out = Some(PathBuf::from("variation.png"));

@@ -141,12 +141,17 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub fn wait_for(&self, expression: &str) {
+        self.wait_within(expression, PATIENCE);
+    }
+
+    /// The same, for what may take longer.
+    pub fn wait_within(&self, expression: &str, patience: Duration) {
         let started = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != json!(true) {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > patience {
                 self.screenshot("timeout");
                 panic!(
-                    "not within {PATIENCE:?}: {expression}\n{}",
+                    "not within {patience:?}: {expression}\n{}",
                     self.run("return document.body.innerText")
                 );
             }
@@ -214,6 +219,16 @@ impl Browser {
                 move_to(from), { "type": "pointerDown", "button": 0 },
                 move_to(to), { "type": "pointerUp", "button": 0 },
             ],
+        }]);
+        self.within("POST", "/actions", json!({ "actions": actions }));
+    }
+
+    /// Takes the pointer away from what it points at.
+    pub fn move_away(&self) {
+        let away = json!({ "type": "pointerMove", "duration": 0, "x": 1, "y": 1 });
+        let actions = json!([{
+            "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" },
+            "actions": [away],
         }]);
         self.within("POST", "/actions", json!({ "actions": actions }));
     }

@@ -18,9 +18,14 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
+        Server::with_faces_of(32)
+    }
+
+    /// With drawn faces of this size.
+    pub fn with_faces_of(size: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("data/faces");
-        Draw { count: 120, out, size: 32, seed: 1, threads: None }.run(&Unattended).unwrap();
+        Draw { count: 120, out, size, seed: 1, threads: None }.run(&Unattended).unwrap();
         a_prepared_folder(folder.path());
         let path = |name: &str| Some(folder.path().join(name));
         let options = Options {

@@ -560,6 +560,15 @@ fn a_picture_is_encoded_and_samples_are_measured() {
     assert_eq!(names, ["images", "noise", "original"]);
     assert!(job["result"]["facts"]["psnr"].as_f64().unwrap() > 0.0);
     assert!(job["command"].as_str().unwrap().starts_with("kao encode picture.png "), "{job}");
+    // Files have the names that they have for whoever sent them.
+    let id = job["id"].as_str().unwrap();
+    let png = server.get(&format!("/api/v1/jobs/{id}/images/0.png")).body;
+    let file = folder.path().join("decoded.png");
+    std::fs::write(&file, png).unwrap();
+    let texts = kao::render::read_png_text(&file).unwrap();
+    let command = &texts["command"];
+    assert_eq!(command, "kao encode picture.png --out noise.safetensors --steps 3");
+    assert!(texts.values().all(|text| !text.contains("studio-")), "{texts:?}");
     let job = server.job("evaluate", json!({ "data": "faces", "count": 4, "steps": 1 }));
     let facts = &job["result"]["facts"];
     let both = [&facts["distance"], &facts["floor"]].map(|value| value.as_f64().unwrap());
