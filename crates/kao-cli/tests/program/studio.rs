@@ -207,7 +207,7 @@ fn what_cannot_be_served_is_told_in_one_line() {
         ("studio --port 70000", "--port"),
         ("studio --port 0 --device abacus", "--device"),
         #[cfg(not(feature = "cuda"))]
-        ("studio --port 0 --device cuda", "--device cuda found; this build of Kao was compiled"),
+        ("studio --port 0 --device cuda", "--device: cuda found; this build of Kao was compiled"),
     ] {
         let ran = kao(folder, arguments);
         assert!(matches!(ran.code, Some(1 | 2)), "{arguments}: {ran:?}");
