@@ -48,7 +48,7 @@ done
 # The pages of `kao studio`, by a test that drives them in Chromium (`apt install chromium
 # chromium-driver`) and trains for some minutes.
 screenshots=$work/screenshots
-(cd "$docs/.." && KAO_SCREENSHOTS=$screenshots KAO_PICTURE_STEPS=240 cargo test --release --workspace \
+(cd "$docs/.." && KAO_SCREENSHOTS=$screenshots KAO_PICTURE_STEPS=180 cargo test --release --workspace \
     --features kao-studio/browser-tests --test browser -- the_pictures_of_the_readme)
 cp "$screenshots/studio-create.png" "$screenshots/studio-train.png" "$docs"
 

@@ -372,7 +372,7 @@ fn a_training_is_begun_watched_and_stopped() {
 #[test]
 fn the_pictures_of_the_readme() {
     let n_steps = std::env::var("KAO_PICTURE_STEPS").map_or(12, |n| n.parse::<u64>().unwrap());
-    let server = Server::with_faces_of(64);
+    let server = Server::with_faces(600, 64);
     let browser = Browser::open(1200, 640);
     browser.go(&server.url("create"));
     browser.wait_for("document.querySelectorAll('.face img').length === 16");
@@ -389,7 +389,7 @@ fn the_pictures_of_the_readme() {
     browser.set("input[name=steps]", &n_steps.to_string());
     browser.set("input[name=save_every]", &(n_steps / 6).to_string());
     browser.set("input[name=batch_size]", "8");
-    browser.set("input[name=learning_rate]", "0.00002");
+    browser.set("input[name=learning_rate]", "0.000005");
     browser.click("form .primary");
     browser.wait_for("location.hash === '#/train/faces'");
     let is_over = format!(

@@ -18,14 +18,14 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
-        Server::with_faces_of(32)
+        Server::with_faces(120, 32)
     }
 
-    /// With drawn faces of this size.
-    pub fn with_faces_of(size: u32) -> Self {
+    /// With so many drawn faces of this size.
+    pub fn with_faces(count: u64, size: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("data/faces");
-        Draw { count: 120, out, size, seed: 1, threads: None }.run(&Unattended).unwrap();
+        Draw { count, out, size, seed: 1, threads: None }.run(&Unattended).unwrap();
         a_prepared_folder(folder.path());
         let path = |name: &str| Some(folder.path().join(name));
         let options = Options {
