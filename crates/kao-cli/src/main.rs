@@ -11,6 +11,7 @@ mod output;
 mod pictures;
 mod progress;
 mod sampling;
+mod shard;
 mod usage;
 mod wishes;
 
