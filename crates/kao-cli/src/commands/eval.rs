@@ -1,5 +1,6 @@
 //! `kao eval`
 
+use crate::cache::CacheArguments;
 use crate::compute::{Compute, ModelArgument, set_threads};
 use crate::output::{note, result};
 use crate::progress::Terminal;
@@ -40,9 +41,12 @@ done, the same command without --shard evaluates them.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,
-    /// Folder of real pictures, that which the model was trained on
+    /// Folder of real pictures, that which the model was trained on, or of tar archives of them; or a
+    /// pattern of archives
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Evaluate the pictures of this folder instead of a model's samples
     #[arg(
         long,
@@ -105,6 +109,8 @@ impl Arguments {
             guide,
             model: self.model.request(),
             data: self.data.clone(),
+            cache: self.cache.cache,
+            cache_dir: self.cache.cache_dir.clone(),
             samples: self.samples.clone(),
             count: self.count,
             parts: self.parts.clone(),

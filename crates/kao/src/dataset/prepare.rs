@@ -309,15 +309,11 @@ impl Run<'_> {
 
     /// Reads one picture. The outer error ends the run, the inner one skips the picture.
     fn read(&self, found: &Found) -> Result<Result<Ready, String>> {
-        let outcome = self.ready(&found.path);
+        let outcome = found.read_with(|picture| self.ready_picture(picture));
+        let outcome = outcome.map_err(|error| error.to_string()).and_then(|ready| ready);
         let n_done = self.n_done.fetch_add(1, Ordering::Relaxed) + 1;
         self.report(n_done)?;
         Ok(outcome)
-    }
-
-    fn ready(&self, path: &Path) -> Result<Ready, String> {
-        let ready = Picture::read_with(path, |picture| self.ready_picture(picture));
-        ready.map_err(|error| error.to_string())?
     }
 
     fn ready_picture(&self, picture: Picture) -> Result<Ready, String> {

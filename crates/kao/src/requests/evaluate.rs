@@ -12,7 +12,7 @@ use super::{
     check_at_least_one, evaluate,
 };
 use crate::control::{Control, Report};
-use crate::dataset::{Folder, SplitConfig, Tags, common_size};
+use crate::dataset::{Cache, CacheConfig, Folder, SplitConfig, Tags, common_size};
 use crate::denoiser::Conditions;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -45,8 +45,13 @@ const SMALL_SET: usize = 256;
 pub struct Evaluate {
     /// Which model.
     pub model: ModelSource,
-    /// A folder of real pictures, that which the model was trained on.
+    /// A folder of real pictures, that which the model was trained on; of files or of tar archives, or
+    /// archives: `shards-{000..099}.tar`.
     pub data: PathBuf,
+    /// Where these pictures are kept. The numbers are the same.
+    pub cache: Cache,
+    /// The folder for pictures that are kept on disk.
+    pub cache_dir: Option<PathBuf>,
     /// Evaluate the pictures of this folder instead of samples of a model.
     pub samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name. By default 1024, or the whole folder.
@@ -93,6 +98,8 @@ impl Default for Evaluate {
         Evaluate {
             model: ModelSource::default(),
             data: PathBuf::new(),
+            cache: Cache::default(),
+            cache_dir: None,
             samples: None,
             count: None,
             parts: None,
@@ -266,8 +273,13 @@ impl Evaluate {
         Ok(count)
     }
 
+    fn load_data(&self, shape: [usize; 3], control: &dyn Control) -> Result<Folder> {
+        let cache = CacheConfig { cache: self.cache, dir: self.cache_dir.clone() };
+        Folder::load_with(&self.data, shape, &cache, control)
+    }
+
     fn data_of(&self, model: &Model, control: &dyn Control) -> Result<Folder> {
-        let data = Folder::load(&self.data, model.config.unet.image_size, control)?;
+        let data = self.load_data(model.config.unet.image_size, control)?;
         self.with_tags(data, model, control)
     }
 
@@ -469,7 +481,7 @@ impl Evaluate {
             count => count.unwrap_or(pictures.len()),
         };
         let samples = pictures.images(&Vec::from_iter(0..count))?;
-        let data = Folder::load(&self.data, shape, control)?;
+        let data = self.load_data(shape, control)?;
         self.prepare_path()?;
         let provenance = self.provenance(count).with_path("samples", dir);
         Ok(Compared { samples, data, provenance, tags: Vec::new() })

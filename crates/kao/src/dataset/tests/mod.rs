@@ -1,6 +1,7 @@
 //! Tests of the room through its public face, on pictures made here or stored in `testdata`.
 
 mod covered;
+mod archives;
 mod decode;
 mod fit;
 mod folder;
