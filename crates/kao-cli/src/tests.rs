@@ -314,11 +314,13 @@ fn so_do_those_of_all_other_requests() {
         fit: kao::dataset::Fit::Stretch,
         keep_duplicates: true,
         min_side: 8,
+        shards: Some(100),
+        shard: Some(Shard::new(0, 2).unwrap()),
         strict: true,
         threads: Some(2),
     };
     repeats(&prepare, |command| match command {
-        Command::Prepare(arguments) => Some(arguments.request()),
+        Command::Prepare(arguments) => Some(arguments.request().unwrap()),
         _ => None,
     });
     let convert = Convert {

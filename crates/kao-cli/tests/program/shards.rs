@@ -184,3 +184,125 @@ fn a_scheduler_says_which_shard_it_is() {
     let told = String::from_utf8(refused.stderr).unwrap();
     assert!(told.contains("SLURM_ARRAY_TASK_ID=3"), "{told}");
 }
+
+/// Raw pictures: faces, some of them twice, in folders, with tags, one of them broken.
+fn raw(folder: &Path) {
+    kao(folder, "draw --count 40 --size 24 --seed 3 --out raw").ok();
+    fs::create_dir(folder.join("raw/more")).unwrap();
+    for k in 0..40 {
+        let name = format!("face-{k:06}.png");
+        // Duplicates far from each other, so that they fall to different shards.
+        if k % 3 == 0 {
+            fs::copy(folder.join("raw").join(&name), folder.join("raw/more").join(&name)).unwrap();
+            fs::write(folder.join(format!("raw/more/face-{k:06}.txt")), "copied").unwrap();
+        }
+        if k % 7 == 0 {
+            fs::copy(folder.join("raw").join(&name), folder.join(format!("raw/a{k}.png"))).unwrap();
+        }
+    }
+    fs::write(folder.join("raw/b.png"), "no picture").unwrap();
+}
+
+#[test]
+fn the_shards_of_prepared_pictures_are_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    raw(folder);
+    for (more, n_files) in [("", 42), ("--shards 7", 7), ("--keep-duplicates", 62)] {
+        for place in ["whole", "together"] {
+            fs::remove_dir_all(folder.join(place)).ok();
+        }
+        let prepare = |out: &str| format!("prepare raw {out} --size 16 --min-side 8 {more}");
+        let ran = kao(folder, &prepare("whole")).ok();
+        assert!(ran.out.contains("20 duplicates"), "{ran:?}");
+        assert!(!ran.err.contains("--shard"), "{ran:?}");
+        let found = files(&folder.join("whole"));
+        assert_eq!(found.len(), n_files, "{:?}", names(&folder.join("whole")));
+
+        at_once(folder, &prepare("together"));
+        let early = kao(folder, "train --data together --out run --dry-run");
+        assert!(early.error().contains("was interrupted"), "{early:?}");
+        // A shard that failed is run again.
+        let ran = kao(folder, &format!("{} --shard 2/5", prepare("together"))).ok();
+        assert!(ran.err.contains("without --shard"), "{ran:?}");
+        kao(folder, &prepare("together")).ok();
+        assert_same(&folder.join("whole"), &folder.join("together"));
+        // The whole finishes what only some shards have begun.
+        fs::remove_dir_all(folder.join("together")).unwrap();
+        kao(folder, &format!("{} --shard 3/5", prepare("together"))).ok();
+        kao(folder, &prepare("together")).ok();
+        assert_same(&folder.join("whole"), &folder.join("together"));
+    }
+}
+
+#[test]
+fn a_preparation_that_was_killed_is_gone_on_with_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    raw(folder);
+    for (number, more) in ["", "--shards 7"].into_iter().enumerate() {
+        let prepare = |out: &str| format!("prepare raw {out} --size 64 --min-side 8 {more}");
+        let whole = format!("whole-{number}");
+        kao(folder, &prepare(&whole)).ok();
+        for milliseconds in [5, 15, 30, 60] {
+            let out = format!("killed-{number}-{milliseconds}");
+            let mut child = command(folder, &prepare(&out)).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            kao(folder, &prepare(&out)).ok();
+            assert_same(&folder.join(&whole), &folder.join(&out));
+        }
+    }
+}
+
+#[test]
+fn training_is_the_same_from_a_folder_from_archives_and_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    raw(folder);
+    fs::write(folder.join("small.toml"), crate::fixture::CONFIG).unwrap();
+    kao(folder, "prepare raw plain --size 16 --min-side 8").ok();
+    kao(folder, "prepare raw packed --size 16 --min-side 8 --shards 9").ok();
+    let train = "train --config small.toml --min-tag-count 1 --steps 6";
+    kao(folder, &format!("{train} --data plain --out expected")).ok();
+    let weights = |run: &str| fs::read(folder.join(run).join("model.safetensors")).unwrap();
+    for (number, (data, cache)) in [
+        ("plain", "disk"),
+        ("packed", "memory"),
+        ("packed", "disk"),
+        ("packed/shards-{000000..000004}.tar", "disk"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let run = format!("run-{number}");
+        let arguments = format!("{train} --data {data} --cache {cache} --cache-dir cached");
+        let ran = kao(folder, &format!("{arguments} --out {run}")).ok();
+        assert_eq!(ran.err.contains("on disk, in `cached/"), cache == "disk", "{ran:?}");
+        assert!(weights(&run) == weights("expected"), "{data} {cache}");
+        // Stopped, and gone on with from elsewhere.
+        let half = arguments.replace("--steps 6", "--steps 3");
+        kao(folder, &format!("{half} --out half-{number}")).ok();
+        let arguments = format!("{train} --data plain --cache disk --cache-dir cached --resume");
+        kao(folder, &format!("{arguments} --out half-{number}")).ok();
+    }
+    // The same numbers of an evaluation.
+    let model = "--model expected --count 8 --steps 2 --json --all-neighbours";
+    let told = |arguments: &str| {
+        let out = kao(folder, &format!("eval {model} {arguments}")).ok().out;
+        let mut told: Value = serde_json::from_str(&out).unwrap();
+        // Names and folders are other ones.
+        told["settings"] = Value::Null;
+        for sample in told["neighbours"].as_array_mut().unwrap() {
+            for near in sample["nearest"].as_array_mut().unwrap() {
+                near["file"] = Value::Null;
+            }
+        }
+        told
+    };
+    let expected = told("--data plain");
+    assert_eq!(told("--data packed --cache disk --cache-dir cached"), expected);
+    let ran = kao(folder, "encode packed --model expected --count 2 --steps 2 --out n.safetensors");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+}

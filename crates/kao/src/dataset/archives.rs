@@ -82,18 +82,27 @@ pub(super) fn is_picture(name: &str) -> bool {
     !last.starts_with('.') && is_named_as_picture(Path::new(last))
 }
 
-/// The texts of at most `limit` bytes beside the pictures of an archive: calls `each` with the name
-/// of a picture, the extension of the text, and what it holds or why it cannot be read.
+/// A text beside a picture in an archive.
+pub(super) struct Beside<'a> {
+    /// The picture's name in the archive.
+    pub picture: &'a str,
+    /// The text's extension.
+    pub extension: &'static str,
+    /// What it holds, or why it cannot be read.
+    pub content: Result<Vec<u8>, String>,
+}
+
+/// Calls `each` with the texts of at most `limit` bytes beside the pictures of an archive.
 ///
 /// # Errors
 /// When the archive cannot be read, or `each` fails.
 pub(super) fn texts(
     archive: &Path,
     limit: u64,
-    each: &mut dyn FnMut(&str, &str, Result<Vec<u8>, String>) -> Result<()>,
+    each: &mut dyn FnMut(Beside<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut pictures: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut found: Vec<(String, &str, u64, u64)> = Vec::new();
+    let mut found: Vec<(String, &'static str, u64, u64)> = Vec::new();
     tar::read(archive, &mut |entry| {
         let Entry::File { name, offset, len } = entry else { return Ok(()) };
         match beside(&name) {
@@ -120,7 +129,7 @@ pub(super) fn texts(
             false => Err(format!("{len} bytes, more than the {limit} that are read")),
         };
         for name in names {
-            each(name, extension, content.clone())?;
+            each(Beside { picture: name, extension, content: content.clone() })?;
         }
     }
     Ok(())
@@ -165,9 +174,8 @@ mod tests {
     fn patterns_name_archives() {
         let pair = |name: &str, path: &str| (name.to_owned(), path.to_owned());
         let found = names("d/s-{08..11}.tar");
-        let expected = ["08", "09", "10", "11"].map(|n| {
-            pair(&format!("s-{n}.tar"), &format!("d/s-{n}.tar"))
-        });
+        let expected =
+            ["08", "09", "10", "11"].map(|n| pair(&format!("s-{n}.tar"), &format!("d/s-{n}.tar")));
         assert_eq!(found, expected);
         assert_eq!(names("d/{1..2}/{3..4}.TAR")[1], pair("1/4.TAR", "d/1/4.TAR"));
         assert_eq!(names("d/{1..2}/{3..4}.TAR").len(), 4);

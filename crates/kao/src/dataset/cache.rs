@@ -171,7 +171,8 @@ impl CacheFile {
             footer[at..at + 8].iter().rev().fold(0_u64, |n, &byte| n << 8 | u64::from(byte))
         };
         let [n, picture_len, index_len] = [16, 24, 32].map(number);
-        let start = n.checked_mul(picture_len).filter(|start| start.checked_add(index_len) == Some(end));
+        let start =
+            n.checked_mul(picture_len).filter(|start| start.checked_add(index_len) == Some(end));
         let start = start.filter(|_| footer[..16] == MAGIC[..]).ok_or_else(|| wrong("a footer"))?;
         if picture_len != self.shape.iter().product::<usize>() as u64 {
             return Err(wrong("another shape"));
@@ -281,7 +282,8 @@ pub(super) fn source_fingerprint(found: &[Found], shape: impl std::fmt::Debug) -
     let state = |digest: &mut Sha256, path: &Path| -> Result<()> {
         let unreadable = |source| Error::io("read", path, source);
         let metadata = std::fs::metadata(path).map_err(unreadable)?;
-        let changed = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let changed =
+            metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         digest.update(metadata.len().to_le_bytes());
         digest.update(changed.map_or(0, |time| time.as_nanos()).to_le_bytes());
         Ok(())

@@ -87,7 +87,9 @@ impl Folder {
                 bytes.shrink_to_fit();
                 (Pixels::Memory(bytes), index)
             }
-            true => reading.cached(&CacheFile::of(cache, dir, &found, shape)?, found, unreadable)?,
+            true => {
+                reading.cached(&CacheFile::of(cache, dir, &found, shape)?, found, unreadable)?
+            }
         };
         let Index { pictures, mut skipped, mut n_enlarged } = index;
         skipped.sort_by(|a, b| a.path.cmp(&b.path));
@@ -115,8 +117,9 @@ impl Folder {
                     return Err(Error::malformed(path, "this is a folder")
                         .with_hint("give picture files, or one folder alone"));
                 }
-                let ReadPicture { content_hash, is_enlarged } = read_into(shape, sides, into, |then| Picture::read_with(path, then))
-                    .map_err(|reason| Error::malformed(path, reason))?;
+                let ReadPicture { content_hash, is_enlarged } =
+                    read_into(shape, sides, into, |then| Picture::read_with(path, then))
+                        .map_err(|reason| Error::malformed(path, reason))?;
                 let name = path.to_string_lossy().into_owned();
                 Ok((FolderPicture { name, content_hash }, is_enlarged))
             })
@@ -427,7 +430,8 @@ impl Reading<'_> {
         unreadable: Vec<Skipped>,
     ) -> Result<(Pixels, Index)> {
         if u32::try_from(found.len()).is_err() {
-            let problem = format!("{} of them, where at most {} are expected", found.len(), u32::MAX);
+            let problem =
+                format!("{} of them, where at most {} are expected", found.len(), u32::MAX);
             return Err(Error::invalid("pictures", problem));
         }
         let cached = match file.open()? {

@@ -20,10 +20,12 @@ mod cache;
 mod decode;
 mod fit;
 mod folder;
+mod journal;
 mod kinds;
 mod loader;
 mod names;
 mod output;
+mod pack;
 mod pixels;
 mod prepare;
 mod report;
@@ -36,10 +38,10 @@ mod tar;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{Cache, CacheConfig};
 pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, Picture};
 pub use fit::Fit;
 pub use folder::Folder;
-pub use cache::{Cache, CacheConfig};
 pub use kinds::is_collection;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use pixels::FolderPicture;

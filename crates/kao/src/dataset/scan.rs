@@ -56,9 +56,8 @@ impl Found {
         match &self.source {
             Source::File(path) => Picture::read_with(path, then),
             Source::InArchive { archive, offset, len } => {
-                let unreadable = |error: &dyn std::fmt::Display| {
-                    DecodeError::Unreadable(error.to_string())
-                };
+                let unreadable =
+                    |error: &dyn std::fmt::Display| DecodeError::Unreadable(error.to_string());
                 let length = usize::try_from(*len).ok().filter(|_| *len <= MAX_FILE_BYTES);
                 let Some(length) = length else { return Err(DecodeError::TooManyBytes(*len)) };
                 let mut content = vec![0; length];

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::archives;
+use super::archives::{self, Beside};
 use super::kinds::{EDM_FILE, TEXT_EXTENSIONS};
 use super::report::counted;
 use super::scan::archives_of;
@@ -344,8 +344,9 @@ impl<'a> Reader<'a> {
         let (mut n_long, mut first_long) = (0, "");
         let mut unread: Option<(usize, String, String)> = None;
         for (archive, path) in found {
-            archives::texts(path, MAX_TEXT_BYTES, &mut |member, extension, content| {
-                let Some(&name) = self.names.get(format!("{archive}/{member}").as_str()) else {
+            archives::texts(path, MAX_TEXT_BYTES, &mut |beside| {
+                let Beside { picture, extension, content } = beside;
+                let Some(&name) = self.names.get(format!("{archive}/{picture}").as_str()) else {
                     return Ok(());
                 };
                 let texts = content.and_then(|content| texts_of_archive(extension, &content));

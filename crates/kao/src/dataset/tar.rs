@@ -47,8 +47,7 @@ pub(super) enum Entry {
 pub(super) fn read(path: &Path, each: &mut dyn FnMut(Entry) -> Result<()>) -> Result<()> {
     let file = open_regular(path)?;
     let len = file.metadata().map_err(|source| Error::io("read", path, source))?.len();
-    let mut reader =
-        Reader { path, file: BufReader::with_capacity(1 << 17, file), at: 0, len };
+    let mut reader = Reader { path, file: BufReader::with_capacity(1 << 17, file), at: 0, len };
     // What extended headers say of the next entry.
     let (mut long_name, mut long_len) = (None, None);
     loop {
@@ -75,8 +74,10 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Entry) -> Result<()>) -> Re
             _ => long_len.take().unwrap_or(declared),
         };
         let offset = reader.at;
-        let end = len.checked_next_multiple_of(BLOCK as u64).and_then(|len| len.checked_add(offset));
-        let Some(end) = end.filter(|_| offset.checked_add(len).is_some_and(|end| end <= reader.len))
+        let end =
+            len.checked_next_multiple_of(BLOCK as u64).and_then(|len| len.checked_add(offset));
+        let Some(end) =
+            end.filter(|_| offset.checked_add(len).is_some_and(|end| end <= reader.len))
         else {
             let problem = format!("a file of {len} bytes does not fit in it: it is cut short");
             return Err(reader.damaged(&problem));
@@ -372,7 +373,8 @@ mod tests {
 
     #[test]
     fn links_and_devices_are_passed_over() {
-        for (kind, words) in [(b'2', "link"), (b'1', "link"), (b'3', "not a regular"), (b'S', "sparse")]
+        for (kind, words) in
+            [(b'2', "link"), (b'1', "link"), (b'3', "not a regular"), (b'S', "sparse")]
         {
             let bytes = changed(archive(&[("a.png", b"x")]), |header| header[156] = kind);
             let found = entries(&bytes).unwrap();
@@ -394,7 +396,8 @@ mod tests {
             }
             format!("{len}{rest}")
         };
-        let gnu = changed(archive(&[("././@LongLink", long.as_bytes())]), |header| header[156] = b'L');
+        let gnu =
+            changed(archive(&[("././@LongLink", long.as_bytes())]), |header| header[156] = b'L');
         let pax = record("path", &long) + &record("size", "3");
         let pax = changed(archive(&[("h", pax.as_bytes())]), |header| header[156] = b'x');
         for extension in [gnu, pax] {

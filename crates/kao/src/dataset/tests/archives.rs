@@ -11,7 +11,9 @@ use tempfile::tempdir;
 use super::{encoded, sample, write};
 use crate::control::{Report, Unattended};
 use crate::dataset::tar::Writer;
-use crate::dataset::{Cache, CacheConfig, Folder, Loader, LoaderConfig, Tags, common_size, usual_side};
+use crate::dataset::{
+    Cache, CacheConfig, Folder, Loader, LoaderConfig, Tags, common_size, usual_side,
+};
 use crate::error::Result;
 use crate::vocabulary::Vocabulary;
 
@@ -60,8 +62,11 @@ fn load(data: &Path, cache: &CacheConfig) -> Result<Folder> {
     Ok(folder.with_tags(tags))
 }
 
+/// The bytes of a batch's pictures, their positions, and their tags.
+type Seen = (Vec<u8>, Vec<usize>, Vec<Vec<usize>>);
+
 /// Everything that training sees: three epochs and a bit, in batches of changing size.
-fn stream(folder: &Arc<Folder>, seed: u64) -> Vec<(Vec<u8>, Vec<usize>, Vec<Vec<usize>>)> {
+fn stream(folder: &Arc<Folder>, seed: u64) -> Vec<Seen> {
     let all = Vec::from_iter(0..folder.len());
     let config = LoaderConfig { seed, horizontal_flip: true };
     let tags = all.iter().map(|&index| folder.tags_of(index));
@@ -101,8 +106,12 @@ fn training_sees_the_same_whatever_holds_the_pictures() {
         assert_eq!(common_size(data, &Unattended).unwrap(), [24, 24]);
         assert_eq!(usual_side(data).unwrap(), Some(24));
     }
-    let names: Vec<String> =
-        load(&pattern, &disk(dir.path())).unwrap().pictures().iter().map(|p| p.name.clone()).collect();
+    let names: Vec<String> = load(&pattern, &disk(dir.path()))
+        .unwrap()
+        .pictures()
+        .iter()
+        .map(|p| p.name.clone())
+        .collect();
     assert_eq!((names[0].as_str(), names[11].as_str()), ("s-000.tar/10.png", "s-002.tar/21.png"));
 }
 
