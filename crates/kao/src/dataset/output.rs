@@ -91,6 +91,20 @@ impl Before {
         Self::remove_all(out_dir, self.present.iter().filter(|output| unwanted(output)))
     }
 
+    /// Removes the folders of files that were removed, where nothing is left in them: a run that
+    /// never wrote the files would not have made the folders.
+    pub fn remove_empty_folders(&self, out_dir: &Path, was_removed: impl Fn(&String) -> bool) {
+        for output in self.present.iter().filter(|output| was_removed(output)) {
+            let folders = Path::new(output).ancestors().skip(1);
+            for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
+                // Refused where there is anything in it.
+                if std::fs::remove_dir(out_dir.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
     /// The archives of earlier runs.
     pub fn archives(&self) -> impl Iterator<Item = &String> {
         self.archives.iter()

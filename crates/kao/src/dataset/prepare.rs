@@ -248,9 +248,10 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
             (output, scan.pictures[position_of(k)].relative.clone())
         })
         .collect();
-    before.remove(&config.out_dir, |output| {
-        planned.contains(output) && !report.files.contains_key(output)
-    })?;
+    let is_dropped =
+        |output: &String| planned.contains(output) && !report.files.contains_key(output);
+    before.remove(&config.out_dir, is_dropped)?;
+    before.remove_empty_folders(&config.out_dir, is_dropped);
 
     report.skipped.extend(scan.unreadable);
     report.skipped.sort_by(|a, b| a.path.cmp(&b.path));

@@ -15,7 +15,8 @@ fn corpus(folder: &Path) -> Vec<Vec<u8>> {
     let raw = folder.join("raw");
     fs::create_dir(&raw).unwrap();
     for k in 0..7_u32 {
-        let picture = RgbImage::from_fn(8, 8, |x, y| Rgb([x * k, y * 31, x * y + k].map(|v| v as u8)));
+        let picture =
+            RgbImage::from_fn(8, 8, |x, y| Rgb([x * k, y * 31, x * y + k].map(|v| v as u8)));
         picture.save(raw.join(format!("{k}.png"))).unwrap();
         fs::write(raw.join(format!("{k}.txt")), format!("tag {k}, all")).unwrap();
     }
@@ -58,8 +59,10 @@ fn damaged_archives_take_bounded_time_and_memory() {
         },
     });
     // Nothing was written to where a name may have led.
-    let mut names: Vec<PathBuf> =
-        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into()).collect();
+    let mut names: Vec<PathBuf> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into())
+        .collect();
     names.sort();
     assert_eq!(names, ["a.tar", "packed", "raw"].map(PathBuf::from));
 }
