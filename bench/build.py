@@ -42,6 +42,7 @@ TREE = ["cargo", "tree", "-e", "normal", "--prefix", "none"]
 REMOVED_VARIABLES = re.compile(
     r"RUSTFLAGS|RUSTC|RUSTC(_WORKSPACE)?_WRAPPER|CARGO_(TARGET_DIR|INCREMENTAL|ENCODED_RUSTFLAGS|BUILD_.*|PROFILE_.*)"
 )
+FAILED_TEST = re.compile(r"^test (\S+) \.\.\. FAILED", re.MULTILINE)
 TEST_RESULT = re.compile(r"^test result: .*?(\d+) passed; (\d+) failed; (\d+) ignored", re.MULTILINE)
 
 Turn = dict[str, Any]
@@ -125,7 +126,9 @@ def timed(command: list[str], clone: Path, log: Path) -> dict[str, Any]:
         others = max(busy_after - busy_before - cpu, 0.0) / wall
     text = log.read_text(errors="replace")
     if process.returncode != 0:
-        raise TurnFailed(f"`{' '.join(command)}`, exit status {process.returncode}: {last_line(text)}")
+        failed = ", ".join(FAILED_TEST.findall(text)[:10])
+        reason = f"tests that failed: {failed}" if failed else last_line(text)
+        raise TurnFailed(f"`{' '.join(command)}`, exit status {process.returncode}: {reason}")
     measured = {"wall_seconds": wall, "cpu_seconds": cpu, "others_cpus": others}
     counts = [tuple(map(int, match)) for match in TEST_RESULT.findall(text)]
     if counts:

@@ -509,6 +509,7 @@ def parse_arguments() -> argparse.Namespace:
         "--diffusers", nargs="+", default=[], metavar="FOLDER", help="time these folders in diffusers and Kao, no peers"
     )
     parser.add_argument("--turns", type=int, default=3, help="of each program, with --diffusers")
+    parser.add_argument("--no-pipeline", action="store_true", help="with --diffusers: forward passes alone")
     arguments = parser.parse_args()
     for option in ("threads", "rounds", "iterations", "attempts"):
         if getattr(arguments, option) < 1:

@@ -96,7 +96,9 @@ def peer(folder: str, batch_size: int, rounds: int, threads: int, pipeline: bool
 
 
 def diffusers_turn(settings: argparse.Namespace, folder: Path, batch_size: int, pipeline: bool) -> dict:
-    words = [str(folder), str(batch_size), str(settings.rounds), str(settings.threads), str(int(pipeline))]
+    # A pipeline is 20 passes, and Kao's runs once in a turn too.
+    rounds = 1 if pipeline else settings.rounds
+    words = [str(folder), str(batch_size), str(rounds), str(settings.threads), str(int(pipeline))]
     environment = os.environ | {"OMP_NUM_THREADS": str(settings.threads)}
     ran = subprocess.run(
         [sys.executable, __file__, "--peer", *words], env=environment, check=True, capture_output=True, text=True
@@ -113,11 +115,24 @@ def kao_turn(settings: argparse.Namespace, folder: Path, batch_size: int, pipeli
     with tempfile.TemporaryDirectory() as out:
         words = ["sample", *common, "--sampler", "ddim", "--steps", str(STEPS), "--count", str(batch_size)]
         command = [settings.kao, *words, "--seed", str(SEED), "--out", f"{out}/grid.png"]
-        ran = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds = re.search(r" · ([0-9.]+) s ", ran.stderr)
-    minutes = re.search(r" · ([0-9]+) min(?: ([0-9]+) s)? ", ran.stderr)
+        told, peak = run_measured(command)
+    seconds = re.search(r" · ([0-9.]+) s ", told)
+    minutes = re.search(r" · ([0-9]+) min(?: ([0-9]+) s)? ", told)
     took = float(seconds.group(1)) if seconds else 60.0 * int(minutes.group(1)) + float(minutes.group(2) or 0)
-    return {"seconds": [took], "peak": None}
+    return {"seconds": [took], "peak": peak}
+
+
+def run_measured(command: list) -> tuple[str, int]:
+    """What a program said on standard error, and the most memory that it had, in bytes."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        told = said.read()
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=told)
+    return told, usage.ru_maxrss * 1024
 
 
 def compare(settings: argparse.Namespace) -> None:
@@ -126,7 +141,7 @@ def compare(settings: argparse.Namespace) -> None:
         for name in settings.diffusers:
             folder = Path(name) if Path(name).is_dir() else make(name, Path(scratch) / name)
             for batch_size in settings.batch_sizes:
-                for pipeline in (False, True):
+                for pipeline in (False,) if settings.no_pipeline else (False, True):
                     ours, theirs = [], []
                     for _ in range(settings.turns):
                         theirs.append(diffusers_turn(settings, folder, batch_size, pipeline))
@@ -134,7 +149,7 @@ def compare(settings: argparse.Namespace) -> None:
                     medians = [
                         statistics.median(second for turn in turns for second in turn["seconds"]) for turns in (ours, theirs)
                     ]
-                    peaks = [max((turn["peak"] or 0) for turn in turns) / 2**20 for turns in (ours, theirs)]
+                    peaks = [max(turn["peak"] for turn in turns) / 2**20 for turns in (ours, theirs)]
                     what = f"DDIM, {STEPS} steps" if pipeline else "forward"
                     print(
                         f"{name}, batch {batch_size}, {what}: Kao {medians[0]:.3f} s, diffusers {medians[1]:.3f} s, "

@@ -65,6 +65,22 @@ fn configs() -> Vec<UNetConfig> {
             n_tags: 5,
             ..small.clone()
         },
+        // What a folder of diffusers may bring: several heads, attention on the way up alone, a
+        // first convolution as wide as its level, the other padding, time embeddings the other way
+        // around, pixels that are centred.
+        UNetConfig {
+            activation: Activation::Silu,
+            norm_groups: 8,
+            norm_eps: 1e-5,
+            attn: vec![],
+            attn_up: Some(vec![0, 1]),
+            attention_head_dim: 8,
+            downsample_padding: 0,
+            flip_sin_to_cos: true,
+            freq_shift: 1.0,
+            center_input_sample: true,
+            ..small.clone()
+        },
         // One level, odd sides.
         UNetConfig { image_size: [1, 7, 9], ch_mult: vec![2], attn: vec![0], ..small },
     ]

@@ -120,7 +120,14 @@ fn repositories_that_are_not_here_are_told_how_to_fetch() {
     let words = run("info hf:someone/cats");
     assert!(words.contains("hf:someone/cats has not been fetched"), "{words}");
     assert!(words.contains("kao fetch hf:someone/cats"), "{words}");
-    for arguments in ["sample --model hf:someone/cats", "fetch hf:someone/cats"] {
+    fs::create_dir(folder.path().join("data")).unwrap();
+    for arguments in [
+        "sample --model hf:someone/cats",
+        "bench --model hf:someone/cats",
+        "convert hf:someone/cats cats.safetensors",
+        "train --from hf:someone/cats --data data --out run",
+        "fetch hf:someone/cats",
+    ] {
         let words = run(arguments);
         assert!(words.contains("HF_HUB_OFFLINE is set"), "{words}");
     }

@@ -5,7 +5,7 @@ use crate::control::Control;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, fetch_if_needed};
 use crate::train::Preset;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -89,6 +89,9 @@ impl Request for Benchmark {
     }
 
     fn run(&self, control: &dyn Control) -> Result<Benchmarked> {
+        if let Some(model) = &self.model {
+            fetch_if_needed(model, control)?;
+        }
         self.validate()?;
         self.compute.run(|device| {
             let model = self.architecture()?;

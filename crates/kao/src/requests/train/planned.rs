@@ -6,7 +6,7 @@ use crate::dataset::{Folder, Tags};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{check_folder, resolved};
-use crate::model::RUN_MODEL;
+use crate::model::{RUN_MODEL, fetch_if_needed};
 use crate::quantities::counted;
 use crate::requests::compute::with_threads;
 use crate::requests::{MeasureConfig, Request, measure};
@@ -69,6 +69,9 @@ fn begin(
     control: &dyn Control,
 ) -> Result<PlannedRun> {
     let out = &request.out;
+    if let Some(from) = &request.from {
+        fetch_if_needed(from, control)?;
+    }
     let mut config = request.over(request.base()?)?;
     check_folder(out)?;
     refuse_occupied(out, None)?;
