@@ -2,40 +2,34 @@
 //!
 //! Pictures are read in parallel, but whatever one picture means for another (names, duplicates)
 //! is decided in the order of paths, so the result is the same on every machine. How files get
-//! into the output folder is the business of `output`.
+//! into the output folder is the business of `output`, and what becomes of each picture that of `run`.
+
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
-
+use self::run::Run;
 use super::cache::source_fingerprint;
-use super::decode::Picture;
 use super::fit::Fit;
-use super::journal::{self, Journal, Outcome};
+use super::journal::{self, Journal};
 use super::names::output_names;
 use super::output::{
-    Before, create_dir, remove_tags, remove_temporary, save_report, temporary_prefix, write_png,
-    write_tags,
+    Before, create_dir, remove_tags, remove_temporary, save_report, temporary_prefix, write_tags,
 };
-use super::pack::{archive_names, member_name, remove_staged, staged, write_archives};
+use super::pack::{archive_names, member_name, remove_staged, write_archives};
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::tags::{Classes, Tags};
-use crate::control::{Control, Report};
-use crate::error::{Error, ErrorKind, Result};
+use crate::control::Control;
+use crate::error::{Error, Result};
 use crate::files::remove_leftovers;
 use crate::locks::FolderLock;
 use crate::shard::{Shard, range_of};
 
 /// Sides that a prepared picture may have, in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 1..=4096;
-
-/// Memory for prepared pictures that wait to be written.
-const CHUNK_BYTES: usize = 64 << 20;
 
 /// What [`prepare`] is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -303,255 +297,6 @@ fn take_tags(tags: &Tags, report: &mut PrepareReport) -> Tags {
     }
     report.n_tagged = written.n_tagged();
     written
-}
-
-/// What all steps of one run share.
-struct Run<'a> {
-    config: &'a PrepareConfig,
-    pictures: &'a [Found],
-    /// The name of each picture's file.
-    outputs: &'a [String],
-    temporary_prefix: &'a str,
-    /// Pictures read so far.
-    n_done: AtomicU64,
-    /// Pictures to read in all.
-    n_total: u64,
-    control: &'a dyn Control,
-}
-
-/// A picture at its final size, and the hash of its pixels before that.
-struct Ready {
-    hash: [u64; 2],
-    picture: Picture,
-    is_enlarged: bool,
-}
-
-/// What is known of a picture before it is decided on.
-enum Candidate {
-    /// From this run.
-    Read(Result<Ready, String>),
-    /// From an earlier one.
-    Known(Outcome),
-}
-
-impl Run<'_> {
-    /// Fails when any picture in `range` would be skipped, and writes nothing.
-    fn check(&self, scan: &Scan, range: Range<usize>) -> Result<()> {
-        let reasons: Vec<Option<String>> = self.pictures[range.clone()]
-            .par_iter()
-            .map(|found| self.read(found).map(|outcome| outcome.err()))
-            .collect::<Result<_>>()?;
-        let mut unusable: Vec<Skipped> = self.pictures[range]
-            .iter()
-            .zip(reasons)
-            .filter_map(|(found, reason)| {
-                Some(Skipped { path: found.relative.clone(), reason: reason? })
-            })
-            .chain(scan.unreadable.iter().cloned())
-            .collect();
-        unusable.sort_by(|a, b| a.path.cmp(&b.path));
-        match unusable.first() {
-            None => Ok(()),
-            Some(Skipped { path, reason }) => Err(Error::malformed(
-                self.config.raw_dir.join(path),
-                format!("{reason}; {} cannot be used", counted(unusable.len(), "picture")),
-            )
-            .with_hint("leave `strict` out to have such files skipped and listed")),
-        }
-    }
-
-    /// Where the file of the picture at position `index` goes.
-    fn path(&self, index: usize) -> PathBuf {
-        match self.config.pictures_per_archive {
-            None => self.config.out_dir.join(&self.outputs[index]),
-            Some(_) => staged(&self.config.out_dir, index),
-        }
-    }
-
-    /// Writes the pictures in `range` that are not `known` yet and completes the report's lists;
-    /// returns the positions of those that are written, in their order.
-    fn write(
-        &self,
-        range: Range<usize>,
-        mut known: Vec<Option<Outcome>>,
-        mut journal: Journal,
-        report: &mut PrepareReport,
-    ) -> Result<Vec<u32>> {
-        let side = self.config.size as usize;
-        let chunk_len = (CHUNK_BYTES / (side * side * 3)).clamp(8, 1024);
-        let mut first_of: HashMap<[u64; 2], u32> = HashMap::new();
-        let mut written = Vec::new();
-        // Whether a picture is a duplicate depends on those before it, so this is decided in order,
-        // between the reading and the writing of a chunk.
-        for start in range.clone().step_by(chunk_len) {
-            let end = (start + chunk_len).min(range.end);
-            let candidates: Vec<Candidate> = known[start..end]
-                .par_iter_mut()
-                .enumerate()
-                .map(|(at, known)| self.candidate(start + at, known.take()))
-                .collect::<Result<_>>()?;
-            // What becomes of each picture of the chunk; those that are written come later.
-            let mut to_write = Vec::with_capacity(candidates.len());
-            let mut is_new = vec![false; candidates.len()];
-            let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(candidates.len());
-            for (index, candidate) in (start..).zip(candidates) {
-                is_new[index - start] = matches!(candidate, Candidate::Read(_));
-                let hash = match &candidate {
-                    Candidate::Read(Ok(Ready { hash, .. }))
-                    | Candidate::Known(Outcome::Usable { hash, .. }) => *hash,
-                    Candidate::Read(Err(reason)) => {
-                        outcomes.push(Some(Outcome::Skipped(reason.as_str().into())));
-                        continue;
-                    }
-                    Candidate::Known(Outcome::Skipped(_)) => {
-                        let Candidate::Known(outcome) = candidate else { continue };
-                        outcomes.push(Some(outcome));
-                        continue;
-                    }
-                };
-                // Positions fit, since each picture takes memory.
-                let first = *first_of.entry(hash).or_insert(index as u32) as usize;
-                if first != index {
-                    report.duplicates.push(Duplicate {
-                        path: self.pictures[index].relative.clone(),
-                        of: self.pictures[first].relative.clone(),
-                    });
-                }
-                let is_dropped = first != index && !self.config.keep_duplicates;
-                match candidate {
-                    Candidate::Read(Ok(Ready { is_enlarged, .. })) if is_dropped => {
-                        outcomes.push(Some(Outcome::Usable { hash, is_enlarged, file: None }));
-                    }
-                    Candidate::Known(Outcome::Usable { is_enlarged, .. }) if is_dropped => {
-                        outcomes.push(Some(Outcome::Usable { hash, is_enlarged, file: None }));
-                    }
-                    Candidate::Read(Ok(ready)) => {
-                        to_write.push((index, ready));
-                        outcomes.push(None);
-                    }
-                    Candidate::Known(outcome @ Outcome::Usable { file: Some(_), .. }) => {
-                        outcomes.push(Some(outcome));
-                    }
-                    // Dropped before, when another picture was there that has changed since.
-                    Candidate::Known(_) | Candidate::Read(Err(_)) => {
-                        let read =
-                            self.pictures[index].read_with(|found| self.ready_picture(found));
-                        let read = read.map_err(|error| error.to_string()).and_then(|read| read);
-                        is_new[index - start] = true;
-                        match read {
-                            Ok(ready) => {
-                                to_write.push((index, ready));
-                                outcomes.push(None);
-                            }
-                            Err(reason) => outcomes.push(Some(Outcome::Skipped(reason.into()))),
-                        }
-                    }
-                }
-            }
-            let files: Vec<(usize, Outcome)> = to_write
-                .into_par_iter()
-                .map(|(index, Ready { hash, picture, is_enlarged })| {
-                    self.report(self.n_done.load(Ordering::Relaxed))?;
-                    match write_png(&self.path(index), &picture, self.temporary_prefix) {
-                        Ok(file) => {
-                            Ok((index, Outcome::Usable { hash, is_enlarged, file: Some(file) }))
-                        }
-                        Err(error) => match why_unnameable(&error) {
-                            Some(reason) => Ok((index, Outcome::Skipped(reason.into()))),
-                            None => Err(error),
-                        },
-                    }
-                })
-                .collect::<Result<_>>()?;
-            for (index, outcome) in files {
-                outcomes[index - start] = Some(outcome);
-            }
-            let decided = (start..).zip(outcomes.iter().flatten());
-            journal.note(decided.clone().filter(|(index, _)| is_new[*index - start]))?;
-            for (index, outcome) in decided {
-                match outcome {
-                    Outcome::Skipped(reason) => {
-                        let path = self.pictures[index].relative.clone();
-                        report.skipped.push(Skipped { path, reason: reason.to_string() });
-                    }
-                    Outcome::Usable { file: None, .. } => {}
-                    Outcome::Usable { is_enlarged, .. } => {
-                        report.n_enlarged += usize::from(*is_enlarged);
-                        written.push(index as u32);
-                    }
-                }
-            }
-        }
-        Ok(written)
-    }
-
-    /// What is known of the picture at position `index`: from an earlier run where its file is whole,
-    /// otherwise it is read.
-    fn candidate(&self, index: usize, known: Option<Outcome>) -> Result<Candidate> {
-        let is_there = match &known {
-            None => false,
-            Some(Outcome::Usable { file: Some(file), .. }) => file.is_at(&self.path(index)),
-            Some(_) => true,
-        };
-        match known.filter(|_| is_there) {
-            Some(known) => {
-                let n_done = self.n_done.fetch_add(1, Ordering::Relaxed) + 1;
-                self.report(n_done)?;
-                Ok(Candidate::Known(known))
-            }
-            None => self.read(&self.pictures[index]).map(Candidate::Read),
-        }
-    }
-
-    /// Reads one picture. The outer error ends the run, the inner one skips the picture.
-    fn read(&self, found: &Found) -> Result<Result<Ready, String>> {
-        let outcome = found.read_with(|picture| self.ready_picture(picture));
-        let outcome = outcome.map_err(|error| error.to_string()).and_then(|ready| ready);
-        let n_done = self.n_done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.report(n_done)?;
-        Ok(outcome)
-    }
-
-    fn ready_picture(&self, picture: Picture) -> Result<Ready, String> {
-        let (width, height) = (picture.width(), picture.height());
-        if width.min(height) < self.config.min_side {
-            return Err(format!(
-                "{width}×{height} pixels; a side is below {}",
-                self.config.min_side
-            ));
-        }
-        let hash = Sha256::new()
-            .chain_update(width.to_le_bytes())
-            .chain_update(height.to_le_bytes())
-            .chain_update(picture.bytes())
-            .finalize();
-        // Half of it tells billions of pictures apart.
-        let part = |at: usize| {
-            hash[at..at + 8].iter().fold(0, |word: u64, &byte| word << 8 | u64::from(byte))
-        };
-        let hash = [part(0), part(8)];
-        let size = self.config.size;
-        let is_enlarged = picture.is_smaller_than(size, size);
-        let picture = picture.fit(size, size, self.config.fit);
-        let picture = picture.map_err(|error| error.to_string())?;
-        Ok(Ready { hash, picture, is_enlarged })
-    }
-
-    /// Reports so many pictures as read; an error when the work is to stop.
-    fn report(&self, n_done: u64) -> Result<()> {
-        self.control.check(&Report::progress("preparing", n_done, Some(self.n_total), "pictures"))
-    }
-}
-
-/// Why a picture cannot have its name in the output folder, where that is what `error` says: the
-/// file system allows fewer letters than most, or the whole path is too long.
-fn why_unnameable(error: &Error) -> Option<String> {
-    match error.kind() {
-        ErrorKind::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidFilename => {
-            Some("its name is too long for the output folder".into())
-        }
-        _ => None,
-    }
 }
 
 /// Refuses folders of which one lies within the other, or is the other.

@@ -28,7 +28,6 @@ use crate::sampler::{Generation, SamplingConfig, Start};
 use crate::schedule::NoiseSchedule;
 use crate::shard::Shard;
 use crate::vocabulary::Vocabulary;
-use parts::Parts;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -231,38 +230,6 @@ impl Request for Evaluate {
 }
 
 impl Evaluate {
-    /// Makes the samples of one part alone and writes them to a file in the folder of parts. One that
-    /// is there already, made the same way, is kept.
-    ///
-    /// # Errors
-    /// As [`run`](Request::run); when no part is asked for.
-    pub fn sample_part(&self, control: &dyn Control) -> Result<SampledPart> {
-        self.model.check(control)?;
-        self.validate()?;
-        let shard = self.shard.ok_or_else(|| Error::invalid("shard", "none given"))?;
-        self.compute.run(|device| {
-            let model = self.model.load(device, control)?;
-            let count = self.check_sampling(&model)?;
-            // Only descriptions are taken from pictures.
-            let data = match self.descriptions {
-                true => Some(self.data_of(&model, control)?),
-                false => None,
-            };
-            let described = data.as_ref().map(|data| self.described(data, count)).transpose()?;
-            let described = described.flatten();
-            let parts = self.parts(&model, data.as_ref(), count)?;
-            let parts = parts.ok_or_else(|| Error::invalid("parts", "none given"))?;
-            parts.prepare(shard)?;
-            if let Some(kept) = parts.kept(shard) {
-                return Ok(kept);
-            }
-            let conditions = self.conditions(&model, described.as_ref(), count)?;
-            let range = shard.range(count);
-            let samples = self.sample(&model, device, &conditions, range, control)?;
-            parts.write(shard, &samples)
-        })
-    }
-
     /// Checks what is asked of the model; how many samples that are.
     fn check_sampling(&self, model: &Model) -> Result<usize> {
         let unet = &model.config.unet;
@@ -316,25 +283,6 @@ impl Evaluate {
             .with("model", self.model.name())
             .with_all(sampling.describe(model.schedule.n_timesteps()));
         self.guided().describe(provenance)
-    }
-
-    /// The parts of the samples, where they are made in parts. What samples are asked for may come
-    /// from the pictures.
-    fn parts(
-        &self,
-        model: &Model,
-        data: Option<&Folder>,
-        count: usize,
-    ) -> Result<Option<Parts<'_>>> {
-        let Some(_) = &self.parts else { return Ok(None) };
-        let mut provenance = self.provenance_of(model, count);
-        provenance = provenance.with("model_fingerprint", model.fingerprint());
-        if let Some(data) = data.filter(|_| self.descriptions) {
-            provenance = provenance.with("data_fingerprint", data.fingerprint());
-        }
-        // The folder of pictures may be elsewhere on another machine.
-        let texts = provenance.texts.into_iter().filter(|(key, _)| key != "data");
-        Ok(Parts::of(self, texts, count, &model.config))
     }
 
     /// What each of `count` samples is asked for.

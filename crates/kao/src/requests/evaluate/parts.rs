@@ -5,12 +5,15 @@
 //! one process would have got.
 
 use super::Evaluate;
+use crate::control::Control;
+use crate::dataset::Folder;
 use crate::error::{Error, Result};
 use crate::files::{check_folder, prepare_path};
 use crate::formats::{self, StoreAs, TensorView};
 use crate::images::Images;
-use crate::model::ModelConfig;
+use crate::model::{Model, ModelConfig};
 use crate::quantities::counted;
+use crate::requests::Request;
 use crate::shard::{Shard, range_of};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -28,6 +31,59 @@ pub struct SampledPart {
     pub n_samples: usize,
     /// Whether it was there already, of the same samples.
     pub is_kept: bool,
+}
+
+impl Evaluate {
+    /// Makes the samples of one part alone and writes them to a file in the folder of parts. One that
+    /// is there already, made the same way, is kept.
+    ///
+    /// # Errors
+    /// As [`run`](Request::run); when no part is asked for.
+    pub fn sample_part(&self, control: &dyn Control) -> Result<SampledPart> {
+        self.model.check(control)?;
+        self.validate()?;
+        let shard = self.shard.ok_or_else(|| Error::invalid("shard", "none given"))?;
+        self.compute.run(|device| {
+            let model = self.model.load(device, control)?;
+            let count = self.check_sampling(&model)?;
+            // Only descriptions are taken from pictures.
+            let data = match self.descriptions {
+                true => Some(self.data_of(&model, control)?),
+                false => None,
+            };
+            let described = data.as_ref().map(|data| self.described(data, count)).transpose()?;
+            let described = described.flatten();
+            let parts = self.parts(&model, data.as_ref(), count)?;
+            let parts = parts.ok_or_else(|| Error::invalid("parts", "none given"))?;
+            parts.prepare(shard)?;
+            if let Some(kept) = parts.kept(shard) {
+                return Ok(kept);
+            }
+            let conditions = self.conditions(&model, described.as_ref(), count)?;
+            let range = shard.range(count);
+            let samples = self.sample(&model, device, &conditions, range, control)?;
+            parts.write(shard, &samples)
+        })
+    }
+
+    /// The parts of the samples, where they are made in parts. What samples are asked for may come
+    /// from the pictures.
+    pub(super) fn parts(
+        &self,
+        model: &Model,
+        data: Option<&Folder>,
+        count: usize,
+    ) -> Result<Option<Parts<'_>>> {
+        let Some(_) = &self.parts else { return Ok(None) };
+        let mut provenance = self.provenance_of(model, count);
+        provenance = provenance.with("model_fingerprint", model.fingerprint());
+        if let Some(data) = data.filter(|_| self.descriptions) {
+            provenance = provenance.with("data_fingerprint", data.fingerprint());
+        }
+        // The folder of pictures may be elsewhere on another machine.
+        let texts = provenance.texts.into_iter().filter(|(key, _)| key != "data");
+        Ok(Parts::of(self, texts, count, &model.config))
+    }
 }
 
 /// The parts of one evaluation.
