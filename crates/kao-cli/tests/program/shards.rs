@@ -5,6 +5,7 @@ use crate::fixture::{command, kao, model, names, trained, with_model};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 const N_SHARDS: usize = 5;
 
@@ -27,7 +28,9 @@ pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 /// Runs all shards of `arguments` at the same time.
 pub fn at_once(folder: &Path, arguments: &str) {
     let start = |k: usize| {
-        command(folder, &format!("{arguments} --threads 1 --shard {k}/{N_SHARDS}")).spawn().unwrap()
+        let mut command =
+            command(folder, &format!("{arguments} --threads 1 --shard {k}/{N_SHARDS}"));
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     };
     let started: Vec<_> = (0..N_SHARDS).map(start).collect();
     for (k, mut child) in started.into_iter().enumerate() {
@@ -246,7 +249,7 @@ fn a_preparation_that_was_killed_is_gone_on_with_to_the_same_bytes() {
         kao(folder, &prepare(&whole)).ok();
         for milliseconds in [5, 15, 30, 60] {
             let out = format!("killed-{number}-{milliseconds}");
-            let mut child = command(folder, &prepare(&out)).spawn().unwrap();
+            let mut child = command(folder, &prepare(&out)).stdout(Stdio::null()).spawn().unwrap();
             std::thread::sleep(std::time::Duration::from_millis(milliseconds));
             child.kill().unwrap();
             child.wait().unwrap();
