@@ -98,6 +98,8 @@ impl Folder {
         }
         // Pictures that were prepared show their original size no longer.
         n_enlarged = n_enlarged.max(preparation.map_or(0, |preparation| preparation.n_enlarged));
+        // Of archives only some may be named.
+        n_enlarged = n_enlarged.min(pictures.len());
         Ok(Folder { shape, pixels, pictures, skipped, n_enlarged, tags: Tags::default() })
     }
 

@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 
 use super::decode::Picture;
 use super::journal::WrittenFile;
+use super::kinds::is_named_as_archive;
 use super::report::{PrepareReport, REPORT_FILE, counted};
 use super::scan::{Scan, scan_files};
 use crate::error::{Error, Result};
@@ -167,9 +168,14 @@ pub(super) struct Preparation {
     pub n_enlarged: usize,
 }
 
-/// How the pictures in `dir` were prepared; `None` when they were not.
+/// How the pictures in `dir`, or in the archives that it names, were prepared; `None` when they were
+/// not.
 pub(super) fn preparation(dir: &Path) -> Result<Option<Preparation>> {
-    read_report(dir)
+    match dir.parent() {
+        // The report lies beside archives.
+        Some(folder) if is_named_as_archive(dir) && !dir.is_dir() => read_report(folder),
+        _ => read_report(dir),
+    }
 }
 
 fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {

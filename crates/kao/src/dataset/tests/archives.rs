@@ -106,6 +106,8 @@ fn training_sees_the_same_whatever_holds_the_pictures() {
         assert_eq!(common_size(data, &Unattended).unwrap(), [24, 24]);
         assert_eq!(usual_side(data).unwrap(), Some(24));
     }
+    let one = load(&packed.join("s-001.tar"), &CacheConfig::memory()).unwrap();
+    assert_eq!((one.len(), one.pictures()[0].name.as_str()), (4, "s-001.tar/14.png"));
     let names: Vec<String> = load(&pattern, &disk(dir.path()))
         .unwrap()
         .pictures()

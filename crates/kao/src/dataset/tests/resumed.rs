@@ -10,7 +10,7 @@ use tempfile::tempdir;
 
 use super::{encoded, sample, write};
 use crate::control::{Report, Unattended};
-use crate::dataset::{PrepareConfig, PrepareReport, prepare};
+use crate::dataset::{Folder, PrepareConfig, PrepareReport, prepare};
 use crate::error::Result;
 
 /// More than are read at a time.
@@ -85,6 +85,12 @@ fn a_run_goes_on_where_another_was_stopped() {
             let place = dir.path().join(&out);
             interrupted(&config(dir.path(), &out, archives), after);
             let before = times(&place);
+            let pattern = place.join("shards-{000000..000001}.tar");
+            for data in [&place, &pattern] {
+                let error = Folder::load(data, [3, 8, 8], &Unattended).unwrap_err().to_string();
+                let words = ["was interrupted", "cannot read"];
+                assert!(words.iter().any(|words| error.contains(words)), "{error}");
+            }
             let again = prepare(&config(dir.path(), &out, archives), &Unattended).unwrap();
             assert_eq!(again, report);
             assert!(files(&place) == expected, "{out}: {:?}", files(&place).keys());
