@@ -45,6 +45,13 @@ done
 "$kao" edit one.png two.png --mask mask.bmp --count 7 --out "$docs/edit-mask.png"
 "$kao" encode unseen --count 4 --steps 50 --picture "$docs/encoded.png" --out latents.safetensors
 
+# The pages of `kao studio`, by a test that drives them in Chromium (`apt install chromium
+# chromium-driver`) and trains for some minutes.
+screenshots=$work/screenshots
+(cd "$docs/.." && KAO_SCREENSHOTS=$screenshots KAO_PICTURE_STEPS=180 cargo test --release --workspace \
+    --features kao-studio/browser-tests --test browser -- the_pictures_of_the_readme)
+cp "$screenshots/studio-create.png" "$screenshots/studio-train.png" "$docs"
+
 # The table and the chart of samplers: 164,864 evaluations of the network, half an hour on busy cores.
 "$kao" draw --count 2000 --seed 12 --out drawn
 "$kao" compare --samplers dpm++,unipc,heun,dpm++-3m,ddim,dpm++-sde --evaluations 5,8,10,15,20,50 \

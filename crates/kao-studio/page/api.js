@@ -33,7 +33,7 @@ export const upload = (blob) => call("POST", "/uploads", blob, blob.type || "app
 export const imageUrl = (id, set, name) => `${ROOT}/jobs/${id}/${set}/${name}`;
 
 /** Follows a job to its end. With `cancel`, leaving the page ends the job. */
-export function follow(id, { onJob, onProgress, onPreview, onMessage } = {}, { cancel = false } = {}) {
+export function follow(id, { onJob, onProgress, onPreview, onMessage, onResult } = {}, { cancel = false } = {}) {
   const source = new EventSource(`${ROOT}/jobs/${id}/events${cancel ? "?cancel=true" : ""}`);
   const ended = new Promise((resolve, reject) => {
     const read = (name, handler) => source.addEventListener(name, (event) => {
@@ -49,6 +49,7 @@ export function follow(id, { onJob, onProgress, onPreview, onMessage } = {}, { c
       }
     });
     read("progress", (progress) => onProgress?.(progress));
+    read("result", (result) => onResult?.(result));
     read("preview", (preview) => onPreview?.(preview));
     read("message", (message) => onMessage?.(message.text));
     source.addEventListener("error", () => {

@@ -36,14 +36,18 @@ function logTicks(low, high) {
   return found;
 }
 
-const shown = (value) => Number(value.toPrecision(3)).toString();
+const shown = (value) => {
+  const short = Number(value.toPrecision(3));
+  return short !== 0 && Math.abs(short) < 0.001 ? short.toExponential() : short.toString();
+};
 
 /**
  * A chart of `curves`: { name, points: [[x, y], …], colour (1 to 5), faint, marked }.
  * `title` is read to those who do not see it.
  */
 export function chart(curves, { title, log = false, height = 240 } = {}) {
-  const width = 600;
+  // As wide as narrow windows, so that the text does not shrink.
+  const width = Math.max(300, Math.min(600, innerWidth - 64));
   const [left, right, top, bottom] = [56, 22, 10, 28];
   const fits = ([x, y]) => isFinite(x) && isFinite(y) && (!log || y > 0);
   const all = curves.flatMap(({ points }) => points.filter(fits));
@@ -69,7 +73,7 @@ export function chart(curves, { title, log = false, height = 240 } = {}) {
     text.textContent = shown(y);
     svg.append(text);
   }
-  for (const x of ticks(x0, x1, 6)) {
+  for (const x of ticks(x0, x1, width / 100)) {
     const text = s("text", { x: px(x), y: height - 8, "text-anchor": "middle", class: "axis" });
     text.textContent = shown(x);
     svg.append(text);

@@ -6,7 +6,8 @@ import { get, run, server } from "./api.js";
 /** Pictures of a page. */
 const LIMIT = 96;
 
-export async function data(place) {
+/** The pictures; with a model, a seed and a number the nearest to that image. */
+export async function data(place, [ofModel, ofSeed, ofImage]) {
   const { about, models } = await server();
   if (!about.has_data) {
     place.append(h("p", { class: "notice" }, "No folder of pictures was given. Start with ", h("code", {}, "kao studio --data DIR"), " to look at the folders in it."));
@@ -18,9 +19,9 @@ export async function data(place) {
     return undefined;
   }
   const folder = choice("Folder", folders.map(({ name }) => [name, name]), { name: "folder" });
-  const model = choice("Nearest to an image of", models.map(({ name }) => [name, name]), { name: "model" });
-  const seed = entry("Seed", { type: "number", min: 0, value: 7, name: "seed" });
-  const image = entry("Image", { type: "number", min: 0, value: 0, name: "image" });
+  const model = choice("Nearest to an image of", models.map(({ name }) => [name, name]), { name: "model", value: ofModel });
+  const seed = entry("Seed", { type: "number", min: 0, value: ofSeed ?? 7, name: "seed" });
+  const image = entry("Image", { type: "number", min: 0, value: ofImage ?? 0, name: "image" });
   const problems = h("div", {});
   const summary = h("p", { class: "summary" });
   const near = h("div", {});
@@ -70,9 +71,9 @@ export async function data(place) {
   function prepared(found) {
     const line = (title, items, n) => n === 0 ? null : h("details", {}, h("summary", {}, `${count(n)} ${title}`), h("ul", { class: "plain" }, items.map((item) => h("li", {}, item))));
     return [
-      h("h2", {}, "What `kao prepare` found"),
+      h("h2", {}, "What ", h("code", {}, "kao prepare"), " found"),
       h("p", { class: "summary" }, `${count(found.read)} read, ${count(found.written)} written at ${found.size} × ${found.size}, ${count(found.enlarged)} enlarged`),
-      line("duplicates were left out", found.duplicates.map(({ path, of }) => `${path} is ${of}`), found.n_duplicates),
+      line(found.n_duplicates === 1 ? "duplicate was left out" : "duplicates were left out", found.duplicates.map(({ path, of }) => `${path} is ${of}`), found.n_duplicates),
       line("could not be used", found.skipped.map(({ path, reason }) => `${path}: ${reason}`), found.n_skipped),
     ].filter(Boolean);
   }
@@ -96,5 +97,6 @@ export async function data(place) {
   }
 
   await show();
+  if (ofImage !== undefined) nearest();
   return () => { visit++; };
 }

@@ -106,15 +106,18 @@ export function commandLine(text) {
     }
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   }
-  const code = h("code", { tabindex: 0, "aria-label": "The same on the command line" }, text);
+  // Lines break between words, not behind the hyphens of flags.
+  const words = (text) => text.split(" ").flatMap((word) => [h("span", { class: "word" }, word), " "]).slice(0, -1);
+  const code = h("code", { tabindex: 0, "aria-label": "The same on the command line" }, words(text));
   const element = h("div", { class: "command", hidden: !text }, code, button);
-  element.say = (text) => { code.textContent = text; element.hidden = !text; };
+  element.say = (text) => { code.replaceChildren(...words(text)); element.hidden = !text; };
   return element;
 }
 
 /** Says something to those who listen rather than look. */
 export function say(text) {
-  document.getElementById("live").textContent = text;
+  // What is outside of an open dialog is not read.
+  (document.querySelector("dialog[open] .live") ?? document.getElementById("live")).textContent = text;
 }
 
 /** A duration in words. */

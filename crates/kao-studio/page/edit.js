@@ -30,11 +30,11 @@ export async function edit(place) {
   const input = h("input", { type: "file", accept: "image/*", class: "unseen", id: "picture-file", name: "picture", onchange: () => input.files[0] && take(input.files[0]) });
   const drop = h("label", { class: "drop", for: "picture-file" },
     h("b", {}, "Drop a picture here"), h("span", {}, "paste one, or choose a file"));
-  const canvas = h("canvas", { width: SIDE, height: SIDE, class: "work", tabindex: 0, "aria-label": "The picture. Drag to move it, or paint." });
+  const canvas = h("canvas", { width: SIDE, height: SIDE, class: "work", tabindex: 0, role: "application", "aria-label": "The picture. Drag to move it or to paint; or use the arrow keys, and the space key to paint." });
   const zoom = slider("Size", { min: 1, max: 4, step: 0.01, value: 1, name: "zoom" });
   const brush = slider("Brush", { min: 8, max: 160, value: 56, name: "brush" });
   const colour = h("input", { type: "color", value: "#d94f7a", "aria-label": "Colour of the strokes", name: "colour" });
-  const modes = h("div", { class: "modes", role: "radiogroup", "aria-label": "What dragging does" });
+  const modes = h("div", { class: "modes", role: "group", "aria-label": "What dragging does" });
   const clear = h("button", { type: "button", class: "quiet", onclick: () => { wipe(); draw(); } }, "Wipe");
   const tools = h("div", { class: "tools" }, modes, zoom, brush, h("div", { class: "choices" }, colour, clear));
   const board = h("div", { class: "board", hidden: true }, canvas, tools);
@@ -60,12 +60,13 @@ export async function edit(place) {
 
   for (const [name, text] of [["move", "Crop"], ["mask", "Mask"], ["paint", "Paint"]]) {
     modes.append(h("button", {
-      type: "button", role: "radio", class: "chip", "aria-checked": name === mode ? "true" : "false",
+      type: "button", class: "chip", "aria-pressed": name === mode ? "true" : "false",
       "data-mode": name,
       onclick: () => {
         mode = name;
-        for (const button of modes.children) button.setAttribute("aria-checked", button.dataset.mode === mode ? "true" : "false");
+        for (const button of modes.children) button.setAttribute("aria-pressed", button.dataset.mode === mode ? "true" : "false");
         adapt();
+        draw();
       },
     }, text));
   }
@@ -134,15 +135,27 @@ export async function edit(place) {
       context.drawImage(mask, 0, 0);
       context.restore();
     }
+    if (pen && mode !== "move") {
+      for (const [style, width] of [["white", 5], ["black", 2]]) {
+        context.strokeStyle = style;
+        context.lineWidth = width;
+        context.beginPath();
+        context.arc(pen.x, pen.y, brush.value / 2, 0, 2 * Math.PI);
+        context.stroke();
+      }
+    }
   }
 
   let last = null;
+  /** Where the keyboard paints, once it is used. */
+  let pen = null;
   const place_ = (event) => {
     const box = canvas.getBoundingClientRect();
     return { x: ((event.clientX - box.left) / box.width) * SIDE, y: ((event.clientY - box.top) / box.height) * SIDE };
   };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
+    pen = null;
     last = place_(event);
     dragged(last);
   });
@@ -169,20 +182,29 @@ export async function edit(place) {
     draw();
   }
 
-  // The keyboard moves the picture, or paints in its middle.
+  // The keyboard moves the picture; or a pen, which paints where the space key is pressed and, with
+  // the shift key, wherever it goes.
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-12, 0], ArrowRight: [12, 0], ArrowUp: [0, -12], ArrowDown: [0, 12] }[event.key];
-    if (step && mode === "move") {
-      event.preventDefault();
+    const paints = event.key === " " || (step && event.shiftKey);
+    if (!step && !(paints && mode !== "move")) return;
+    event.preventDefault();
+    if (mode === "move") {
       at = { x: at.x + step[0], y: at.y + step[1] };
       draw();
-    } else if (event.key === " " && mode !== "move") {
-      event.preventDefault();
-      last = { x: SIDE / 2, y: SIDE / 2 };
-      dragged(last);
+      return;
+    }
+    const from = pen ?? { x: SIDE / 2, y: SIDE / 2 };
+    const within = (value) => Math.max(0, Math.min(SIDE, value));
+    pen = step ? { x: within(from.x + step[0]), y: within(from.y + step[1]) } : from;
+    if (paints) {
+      last = from;
+      dragged(pen);
       last = null;
     }
+    draw();
   });
+  canvas.addEventListener("blur", () => { if (pen) { pen = null; draw(); } });
   zoom.control.addEventListener("input", draw);
 
   const blobOf = (canvas) => new Promise((resolve) => canvas.toBlob(resolve, "image/png"));

@@ -1,7 +1,7 @@
 // Explore: a plane between four images, and an endless wall of images of one seed.
 
 import { choice, entry, h, slider } from "./dom.js";
-import { imageUrl, run, server } from "./api.js";
+import { imageUrl, remove, run, server } from "./api.js";
 import { gallery } from "./faces.js";
 import { plane } from "./plane.js";
 import { alone } from "./sampling.js";
@@ -30,6 +30,7 @@ export async function explore(place) {
   let isBusy = false;
   let first = 0;
   let faces = [];
+  let current = null;
 
   const observer = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) more(); }, { rootMargin: "600px" });
 
@@ -56,7 +57,10 @@ export async function explore(place) {
     });
     wall.append(some.element);
     try {
-      const job = await run("sample", request, { onPreview: (preview) => mine === visit && some.preview(preview) });
+      const job = await run("sample", request, {
+        onStart(started) { current = started.id; },
+        onPreview: (preview) => mine === visit && some.preview(preview),
+      });
       if (mine !== visit) return;
       faces.push(...some.cells.map((_, k) => ({
         src: imageUrl(job.id, "images", `${k}.png`),
@@ -88,5 +92,10 @@ export async function explore(place) {
 
   between?.begin();
   begin();
-  return () => { visit++; between?.end(); observer.disconnect(); };
+  return () => {
+    visit++;
+    between?.end();
+    observer.disconnect();
+    if (isBusy && current) remove(`/jobs/${current}`).catch(() => {});
+  };
 }

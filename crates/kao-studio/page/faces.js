@@ -88,7 +88,7 @@ export function gallery(n, { width = 64, height = 64, label = (k) => `Face ${k +
 
 /** A line that says how far a job is, and a button that ends it. */
 export function progressLine(onCancel) {
-  const bar = h("div", { class: "bar" }, h("i", {}));
+  const bar = h("div", { class: "bar", role: "progressbar", "aria-label": "How far it is", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i", {}));
   const text = h("span", { class: "progress-text" });
   const button = h("button", { type: "button", class: "quiet", onclick: onCancel }, "Cancel");
   const element = h("div", { class: "progress", hidden: true }, text, bar, button);
@@ -96,7 +96,10 @@ export function progressLine(onCancel) {
     element,
     show(share, words) {
       element.hidden = false;
-      bar.firstChild.style.transform = `scaleX(${Math.max(0, Math.min(1, share || 0))})`;
+      const within = Math.max(0, Math.min(1, share || 0));
+      bar.firstChild.style.transform = `scaleX(${within})`;
+      bar.setAttribute("aria-valuenow", Math.round(100 * within));
+      bar.setAttribute("aria-valuetext", words);
       text.textContent = words;
     },
     hide() { element.hidden = true; },

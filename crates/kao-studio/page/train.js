@@ -26,6 +26,7 @@ async function watch(place, chosen) {
   let other = "";
   let step = null;
   let follows = true;
+  let shown = null;
 
   async function refresh() {
     const [{ runs }, { jobs }] = await Promise.all([get("/runs"), get("/jobs")]);
@@ -51,7 +52,12 @@ async function watch(place, chosen) {
       get(`/runs/${encodeURIComponent(name)}`),
       other && other !== name ? get(`/runs/${encodeURIComponent(other)}`).catch(() => null) : null,
     ]);
-    if (!stopped) show(run, compared, runs, training);
+    // What has not changed stays as it is, for those who read it or point at it.
+    const now = JSON.stringify([run, compared, runs.map((one) => [one.name, one.error]), training?.state, training?.messages, log, other]);
+    if (!stopped && (now !== shown || !view.querySelector("h2"))) {
+      shown = now;
+      show(run, compared, runs, training);
+    }
   }
 
   function standing(run) {

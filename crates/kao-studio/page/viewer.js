@@ -36,6 +36,7 @@ export function view(faces, index, { actions = [] } = {}) {
       h("div", { class: "viewer-head" }, title,
         h("button", { type: "button", class: "quiet close", "aria-label": "Close", onclick: () => dialog.close() }, "×")),
       facts, process, buttons, command,
+      h("div", { class: "unseen live", role: "status", "aria-live": "polite" }),
       h("p", { class: "steps" },
         h("button", { type: "button", class: "quiet", "aria-label": "The image before", onclick: () => step(-1) }, "←"),
         h("button", { type: "button", class: "quiet", "aria-label": "The next image", onclick: () => step(1) }, "→"))));
@@ -63,6 +64,7 @@ export function view(faces, index, { actions = [] } = {}) {
     try {
       const job = await run("sample", { ...face.request, snapshots: 21 });
       if (mine !== asked) return;
+      facts.textContent = job.result.summary;
       // This job made the image alone: its file is the one that the command line writes.
       download.href = imageUrl(job.id, "images", "grid.png");
       const frames = job.result.sets.filter(({ name }) => name.startsWith("snapshot-"));

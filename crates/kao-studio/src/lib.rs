@@ -17,6 +17,7 @@ mod limits;
 mod metrics;
 mod openapi;
 mod pages;
+mod patience;
 mod places;
 mod server;
 mod tasks;

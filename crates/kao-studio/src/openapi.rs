@@ -174,6 +174,7 @@ fn schemas() -> Value {
         })),
         "About": object(&["version", "samplers", "limits", "tasks"], json!({
             "version": text,
+            "device": text,
             "has_runs": { "type": "boolean" },
             "has_data": { "type": "boolean" },
             "tasks": { "type": "array", "items": text },
@@ -212,7 +213,8 @@ fn schemas() -> Value {
             "progress": { "type": "object" },
             "messages": { "type": "array", "items": text },
             "error": any,
-            "result": { "anyOf": [
+            "result": { "description": "All of it when the job is done; before that what is there \
+                                        already, where the kind of job hands it over.", "anyOf": [
                 { "type": "null" },
                 object(&["sets", "summary"], json!({
                     "sets": list("Set"), "facts": any, "summary": text,

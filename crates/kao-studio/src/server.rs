@@ -5,12 +5,14 @@ use crate::connections::{Connection, most_connections};
 use crate::guard::Guard;
 use crate::limits;
 use crate::metrics::Metrics;
+use crate::patience::Patient;
 use crate::places::Places;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use kao::device::DeviceKind;
 use kao::{Error, Result};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ pub struct Options {
     pub port: u16,
     /// What requests have to show; one is made where the host is not this machine alone.
     pub token: Option<String>,
+    /// The device that networks run on.
+    pub device: DeviceKind,
 }
 
 /// A server that listens, and serves when it is told to.
@@ -56,9 +60,11 @@ impl Studio {
     /// Listens.
     ///
     /// # Errors
-    /// When a model, a folder or the token is no good, or the port is taken.
+    /// When a model, a folder or the token is no good, the port is taken, or there is no such device.
     pub fn bind(options: Options) -> Result<Self> {
-        let Options { models, runs, data, host, port, token } = options;
+        let Options { models, runs, data, host, port, token, device } = options;
+        // Nobody should learn from a job that has waited that there is no such device.
+        device.open()?;
         let places = Places::new(models, runs, data)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let listener = TcpListener::bind((bare, port)).map_err(|error| {
@@ -73,7 +79,7 @@ impl Studio {
         let shown = if bare.contains(':') { format!("[{bare}]") } else { bare.to_owned() };
         let token = guard.token().map(|token| format!("?token={token}")).unwrap_or_default();
         let url = format!("http://{shown}:{port}/{token}");
-        let app = App::new(places, guard).map_err(failed)?;
+        let app = App::new(places, guard, device).map_err(failed)?;
         Ok(Studio { app: Arc::new(app), listener, url })
     }
 
@@ -163,6 +169,7 @@ async fn serve_one(
         router.call(request)
     });
     // Errors are those of clients: they leave, or speak something else.
+    let stream = Patient::new(stream, limits::TAKING_TIME);
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEAD_TIME)

@@ -1,6 +1,6 @@
 //! `kao studio`
 
-use crate::compute::set_threads;
+use crate::compute::{Compute, set_threads};
 use crate::interrupt::{self, Saving};
 use crate::output::{note, one_line, result};
 use clap::Args;
@@ -45,9 +45,8 @@ pub struct Arguments {
     /// which is printed]
     #[arg(long)]
     token: Option<String>,
-    /// Threads; by default one per core
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// `NAME=PATH`; a path alone has the name of its file.
@@ -65,9 +64,10 @@ fn model(text: &str) -> std::result::Result<(String, PathBuf), String> {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    let Arguments { model, runs, data, host, port, open, token, threads } = arguments;
-    set_threads(threads)?;
-    let studio = Studio::bind(Options { models: model, runs, data, host, port, token })?;
+    let Arguments { model, runs, data, host, port, open, token, compute } = arguments;
+    set_threads(compute.threads)?;
+    let device = compute.device;
+    let studio = Studio::bind(Options { models: model, runs, data, host, port, token, device })?;
     // Training saves when it is told to stop, and a job comes to its end.
     let _saving = Saving::begin();
     note("Kao is open at this address; Ctrl-C ends it");

@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 /// A server that was started as the words say, and its port.
 fn start(folder: &Path, arguments: &str) -> (Child, u16) {
-    let mut child =
-        command(folder, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    start_with(&mut command(folder, arguments))
+}
+
+fn start_with(command: &mut Command) -> (Child, u16) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let port = line.rsplit(':').next().and_then(|rest| rest.split('/').next()?.parse().ok());
@@ -128,8 +131,44 @@ fn the_command_line_of_a_job_writes_the_file_of_the_job() {
         let served = ask(port, "GET", &path, "");
         assert!(served == std::fs::read(folder.join(out)).unwrap(), "kao {command}");
     }
+    let request = json!({ "samplers": ["ddim", "unipc"], "steps": [2, 3], "count": 3, "seed": 4 });
+    let job = job(port, "compare", &request);
+    let command = job["command"].as_str().unwrap().strip_prefix("kao ").unwrap();
+    kao(folder, command).ok();
+    let sets = job["result"]["sets"].as_array().unwrap();
+    assert_eq!(sets.len(), 4);
+    for name in sets.iter().map(|set| set["name"].as_str().unwrap()) {
+        let path = format!("/api/v1/jobs/{}/{name}/grid.png", job["id"].as_str().unwrap());
+        let served = ask(port, "GET", &path, "");
+        let file = folder.join(format!("compared/grid-{name}.png"));
+        assert!(served == std::fs::read(file).unwrap(), "kao {command}: {name}");
+    }
     let (code, words) = stop(child, "-TERM");
     assert_eq!(code, Some(0), "{words}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_page_is_opened_in_the_browser() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let browser = folder.join("xdg-open");
+    std::fs::write(&browser, "#!/bin/sh\nprintf %s \"$1\" > opened.new\nmv opened.new opened\n")
+        .unwrap();
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut open = command(folder, "studio --port 0 --open");
+    let (child, port) = start_with(open.env("PATH", path));
+    let started = Instant::now();
+    let opened = loop {
+        match std::fs::read_to_string(folder.join("opened")) {
+            Ok(opened) => break opened,
+            Err(_) => assert!(started.elapsed() < Duration::from_secs(30), "nothing is opened"),
+        }
+    };
+    assert_eq!(opened, format!("http://127.0.0.1:{port}/"));
+    stop(child, "-TERM");
 }
 
 #[test]
@@ -166,6 +205,9 @@ fn what_cannot_be_served_is_told_in_one_line() {
         ("studio --token short", "--token"),
         ("studio --host no.such.host.invalid", "cannot listen"),
         ("studio --port 70000", "--port"),
+        ("studio --port 0 --device abacus", "--device"),
+        #[cfg(not(feature = "cuda"))]
+        ("studio --port 0 --device cuda", "--device: cuda found; this build of Kao was compiled"),
     ] {
         let ran = kao(folder, arguments);
         assert!(matches!(ran.code, Some(1 | 2)), "{arguments}: {ran:?}");

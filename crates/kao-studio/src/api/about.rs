@@ -36,6 +36,7 @@ async fn about(State(app): State<Arc<App>>) -> Answer {
     let kinds: Vec<&str> = tasks::KINDS.iter().map(|kind| kind.name).collect();
     let value = json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "device": app.device.name(),
         "has_runs": app.places.has_runs(),
         "has_data": app.places.has_data(),
         "tasks": kinds,
@@ -45,6 +46,7 @@ async fn about(State(app): State<Arc<App>>) -> Answer {
             "images": limits::MAX_IMAGES,
             "steps": limits::MAX_STEPS,
             "snapshots": limits::MAX_SNAPSHOTS,
+            "combinations": limits::MAX_COMBINATIONS,
             "seconds": limits::MAX_JOB_SECONDS,
             "waiting": limits::MAX_WAITING,
             "upload_bytes": limits::MAX_UPLOAD_BYTES,

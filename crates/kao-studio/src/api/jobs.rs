@@ -4,7 +4,7 @@ use super::routes::Routes;
 use super::{Answer, App, apart};
 use crate::http::problem::Problem;
 use crate::http::stream::{First, Parts, first_of};
-use crate::http::{answer, body, query};
+use crate::http::{answer, query};
 use crate::jobs::{Job, State as JobState, Work};
 use crate::limits;
 use crate::openapi::{Body as Described, Operation};
@@ -13,6 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use kao::device::DeviceKind;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub fn add(routes: &mut Routes) {
         cancel,
     );
     routes.add(
-        Operation::get("/api/v1/jobs/{id}/events", "The job as it goes on, as server-sent events")
+        Operation::get("/api/v1/jobs/{id}/events", "The job as it goes on, as server-sent events: job, progress, preview (images that are not finished), result (what is there before the end), message")
             .parameter("cancel", "boolean", "Cancel the job when this connection closes.")
             .answers(Described::Events)
             .fails_with(&[404]),
@@ -85,18 +86,20 @@ async fn enqueue(
     let names = app.clone();
     let (work, seconds) = apart(move || {
         let upload = |id: &str| names.uploads.path(id);
-        let context = Context { places: &names.places, upload: &upload };
+        let context = Context { places: &names.places, upload: &upload, device: names.device };
         let work = tasks::kind(&kind)?.work(request, &context)?;
-        let seconds = estimate(&*work)?;
+        let seconds = estimate(&*work, names.device)?;
         Ok((work, seconds))
     })
     .await?;
     app.queue.add(work, seconds)
 }
 
-fn estimate(work: &dyn Work) -> Result<f64, Problem> {
+/// Seconds that work takes on a CPU. How fast a GPU is nobody knows beforehand.
+fn estimate(work: &dyn Work, device: DeviceKind) -> Result<f64, Problem> {
     let seconds = work.estimate()?.seconds();
-    if !work.is_long() && seconds > limits::MAX_JOB_SECONDS {
+    let is_bounded = !work.is_long() && device == DeviceKind::Cpu;
+    if is_bounded && seconds > limits::MAX_JOB_SECONDS {
         let message = format!(
             "this would take about {}; at most {} are allowed",
             kao::quantities::estimate(seconds),
@@ -109,7 +112,7 @@ fn estimate(work: &dyn Work) -> Result<f64, Problem> {
 }
 
 async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let mut given = body::read_object(request.into_body()).await?;
+    let mut given = app.bodies.read_object(request.into_body()).await?;
     let kind = match given.remove("kind") {
         Some(Value::String(kind)) => kind,
         _ => return Err(Problem::invalid("kind", "expected the name of a kind of task")),
@@ -189,6 +192,7 @@ async fn tell(job: &Job, sender: &Sender<Bytes>) -> bool {
     let mut changes = job.changes();
     let (mut state, mut progress) = (None, Value::Null);
     let (mut n_messages, mut n_previews) = (0, 0);
+    let (mut n_parts, mut n_sets) = (0, 0);
     loop {
         changes.borrow_and_update();
         let now = job.snapshot();
@@ -205,8 +209,14 @@ async fn tell(job: &Job, sender: &Sender<Bytes>) -> bool {
             event("progress", &now.progress);
             progress = now.progress;
         }
+        if let Some(output) = now.output.as_ref().filter(|_| now.n_parts != n_parts) {
+            event("result", &output.to_json_from(n_sets));
+            (n_parts, n_sets) = (now.n_parts, output.sets.len());
+        }
         if let Some(preview) = now.preview.filter(|_| now.n_previews != n_previews) {
-            event("preview", &preview.to_json());
+            let mut preview = preview.to_json();
+            preview["set"] = now.output.as_ref().map_or(0, |output| output.sets.len()).into();
+            event("preview", &preview);
             n_previews = now.n_previews;
         }
         if state != Some((now.state, now.n_before)) {

@@ -13,6 +13,7 @@ mod uploads;
 use crate::connections::Connections;
 use crate::guard::{self, Guard};
 use crate::http::answer;
+use crate::http::body::Bodies;
 use crate::http::problem::Problem;
 use crate::jobs::Queue;
 use crate::metrics::{Metrics, Now};
@@ -25,12 +26,15 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use kao::device::DeviceKind;
 use routes::Routes;
 use std::sync::Arc;
 
 /// What the handlers work with.
 pub struct App {
     pub places: Places,
+    pub device: DeviceKind,
+    pub bodies: Bodies,
     pub guard: Guard,
     pub queue: Arc<Queue>,
     pub metrics: Arc<Metrics>,
@@ -40,13 +44,15 @@ pub struct App {
 }
 
 impl App {
-    pub fn new(places: Places, guard: Guard) -> std::io::Result<Self> {
+    pub fn new(places: Places, guard: Guard, device: DeviceKind) -> std::io::Result<Self> {
         let metrics = Arc::new(Metrics::default());
-        let queue = Queue::new(metrics.clone());
+        let queue = Queue::new(metrics.clone(), device);
         let first = places.model(None).map(|(_, source)| source).unwrap_or_default();
         queue.start(first)?;
         Ok(App {
             places,
+            device,
+            bodies: Bodies::default(),
             guard,
             queue,
             metrics,

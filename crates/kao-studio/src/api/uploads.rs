@@ -2,13 +2,13 @@
 
 use super::routes::Routes;
 use super::{Answer, App, apart};
+use crate::http::answer;
 use crate::http::problem::Problem;
-use crate::http::{answer, body};
 use crate::limits;
 use crate::openapi::{Body, Operation};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
-use kao::dataset::Picture;
+use kao::dataset::{DecodeError, Picture};
 use kao::files::read_regular;
 use kao::{Error, render};
 use serde_json::json;
@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// A file of pixels that were decoded is no larger.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -25,7 +26,7 @@ pub fn add(routes: &mut Routes) {
         Operation::post("/api/v1/uploads", "Send a picture: JPEG, PNG, GIF, WebP, BMP or TIFF")
             .takes(Body::Picture)
             .answers_with(201, Body::Schema("Upload"))
-            .fails_with(&[413, 422]),
+            .fails_with(&[413, 422, 429]),
         create,
     );
     routes.add(
@@ -38,8 +39,11 @@ pub fn add(routes: &mut Routes) {
 
 /// The pictures that were sent, the newest last. They lie in a folder of the server's own, as PNG
 /// files that it has written itself, and go with it.
-#[derive(Default)]
-pub struct Uploads(Mutex<Kept>);
+pub struct Uploads {
+    kept: Mutex<Kept>,
+    /// One picture is decoded at a time, whatever memory that takes.
+    decoding: Semaphore,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -48,15 +52,21 @@ struct Kept {
     files: VecDeque<(String, PathBuf)>,
 }
 
+impl Default for Uploads {
+    fn default() -> Self {
+        Uploads { kept: Mutex::default(), decoding: Semaphore::new(1) }
+    }
+}
+
 impl Uploads {
     /// The file of the picture of this name.
     pub fn path(&self, id: &str) -> Option<PathBuf> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.files.iter().find(|(known, _)| known == id).map(|(_, path)| path.clone())
     }
 
     fn keep(&self, png: &[u8]) -> kao::Result<String> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error| Error::io("create", "a folder for pictures", error);
         if kept.folder.is_none() {
             kept.folder = Some(TempDir::with_prefix("kao-studio-").map_err(failed)?);
@@ -77,19 +87,14 @@ impl Uploads {
 }
 
 async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
-    let bytes = body::read(request.into_body(), limits::MAX_UPLOAD_BYTES).await?;
+    let bytes = app.bodies.read(request.into_body(), limits::MAX_UPLOAD_BYTES).await?;
+    let uploads = app.clone();
+    // It is never closed, so there is always one to come.
+    let _one = uploads.uploads.decoding.acquire().await.ok();
     let value = apart(move || {
-        let picture = Picture::decode(&bytes).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", error.to_string())
-        })?;
+        let picture = decode(&bytes)?;
+        drop(bytes);
         let [width, height] = [picture.width(), picture.height()];
-        if u64::from(width) * u64::from(height) > limits::MAX_UPLOAD_PIXELS {
-            let problem = format!(
-                "{width} × {height} pixels; at most {} are taken",
-                limits::MAX_UPLOAD_PIXELS
-            );
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", problem));
-        }
         let picture =
             render::Picture::from_rgb(width as usize, height as usize, picture.into_bytes())?;
         let png = render::png_bytes(&picture, &[("Software", "kao")])?;
@@ -97,6 +102,15 @@ async fn create(State(app): State<Arc<App>>, request: Request) -> Answer {
         Ok(json!({ "id": id, "width": width, "height": height }))
     });
     Ok(answer::json(StatusCode::CREATED, &value.await?))
+}
+
+fn decode(bytes: &[u8]) -> Result<Picture, Problem> {
+    Picture::decode_up_to(bytes, limits::MAX_UPLOAD_PIXELS).map_err(|error| match error {
+        DecodeError::TooManyPixels { .. } => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", error.to_string())
+        }
+        _ => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "malformed", error.to_string()),
+    })
 }
 
 async fn show(State(app): State<Arc<App>>, Path(id): Path<String>) -> Answer {

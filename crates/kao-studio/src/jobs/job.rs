@@ -1,6 +1,6 @@
 //! One job: its state, and what becomes known of it while it runs.
 
-use super::{Output, Preview, Work};
+use super::{Output, Preview, Set, Work};
 use crate::http::problem::Problem;
 use kao::control::{Control, Report};
 use kao::error::shortened;
@@ -68,7 +68,9 @@ struct Inner {
     preview: Option<Arc<Preview>>,
     n_previews: u64,
     problem: Option<Problem>,
+    /// What there is so far, and how often it has grown.
     output: Option<Arc<Output>>,
+    n_parts: u64,
 }
 
 /// How far a job is.
@@ -96,7 +98,9 @@ pub struct Snapshot {
     pub n_previews: u64,
     pub preview: Option<Arc<Preview>>,
     pub problem: Option<Problem>,
+    /// What there is: all of it when the job is done, before that what it has handed over.
     pub output: Option<Arc<Output>>,
+    pub n_parts: u64,
     pub seconds: f64,
 }
 
@@ -123,6 +127,7 @@ impl Job {
             n_previews: 0,
             problem: None,
             output: None,
+            n_parts: 0,
         };
         Job {
             id,
@@ -192,14 +197,29 @@ impl Job {
         });
     }
 
+    /// More of what the job leaves is there, before its end: the next set, and all facts so far.
+    pub fn add_part(&self, set: Option<Set>, facts: Value) {
+        self.change(|inner| {
+            let mut output = inner.output.as_deref().cloned().unwrap_or_default();
+            output.sets.extend(set.map(Arc::new));
+            output.facts = facts;
+            inner.output = Some(Arc::new(output));
+            inner.n_parts += 1;
+            // It is of the set before.
+            inner.preview = None;
+        });
+    }
+
     /// The end of it, whatever it is. Returns the seconds that it took.
     pub fn end(&self, result: Result<Output, Problem>) -> f64 {
         self.change(|inner| {
             inner.seconds = inner.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
             inner.preview = None;
             match result {
-                Ok(output) => {
+                Ok(mut output) => {
                     inner.state = State::Done;
+                    let before = inner.output.iter().flat_map(|parts| parts.sets.iter().cloned());
+                    output.sets = before.chain(output.sets).collect();
                     inner.output = Some(Arc::new(output));
                 }
                 Err(problem) if problem.code == "cancelled" => inner.state = State::Cancelled,
@@ -225,6 +245,7 @@ impl Job {
             preview: inner.preview.clone(),
             problem: inner.problem.clone(),
             output: inner.output.clone(),
+            n_parts: inner.n_parts,
             seconds: if inner.state.is_final() { inner.seconds } else { running },
         }
     }

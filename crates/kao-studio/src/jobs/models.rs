@@ -1,7 +1,7 @@
 //! Models that are loaded: the newest few stay in memory.
 
 use kao::control::Control;
-use kao::device::Device;
+use kao::device::DeviceKind;
 use kao::model::{Model, model_file};
 use kao::requests::ModelSource;
 use kao::{Error, Result};
@@ -14,7 +14,10 @@ const N_LOADED: usize = 3;
 
 /// The models that are loaded, the one used last at the end.
 #[derive(Debug, Default)]
-pub struct Models(Mutex<Vec<(Version, Arc<Model>)>>);
+pub struct Models {
+    loaded: Mutex<Vec<(Version, Arc<Model>)>>,
+    device: DeviceKind,
+}
 
 /// A file as it was when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +42,18 @@ impl Version {
 }
 
 impl Models {
+    /// None yet; they will run on this device.
+    pub fn on(device: DeviceKind) -> Self {
+        Models { device, ..Models::default() }
+    }
+
     /// The model, loaded where it is not yet, or its file has changed since.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or the device fails.
     pub fn get(&self, source: &ModelSource, control: &dyn Control) -> Result<Arc<Model>> {
         let version = Version::of(source)?;
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         {
             let mut loaded = lock();
             if let Some(at) = loaded.iter().position(|(known, _)| *known == version) {
@@ -59,7 +67,7 @@ impl Models {
                 loaded.remove(0);
             }
         }
-        let model = Arc::new(source.load(&Device::Cpu, control)?);
+        let model = Arc::new(source.load(&self.device.open()?, control)?);
         lock().push((version, model.clone()));
         Ok(model)
     }

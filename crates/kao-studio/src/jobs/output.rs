@@ -3,12 +3,13 @@
 use kao::render::{self, Layout, Sheet};
 use kao::{Images, Result};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// What a job leaves.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Output {
     /// The images by the name of their set; the first set is the result, the others show more.
-    pub sets: Vec<Set>,
+    pub sets: Vec<Arc<Set>>,
     /// What else there is to know, for programs and pages.
     pub facts: Value,
     /// In a few words.
@@ -49,16 +50,17 @@ impl Output {
         self.sets.iter().map(|set| size_of_val(set.images.data())).sum()
     }
 
-    pub fn n_images(&self) -> usize {
-        self.sets.first().map_or(0, |set| set.images.len())
-    }
-
     pub fn set(&self, name: &str) -> Option<&Set> {
-        self.sets.iter().find(|set| set.name == name)
+        self.sets.iter().map(Arc::as_ref).find(|set| set.name == name)
     }
 
     pub fn to_json(&self) -> Value {
-        let sets = self.sets.iter().map(|set| {
+        self.to_json_from(0)
+    }
+
+    /// The same, of the sets from this one on.
+    pub fn to_json_from(&self, first: usize) -> Value {
+        let sets = self.sets.iter().skip(first).map(|set| {
             let [n, channels, height, width] = set.images.shape();
             json!({
                 "name": set.name,

@@ -71,6 +71,36 @@ impl Preview {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kao::control::Unattended;
+    use kao::device::Device;
+    use kao::model::Model;
+    use kao::requests::Sample;
+    use kao::sampler::SamplingConfig;
+    use std::time::Instant;
+
+    #[test]
+    fn previews_cost_little_beside_the_steps_that_they_show() {
+        let model = Model::built_in(&Device::Cpu).unwrap();
+        let shortest = |seconds: &mut dyn FnMut() -> f64, n: usize| {
+            (0..n).map(|_| seconds()).fold(f64::INFINITY, f64::min)
+        };
+        let sampling = SamplingConfig { steps: Some(2), ..SamplingConfig::default() };
+        let sample = Sample { count: Some(16), sampling, ..Sample::default() };
+        let images = sample.run_on(&model, "built-in", &Unattended).unwrap().images;
+        let mut steps = || {
+            let sampled = sample.run_on(&model, "built-in", &Unattended).unwrap();
+            sampled.seconds / sampled.n_evaluations as f64
+        };
+        let step = shortest(&mut steps, 3);
+        let mut previews = || {
+            let started = Instant::now();
+            assert!(Preview::new(0, &images).to_json()["png"].is_string());
+            started.elapsed().as_secs_f64()
+        };
+        let preview = shortest(&mut previews, 20);
+        println!("a preview takes {:.2} % of a step", 100.0 * preview / step);
+        assert!(preview < 0.05 * step, "{preview} s of {step} s");
+    }
 
     #[test]
     fn a_preview_has_the_pixels_of_its_images() {

@@ -6,6 +6,7 @@ use crate::limits;
 use crate::metrics::Metrics;
 use axum::http::StatusCode;
 use kao::control::Unattended;
+use kao::device::DeviceKind;
 use kao::requests::{Estimate, ModelSource};
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,11 +35,11 @@ struct Inner {
 }
 
 impl Queue {
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(metrics: Arc<Metrics>, device: DeviceKind) -> Arc<Self> {
         Arc::new(Queue {
             inner: Mutex::default(),
             wakes: Condvar::new(),
-            models: Models::default(),
+            models: Models::on(device),
             metrics,
         })
     }
@@ -170,7 +171,11 @@ impl Queue {
 
     fn run(&self, job: &Arc<Job>) {
         job.start();
-        let worker = Worker { models: &self.models, let_others_go: &|| self.run_others() };
+        let worker = Worker {
+            models: &self.models,
+            let_others_go: &|| self.run_others(),
+            hand_over: &|set, facts| job.add_part(set, facts),
+        };
         let ran = catch_unwind(AssertUnwindSafe(|| match job.is_asked_to_stop() {
             true => Err(kao::Error::interrupted()),
             false => job.work.run(&worker, &**job),
@@ -187,8 +192,8 @@ impl Queue {
     }
 
     fn end(&self, job: &Arc<Job>, result: Result<Output, Problem>) {
-        if let Ok(output) = &result {
-            Metrics::add(&self.metrics.images, output.n_images() as u64);
+        if result.is_ok() {
+            Metrics::add(&self.metrics.images, job.work.n_made() as u64);
         }
         let seconds = job.end(result);
         let counter = match job.state() {
@@ -289,7 +294,7 @@ mod tests {
     }
 
     fn queue() -> Arc<Queue> {
-        let queue = Queue::new(Arc::default());
+        let queue = Queue::new(Arc::default(), DeviceKind::Cpu);
         queue.start(ModelSource::at("no/such/model")).unwrap();
         queue
     }

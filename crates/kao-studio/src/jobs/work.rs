@@ -1,6 +1,6 @@
 //! What a job does.
 
-use super::{Models, Output};
+use super::{Models, Output, Set};
 use kao::Result;
 use kao::control::Control;
 use kao::requests::Estimate;
@@ -28,9 +28,14 @@ pub trait Work: Send + Sync {
         usize::MAX
     }
 
-    /// How many images there will be, where it is known.
+    /// How many images are made together, where it is known.
     fn n_images(&self) -> Option<usize> {
         None
+    }
+
+    /// How many images there will be in all.
+    fn n_made(&self) -> usize {
+        self.n_images().unwrap_or(0)
     }
 
     /// Whether it may take hours, and lets others go first between its steps.
@@ -51,4 +56,6 @@ pub struct Worker<'a> {
     pub models: &'a Models,
     /// Does what short jobs wait for; to be called between the steps of long work.
     pub let_others_go: &'a (dyn Fn() + Sync),
+    /// Takes what is there before all is done: the next set, and all facts so far.
+    pub hand_over: &'a (dyn Fn(Option<Set>, Value) + Sync),
 }

@@ -1,7 +1,7 @@
 //! `edit`: variations of a picture that was sent here, and pictures with a part painted anew.
 
-use super::sample::{at_most, command, with_model};
-use super::{Context, Field, Kind, Made, TaskKind, field};
+use super::sample::{command, with_model};
+use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -10,6 +10,7 @@ use kao::control::Control;
 use kao::requests::{Edit, Estimate, Request};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Variations where no number is given.
 const COUNT: usize = 8;
@@ -35,6 +36,26 @@ const FIELDS: &[Field] = &[
     field("avoid", Kind::Text, "Tags that guidance leads away from."),
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
 ];
+
+/// Texts that name files as whoever sent the pictures does. Where they lie here is nobody's business,
+/// and in the terminal they have these names. `names` are of files here, and what they are shown as.
+pub fn with_shown_names(
+    texts: Vec<(String, String)>,
+    names: &[(&PathBuf, &PathBuf)],
+) -> Vec<(String, String)> {
+    let path = |path: &PathBuf| path.display().to_string();
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let rename = |text: String| {
+        names.iter().fold(text, |text, (here, shown)| {
+            let text = text.replace(&path(here), &path(shown));
+            match (name(here), name(shown)) {
+                (Some(here), Some(shown)) => text.replace(&here, &shown),
+                _ => text,
+            }
+        })
+    };
+    texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
+}
 
 struct EditWork {
     request: Edit,
@@ -70,12 +91,14 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let (picture, path) = picture.ok_or_else(|| Problem::invalid("picture", "none given"))?;
     let (mask, mask_path) = mask.unzip();
     (request.model, request.pictures, request.mask) = (source, vec![path], mask_path);
+    request.compute.device = context.device;
     let n_images = *request.count.get_or_insert(COUNT);
     request.validate()?;
     at_most("count", n_images, limits::MAX_IMAGES)?;
     at_most("steps", request.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     at_most("jumps", request.jumps.unwrap_or(1), limits::MAX_STEPS)?;
     let config = request.model.config()?;
+    check_values(&config.unet, n_images, &format!("{n_images} variations"))?;
     request.wishes.conditions(&config.tags, n_images)?;
     Ok(Box::new(EditWork { request, model, picture, mask, n_images }))
 }
@@ -87,22 +110,6 @@ impl EditWork {
         let mask = self.mask.as_ref().map(|_| PathBuf::from("mask.png"));
         let out = Some(PathBuf::from("variations.png"));
         Edit { pictures, mask, out, ..self.request.clone() }
-    }
-}
-
-impl EditWork {
-    /// Texts that name the files as whoever sent the pictures does. Where they lie here is nobody's
-    /// business, and in the terminal they have these names.
-    fn with_shown_names(&self, texts: Vec<(String, String)>) -> Vec<(String, String)> {
-        let shown = self.shown();
-        let here = self.request.pictures.iter().chain(&self.request.mask);
-        let names: Vec<(String, String)> = here
-            .zip(shown.pictures.iter().chain(&shown.mask))
-            .map(|(here, shown)| (here.display().to_string(), shown.display().to_string()))
-            .collect();
-        let rename =
-            |text: String| names.iter().fold(text, |text, (from, to)| text.replace(from, to));
-        texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
     }
 }
 
@@ -144,7 +151,10 @@ impl Work for EditWork {
             "model": self.model,
         });
         let summary = edited.summary();
-        let texts = self.with_shown_names(edited.provenance.texts);
+        let shown = self.shown();
+        let here = self.request.pictures.iter().chain(&self.request.mask);
+        let names: Vec<_> = here.zip(shown.pictures.iter().chain(&shown.mask)).collect();
+        let texts = with_shown_names(edited.provenance.texts, &names);
         let mut set = Set::new("images", edited.images, self.request.columns, texts.clone());
         let n = set.images.len();
         let n_columns = self.request.columns.clamp(1, n.max(1));
@@ -156,7 +166,6 @@ impl Work for EditWork {
         let places = (0..n).step_by(n_columns).flat_map(row).collect();
         let others = edited.originals.clone();
         set.sheet = Some(SheetPlaces { others, places, n_columns: n_columns + 1 });
-        let shown = self.shown();
         set.commands = (0..set.images.len())
             .map(|at| {
                 let out = Some(PathBuf::from("variation.png"));
@@ -164,6 +173,6 @@ impl Work for EditWork {
             })
             .collect();
         let original = Set::new("original", edited.originals, 1, texts);
-        Ok(Output { sets: vec![set, original], facts, summary })
+        Ok(Output { sets: vec![Arc::new(set), Arc::new(original)], facts, summary })
     }
 }

@@ -1,9 +1,9 @@
 //! `encode`: the noise from which DDIM makes a picture that was sent here, and what it is decoded
 //! to.
 
-use super::edit::sent;
-use super::sample::{at_most, command, with_model};
-use super::{Context, Kind, Made, TaskKind, field};
+use super::edit::{sent, with_shown_names};
+use super::sample::{command, with_model};
+use super::{Context, Kind, Made, TaskKind, at_most, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -12,6 +12,7 @@ use kao::control::Control;
 use kao::requests::{Encode, Estimate, Request};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub const KIND: TaskKind = TaskKind {
     name: "encode",
@@ -38,7 +39,8 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
         .map_err(|error| Problem::invalid("request", error))?;
     // Beside the picture, in the server's own folder.
     let out = path.with_extension("safetensors");
-    let request = Encode { model: source, pictures: vec![path], out, ..request };
+    let mut request = Encode { model: source, pictures: vec![path], out, ..request };
+    request.compute.device = context.device;
     request.validate()?;
     at_most("steps", request.steps, limits::MAX_STEPS)?;
     Ok(Box::new(EncodeWork { request, model, picture }))
@@ -80,7 +82,10 @@ impl Work for EncodeWork {
         let encoded = self.request.run(control);
         let _ = std::fs::remove_file(&self.request.out);
         let encoded = encoded?;
-        let texts = encoded.provenance.texts;
+        let shown = self.shown();
+        let mut names = vec![(&self.request.out, &shown.out)];
+        names.extend(self.request.pictures.iter().zip(&shown.pictures));
+        let texts = with_shown_names(encoded.provenance.texts, &names);
         let facts = json!({
             "seconds": encoded.seconds,
             "evaluations_per_image": encoded.n_evaluations,
@@ -90,7 +95,7 @@ impl Work for EncodeWork {
         });
         let summary =
             format!("{:.1} dB between the picture and what its noise is decoded to", encoded.psnr);
-        let set = |name: &str, images| Set::new(name, images, 1, texts.clone());
+        let set = |name: &str, images| Arc::new(Set::new(name, images, 1, texts.clone()));
         let sets = vec![
             set("images", encoded.decoded),
             set("noise", encoded.noise),

@@ -1,7 +1,7 @@
 //! `evaluate`: how far samples are from the pictures of a folder.
 
-use super::sample::{at_most, command, with_model};
-use super::{Context, Kind, Made, TaskKind, field};
+use super::sample::{command, with_model};
+use super::{Context, Kind, Made, TaskKind, at_most, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use crate::limits;
@@ -26,7 +26,7 @@ pub const KIND: TaskKind = TaskKind {
         field("seed", Kind::Integer, "Seed of the noise, and of which patches are compared."),
         field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
         field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
-        field("spacing", Kind::Text, "How the visited timesteps are spread."),
+        field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
     ],
     make,
 };
@@ -44,6 +44,7 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let mut request: Evaluate = serde_json::from_value(Value::Object(given))
         .map_err(|error| Problem::invalid("request", error))?;
     (request.model, request.data) = (source, context.places.data_folder(&data)?);
+    request.compute.device = context.device;
     at_most("count", *request.count.get_or_insert(COUNT), MAX_COUNT)?;
     at_most("steps", request.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     request.validate()?;

@@ -3,6 +3,7 @@
 use crate::http::problem::Problem;
 use kao::error::shortened;
 use kao::sampler::Sampler;
+use kao::timesteps::{End, Spacing};
 use serde_json::{Map, Value, json};
 
 /// A field of a task.
@@ -23,27 +24,40 @@ pub enum Kind {
     Flag,
     /// The name of a sampler, or an object of its name and settings.
     Sampler,
+    /// The name of a spacing of timesteps.
+    Spacing,
+    /// The name of an end of timesteps.
+    End,
     /// Two numbers.
     Interval,
     /// Several whole numbers.
     Integers,
+    /// Several numbers.
+    Numbers,
+    /// Several names.
+    Names,
 }
 
 /// The longest text of a field, in bytes.
 const MAX_TEXT: usize = 4096;
+/// The longest name of a list of names, in bytes.
+const MAX_NAME: usize = 64;
 /// The most entries of a list.
 const MAX_ENTRIES: usize = 64;
 
 impl Kind {
     fn expected(self) -> &'static str {
         match self {
+            Kind::Spacing | Kind::End => "one of the names that the description lists",
             Kind::Integer => "a whole number, at least 0",
             Kind::Number => "a number",
             Kind::Text => "a text of at most 4096 bytes",
             Kind::Flag => "true or false",
             Kind::Sampler => "the name of a sampler, or an object of its name and settings",
             Kind::Interval => "a list of two numbers",
-            Kind::Integers => "a list of at most 64 whole numbers",
+            Kind::Integers => "a list of at most 64 whole numbers, none below 0",
+            Kind::Numbers => "a list of at most 64 numbers",
+            Kind::Names => "a list of at most 64 names",
         }
     }
 
@@ -58,10 +72,16 @@ impl Kind {
             Kind::Text => is_text(value),
             Kind::Flag => value.is_boolean(),
             Kind::Sampler => is_text(value) || value.is_object(),
+            Kind::Spacing => serde_json::from_value::<Spacing>(value.clone()).is_ok(),
+            Kind::End => serde_json::from_value::<End>(value.clone()).is_ok(),
             Kind::Interval => {
                 all(value, Value::is_number) && value.as_array().is_some_and(|two| two.len() == 2)
             }
             Kind::Integers => all(value, Value::is_u64),
+            Kind::Numbers => all(value, Value::is_number),
+            Kind::Names => {
+                all(value, |name| name.as_str().is_some_and(|name| name.len() <= MAX_NAME))
+            }
         }
     }
 
@@ -71,6 +91,8 @@ impl Kind {
             Kind::Number => json!({ "type": "number" }),
             Kind::Text => json!({ "type": "string", "maxLength": MAX_TEXT }),
             Kind::Flag => json!({ "type": "boolean" }),
+            Kind::Spacing => one_of(Spacing::ALL.iter().map(|spacing| spacing.name())),
+            Kind::End => one_of(End::ALL.iter().map(|end| end.name())),
             Kind::Sampler => json!({
                 "oneOf": [
                     { "type": "string" },
@@ -85,8 +107,14 @@ impl Kind {
                 "type": "array", "items": { "type": "number" }, "minItems": 2, "maxItems": 2,
             }),
             Kind::Integers => list_of("integer"),
+            Kind::Numbers => list_of("number"),
+            Kind::Names => list_of("string"),
         }
     }
+}
+
+fn one_of(names: impl Iterator<Item = &'static str>) -> Value {
+    json!({ "enum": names.collect::<Vec<_>>() })
 }
 
 fn list_of(kind: &str) -> Value {
@@ -137,13 +165,17 @@ pub fn from_query(
         let value = match field.kind {
             Kind::Integer => text.parse::<u64>().ok().map(Value::from),
             Kind::Number => number(&text),
-            Kind::Text | Kind::Sampler => Some(Value::from(text.as_str())),
+            Kind::Text | Kind::Sampler | Kind::Spacing | Kind::End => {
+                Some(Value::from(text.as_str()))
+            }
             Kind::Flag => match text.as_str() {
                 "" | "true" | "1" => Some(Value::from(true)),
                 "false" | "0" => Some(Value::from(false)),
                 _ => None,
             },
             Kind::Interval => text.split(',').map(number).collect(),
+            Kind::Numbers => text.split(',').map(number).collect(),
+            Kind::Names => Some(text.split(',').map(|name| Value::from(name.trim())).collect()),
             Kind::Integers => {
                 let whole = |part: &str| part.trim().parse::<u64>().ok().map(Value::from);
                 text.split(',').map(whole).collect()

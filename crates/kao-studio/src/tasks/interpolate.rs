@@ -1,7 +1,7 @@
 //! `interpolate`: images on the way between others.
 
-use super::sample::{self, at_most, command};
-use super::{Context, Field, Kind, Made, TaskKind, field};
+use super::sample::{self, command};
+use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -10,6 +10,7 @@ use kao::requests::{Estimate, Interpolate, Request};
 use kao::{Images, Result};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub const KIND: TaskKind = TaskKind {
     name: "interpolate",
@@ -32,7 +33,7 @@ const FIELDS: &[Field] = &[
     field("pick", Kind::Integers, "These of them, in place of all."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
     field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
-    field("spacing", Kind::Text, "How the visited timesteps are spread."),
+    field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
     field("tags", Kind::Text, "Tags of every image, separated by commas."),
     field("avoid", Kind::Text, "Tags that guidance leads away from."),
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
@@ -50,6 +51,7 @@ fn make(given: Map<String, Value>, context: &Context<'_>) -> Made {
     let mut request: Interpolate = serde_json::from_value(Value::Object(given))
         .map_err(|error| Problem::invalid("request", error))?;
     request.model = source;
+    request.compute.device = context.device;
     request.validate()?;
     let ways = request.between.len().max(request.images.len()) - 1;
     let n_images = match request.pick.len() {
@@ -60,6 +62,7 @@ fn make(given: Map<String, Value>, context: &Context<'_>) -> Made {
     at_most("frames", n_images, limits::MAX_IMAGES)?;
     at_most("steps", request.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     let config = request.model.config()?;
+    check_values(&config.unet, n_images, &format!("{n_images} images"))?;
     request.wishes.conditions(&config.tags, 1)?;
     Ok(Box::new(InterpolateWork { request, model, n_images }))
 }
@@ -128,6 +131,6 @@ impl Work for InterpolateWork {
                 })
             })
             .collect();
-        Ok(Output { sets: vec![set], facts, summary })
+        Ok(Output { sets: vec![Arc::new(set)], facts, summary })
     }
 }

@@ -4,6 +4,7 @@
 //! document says, and what is refused by name all come from there. No field is a path: models, data
 //! and pictures are names.
 
+mod compare;
 mod edit;
 mod encode;
 mod evaluate;
@@ -17,7 +18,10 @@ pub use fields::{Field, Kind, from_query, schema};
 
 use crate::http::problem::Problem;
 use crate::jobs::Work;
+use crate::limits;
 use crate::places::Places;
+use kao::device::DeviceKind;
+use kao::unet::UNetConfig;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -37,6 +41,8 @@ pub struct Context<'a> {
     pub places: &'a Places,
     /// The file of the picture that was sent here under this id.
     pub upload: &'a dyn Fn(&str) -> Option<PathBuf>,
+    /// What networks run on, whatever is asked for.
+    pub device: DeviceKind,
 }
 
 /// All kinds.
@@ -45,6 +51,7 @@ pub const KINDS: &[TaskKind] = &[
     edit::KIND,
     encode::KIND,
     evaluate::KIND,
+    compare::KIND,
     interpolate::KIND,
     train::TRAIN,
     train::PLAN,
@@ -53,6 +60,32 @@ pub const KINDS: &[TaskKind] = &[
 
 const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, about }
+}
+
+/// Refuses more than the server does at once.
+fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
+    match found <= most {
+        true => Ok(()),
+        false => {
+            Err(Problem::invalid(field, format!("{found} found; at most {most} are made here")))
+        }
+    }
+}
+
+/// Refuses more images of a network than are kept. `words` say how many there are.
+fn check_values(unet: &UNetConfig, n_images: usize, words: &str) -> Result<(), Problem> {
+    let values: usize = unet.image_size.iter().product();
+    let all = values.saturating_mul(n_images);
+    match all <= limits::MAX_RESULT_VALUES {
+        true => Ok(()),
+        false => {
+            let most = limits::MAX_RESULT_VALUES;
+            Err(Problem::invalid(
+                "count",
+                format!("{words} are {all} values; at most {most} are kept"),
+            ))
+        }
+    }
 }
 
 /// The kind of this name.

@@ -1,8 +1,9 @@
 //! `nearest`: the pictures of a folder that are most like an image.
 
-use super::{Context, Kind, Made, TaskKind, field};
+use super::{Context, Kind, Made, TaskKind, at_most, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
+use crate::limits;
 use kao::control::Control;
 use kao::dataset::Folder;
 use kao::eval::nearest;
@@ -42,8 +43,10 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     let (model, source, given) = super::sample::with_model(given, context)?;
     let sample: Sample = serde_json::from_value(Value::Object(given))
         .map_err(|error| Problem::invalid("request", error))?;
-    let sample = Sample { model: source.clone(), pick: vec![image], ..sample };
+    let mut sample = Sample { model: source.clone(), pick: vec![image], ..sample };
+    sample.compute.device = context.device;
     sample.validate()?;
+    at_most("steps", sample.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
     let data = context.places.data_folder(&data_name)?;
     Ok(Box::new(NearestWork { data, data_name, source, model, sample }))
 }
@@ -59,6 +62,7 @@ impl Work for NearestWork {
             "model": self.model,
             "seed": self.sample.seed,
             "image": self.sample.pick[0],
+            "steps": self.sample.sampling.steps,
         })
     }
 

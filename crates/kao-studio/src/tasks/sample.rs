@@ -1,6 +1,6 @@
 //! `sample`: images from a model.
 
-use super::{Context, Field, Kind, Made, TaskKind, field};
+use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -11,6 +11,7 @@ use kao::requests::{Estimate, ModelSource, Request, Sample};
 use kao::sampler::SnapshotsConfig;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub const KIND: TaskKind = TaskKind {
     name: "sample",
@@ -34,10 +35,10 @@ pub const FIELDS: &[Field] = &[
     field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
     field(
         "spacing",
-        Kind::Text,
+        Kind::Spacing,
         "How the visited timesteps are spread: trailing, leading, linear, quadratic.",
     ),
-    field("end", Kind::Text, "Where the sequence ends: clean or first-timestep."),
+    field("end", Kind::End, "Where the sequence ends: clean or first-timestep."),
     field("clip", Kind::Flag, "Clamp the predicted clean image to [-1, 1] at every step."),
     field("tags", Kind::Text, "Tags of every image, separated by commas."),
     field("avoid", Kind::Text, "Tags that guidance leads away from."),
@@ -87,6 +88,7 @@ fn work(given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWork, 
     let mut request: Sample = serde_json::from_value(Value::Object(given))
         .map_err(|error| Problem::invalid("request", error))?;
     request.model = source;
+    request.compute.device = context.device;
     request.wishes.guide = guide;
     request.validate()?;
     let n_images = match request.pick.len() {
@@ -98,30 +100,13 @@ fn work(given: Map<String, Value>, context: &Context<'_>) -> Result<SampleWork, 
     let n_snapshots = usize::try_from(n_snapshots).unwrap_or(usize::MAX);
     at_most("snapshots", n_snapshots, limits::MAX_SNAPSHOTS)?;
     let config = request.model.config()?;
-    let values: usize = config.unet.image_size.iter().product();
-    let all = values.saturating_mul(n_images).saturating_mul(n_snapshots + 1);
-    if all > limits::MAX_RESULT_VALUES {
-        let problem = format!(
-            "{n_images} images with {n_snapshots} snapshots are {all} values; at most {} are kept",
-            limits::MAX_RESULT_VALUES
-        );
-        return Err(Problem::invalid("count", problem));
-    }
+    let words = format!("{n_images} images with {n_snapshots} snapshots");
+    check_values(&config.unet, n_images.saturating_mul(n_snapshots + 1), &words)?;
     // What the model does not know is told now, not when the job has had to wait.
     if request.first == 0 && request.pick.is_empty() {
         request.wishes.conditions(&config.tags, n_images)?;
     }
     Ok(SampleWork { request, model, n_images, n_snapshots })
-}
-
-/// Refuses more than the server does at once.
-pub fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
-    match found <= most {
-        true => Ok(()),
-        false => {
-            Err(Problem::invalid(field, format!("{found} found; at most {most} are made here")))
-        }
-    }
 }
 
 /// The command line of a request that is written to `out` there.
@@ -187,6 +172,7 @@ impl Work for SampleWork {
             Set::new(format!("snapshot-{index}"), images, n_columns, set.texts.clone())
         });
         let snapshots: Vec<Set> = snapshots.collect();
-        Ok(Output { sets: [set].into_iter().chain(snapshots).collect(), facts, summary })
+        let sets = [set].into_iter().chain(snapshots).map(Arc::new).collect();
+        Ok(Output { sets, facts, summary })
     }
 }

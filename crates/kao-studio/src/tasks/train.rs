@@ -80,6 +80,7 @@ fn work(mut given: Map<String, Value>, context: &Context<'_>, is_plan: bool) -> 
             Some(source.path.unwrap_or_else(|| PathBuf::from(BUILT_IN)))
         }
     };
+    request.compute.device = context.device;
     request.validate()?;
     if !request.resume && request.data.is_none() {
         return Err(Problem::invalid("data", "none given; expected the name of a folder"));

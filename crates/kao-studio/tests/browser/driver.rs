@@ -117,6 +117,19 @@ impl Browser {
         self.tell("Emulation.setEmulatedMedia", json!({ "features": features }));
     }
 
+    /// Looks at the page narrow and wide, light and dark: nowhere is it wider than the window.
+    pub fn fits_everywhere(&self, name: &str) {
+        for (width, scheme) in [(360, "dark"), (360, "light"), (800, "dark"), (1400, "dark")] {
+            self.resize(width, 900);
+            self.prefer(scheme, "reduce");
+            let overflow = "return document.documentElement.scrollWidth - innerWidth";
+            assert!(self.run(overflow).as_i64().unwrap() <= 0, "{name}: wider than {width}");
+            self.screenshot(&format!("{name}-{width}-{scheme}"));
+        }
+        self.resize(1400, 900);
+        self.prefer("light", "no-preference");
+    }
+
     pub fn go(&self, url: &str) {
         self.within("POST", "/url", json!({ "url": url }));
     }
@@ -128,12 +141,17 @@ impl Browser {
 
     /// Waits until an expression is true.
     pub fn wait_for(&self, expression: &str) {
+        self.wait_within(expression, PATIENCE);
+    }
+
+    /// The same, for what may take longer.
+    pub fn wait_within(&self, expression: &str, patience: Duration) {
         let started = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != json!(true) {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > patience {
                 self.screenshot("timeout");
                 panic!(
-                    "not within {PATIENCE:?}: {expression}\n{}",
+                    "not within {patience:?}: {expression}\n{}",
                     self.run("return document.body.innerText")
                 );
             }
@@ -205,6 +223,16 @@ impl Browser {
         self.within("POST", "/actions", json!({ "actions": actions }));
     }
 
+    /// Takes the pointer away from what it points at.
+    pub fn move_away(&self) {
+        let away = json!({ "type": "pointerMove", "duration": 0, "x": 1, "y": 1 });
+        let actions = json!([{
+            "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" },
+            "actions": [away],
+        }]);
+        self.within("POST", "/actions", json!({ "actions": actions }));
+    }
+
     /// Keeps a picture of the window.
     pub fn screenshot(&self, name: &str) {
         let Some(folder) = std::env::var_os("KAO_SCREENSHOTS").map(PathBuf::from) else { return };
@@ -216,6 +244,11 @@ impl Browser {
 
     /// No error in the console, and no request to another host than `host`.
     pub fn is_clean(&self, host: &str) {
+        self.is_clean_but_for(host, "no such text");
+    }
+
+    /// The same, but for entries with these words: browsers log answers that refuse something.
+    pub fn is_clean_but_for(&self, host: &str, words: &str) {
         let log = |kind: &str| self.within("POST", "/se/log", json!({ "type": kind }));
         let console = log("browser");
         let errors: Vec<&Value> = console
@@ -223,6 +256,7 @@ impl Browser {
             .unwrap()
             .iter()
             .filter(|entry| entry["level"] == "SEVERE" || entry["level"] == "WARNING")
+            .filter(|entry| !entry["message"].as_str().is_some_and(|text| text.contains(words)))
             .collect();
         assert!(errors.is_empty(), "{errors:?}");
         let mut n_requests = 0;

@@ -3,8 +3,11 @@
 use crate::driver::Browser;
 use crate::server::Server;
 use serde_json::json;
+use std::time::Duration;
 
 const ARROW_RIGHT: &str = "\u{e014}";
+const ARROW_LEFT: &str = "\u{e012}";
+const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";
 const TAB: &str = "\u{e004}";
 
@@ -33,13 +36,56 @@ fn faces_form_and_one_is_looked_at() {
     browser.press(ESCAPE);
     browser.wait_for("!document.querySelector('.viewer')");
 
-    for (width, scheme) in [(360, "dark"), (360, "light"), (800, "dark"), (1400, "dark")] {
-        browser.resize(width, 900);
-        browser.prefer(scheme, "reduce");
-        let overflow = "return document.documentElement.scrollWidth - innerWidth";
-        assert!(browser.run(overflow).as_i64().unwrap() <= 0, "wider than {width}");
-        browser.screenshot(&format!("create-{width}-{scheme}"));
+    browser.fits_everywhere("create");
+    // Nothing moves where somebody does not want it, also while faces form.
+    browser.prefer("light", "reduce");
+    browser.set("input[name=steps]", "60");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelector('.face.forming')");
+    assert_eq!(browser.run("return document.getAnimations().length"), json!(0));
+    browser.is_clean(&server.host);
+}
+
+#[test]
+fn the_first_preview_comes_at_once() {
+    const N_CLICKS: usize = 9;
+    let server = Server::start();
+    let browser = Browser::open(1000, 800);
+    browser.go(&server.url("create"));
+    browser.wait_for("document.querySelectorAll('.face img').length === 16");
+    browser.set("input[name=count]", "1");
+    // From the click until the browser has drawn a frame in which the preview is.
+    browser.run(
+        "window.times = []; \
+         window.measure = () => { \
+           const began = performance.now(); \
+           const seen = new MutationObserver(() => { \
+             if (!document.querySelector('.face.begun.forming')) return; \
+             seen.disconnect(); \
+             requestAnimationFrame(() => setTimeout(() => times.push(performance.now() - began))); \
+           }); \
+           const watched = { subtree: true, childList: true, attributeFilter: ['class'] }; \
+           seen.observe(document.querySelector('.stage'), watched); \
+           document.querySelector('form .primary').click(); \
+         };",
+    );
+    for n in 1..=N_CLICKS {
+        browser.set("input[name=seed]", &n.to_string());
+        browser.run("measure()");
+        browser.wait_for(&format!("times.length === {n}"));
+        browser.wait_for("document.querySelectorAll('.face img').length === 1");
     }
+    let times = browser.run("return times");
+    let mut times: Vec<f64> = times.as_array().unwrap().iter().filter_map(|t| t.as_f64()).collect();
+    times.sort_by(f64::total_cmp);
+    let median = times[N_CLICKS / 2];
+    println!(
+        "from the click to the first preview: median {median:.0} ms of {N_CLICKS}, from {:.0} to {:.0}",
+        times[0],
+        times[N_CLICKS - 1]
+    );
+    // On two cores that nobody else uses it is below 200; here others may use them.
+    assert!(median < 2000.0, "{times:?}");
     browser.is_clean(&server.host);
 }
 
@@ -107,10 +153,47 @@ fn samplers_are_compared() {
     browser.set("input[name=steps]", "2, 5");
     browser.set("input[name=count]", "3");
     browser.click("form .primary");
+    // Each combination is there as soon as it is made, the next one forms.
+    browser.wait_for("document.querySelector('.run .face.begun.forming')");
     browser.wait_for("document.querySelectorAll('.run img').length === 12");
-    browser.wait_for("document.querySelector('.summary').textContent.includes('4 runs')");
+    browser.wait_for("document.querySelector('.summary').textContent.includes('4 combinations')");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('.numbers tbody tr').length"),
+        json!(4)
+    );
+    let times = "return [...document.querySelectorAll('.run .time')].every((one) => \
+                 /evaluations, .* an image$/.test(one.textContent))";
+    assert_eq!(browser.run(times), json!(true));
+    let command = browser.run("return document.querySelector('.command code').textContent");
+    assert!(command.as_str().unwrap().starts_with("kao compare "), "{command}");
+    browser.click(".run .face");
+    browser.wait_for("document.querySelector('.viewer input[type=range]')");
+    browser.press(ESCAPE);
+    // The same with the distance from pictures.
+    browser.set("select[name=data]", "faces");
+    browser.set("input[name=count]", "6");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelectorAll('.numbers .best').length > 0");
+    browser.wait_for("document.querySelectorAll('.run img').length === 24");
+    browser.wait_for("document.querySelector('.chart .curve')");
     browser.screenshot("compare");
-    browser.is_clean(&server.host);
+    // What cannot be is told at its field.
+    browser.set("input[name=steps]", "5, 0");
+    browser.click("form .primary");
+    browser.wait_for("document.activeElement.name === 'steps'");
+    browser.set("input[name=steps]", "many");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelector('[aria-invalid=true]')?.name === 'steps'");
+    // The experiment of the DDIM paper is one click, and one more ends it.
+    browser.set("select[name=data]", "");
+    browser.run("[...document.querySelectorAll('form button')].at(-1).click()");
+    browser.wait_for("document.querySelectorAll('.run').length === 16");
+    browser.wait_for("document.querySelectorAll('.numbers tbody tr').length > 0");
+    browser.screenshot("compare-paper");
+    browser.click(".progress button");
+    browser.wait_for("document.querySelector('.summary').textContent === 'Cancelled.'");
+    browser.fits_everywhere("compare");
+    browser.is_clean_but_for(&server.host, "422");
 }
 
 #[test]
@@ -131,6 +214,8 @@ fn a_wall_goes_on() {
     browser.press(ARROW_RIGHT);
     browser.wait_for(&format!("document.querySelector('.plane code').textContent !== {before}"));
     browser.screenshot("explore");
+    browser.fits_everywhere("explore");
+    browser.prefer("light", "no-preference");
     browser.run("scrollTo(0, document.body.scrollHeight)");
     browser.wait_for("document.querySelectorAll('.wall .face img').length >= 48");
     browser.is_clean(&server.host);
@@ -171,12 +256,58 @@ fn a_picture_is_edited() {
     browser.wait_for("document.querySelector('.viewer')");
     browser.run("document.querySelector('.viewer .actions button').click()");
     browser.wait_for("document.querySelector('.viewer .large').src.includes('/original/')");
-    browser.resize(360, 900);
+    browser.fits_everywhere("edit-viewer");
     browser.press(ESCAPE);
-    let overflow = "return document.documentElement.scrollWidth - innerWidth";
-    assert!(browser.run(overflow).as_i64().unwrap() <= 0);
-    browser.screenshot("edit-360");
+    browser.wait_for("!document.querySelector('.viewer')");
+    browser.fits_everywhere("edit");
     browser.is_clean(&server.host);
+}
+
+#[test]
+fn a_picture_is_pasted_painted_by_keys_and_reconstructed() {
+    let server = Server::start();
+    let browser = Browser::open(1400, 1000);
+    browser.go(&server.url("edit"));
+    browser.wait_for("document.querySelector('.drop')");
+    let hand_over = |event: &str| {
+        browser.run(&format!(
+            "const canvas = document.createElement('canvas'); canvas.width = 90; canvas.height = 60; \
+             const context = canvas.getContext('2d'); context.fillStyle = '#3a7'; \
+             context.fillRect(0, 0, 90, 60); \
+             canvas.toBlob((blob) => {{ \
+               const data = new DataTransfer(); \
+               data.items.add(new File([blob], 'a.png', {{ type: 'image/png' }})); {event} \
+             }});"
+        ));
+    };
+    let is_green = "document.querySelector('.work').getContext('2d')\
+                    .getImageData(200, 200, 1, 1).data[1] === 0xaa";
+    hand_over("document.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }))");
+    browser.wait_for(is_green);
+    browser.go(&server.url("create"));
+    browser.go(&server.url("edit"));
+    browser.wait_for("document.querySelector('.board[hidden]')");
+    hand_over(
+        "document.querySelector('.page').dispatchEvent(new DragEvent('drop', \
+         { dataTransfer: data, bubbles: true, cancelable: true }))",
+    );
+    browser.wait_for(is_green);
+    // A mask by keys alone: three steps to the left, then painting.
+    browser.run("document.querySelector('[data-mode=mask]').focus()");
+    browser.press(ENTER);
+    browser.run("document.querySelector('.work').focus()");
+    for _ in 0..3 {
+        browser.press(ARROW_LEFT);
+    }
+    browser.press(" ");
+    browser.wait_for("document.querySelector('form .primary').textContent === 'Fill the mask'");
+    browser.screenshot("edit-keys");
+    browser.run("[...document.querySelectorAll('form button')].at(-1).click()");
+    browser.wait_for("document.querySelectorAll('.thumbs.three img').length === 3");
+    browser.wait_for("document.querySelector('.summary').textContent.includes('dB')");
+    browser.screenshot("edit-encoded");
+    // That the canvas is read is the test's doing.
+    browser.is_clean_but_for(&server.host, "willReadFrequently");
 }
 
 #[test]
@@ -203,12 +334,73 @@ fn a_training_is_begun_watched_and_stopped() {
     browser.wait_for("document.querySelector('[data-key=resume]')");
     browser.run("document.querySelector('[data-key=resume]').click()");
     browser.wait_for("document.querySelector('[data-key=stop]')");
-    browser.prefer("dark", "no-preference");
-    browser.screenshot("train-dark");
-    browser.resize(360, 900);
-    let overflow = "return document.documentElement.scrollWidth - innerWidth";
-    assert!(browser.run(overflow).as_i64().unwrap() <= 0);
-    browser.screenshot("train-360");
+    browser.wait_for("document.querySelectorAll('.figure').length === 4");
+    browser.run("document.querySelector('[data-key=stop]').click()");
+    browser.wait_for("document.querySelector('[data-key=resume]')");
+    // What another one would take, and the other one over the first.
+    browser.go(&server.url("train/new"));
+    browser.set_when_there("input[name=name]", "second");
+    browser.set("select[name=preset]", "tiny");
+    browser.set("input[name=steps]", "12");
+    browser.set("input[name=save_every]", "4");
+    browser.set("input[name=batch_size]", "8");
+    browser.run("[...document.querySelectorAll('form button')].at(-2).click()");
+    browser.wait_for("document.querySelector('.large-text')?.textContent.startsWith('About ')");
+    browser.screenshot("train-estimate");
+    browser.fits_everywhere("train-new");
+    browser.resize(1400, 1000);
+    browser.click("form .primary");
+    browser.wait_for("location.hash === '#/train/second'");
+    browser.wait_for(
+        "[...document.querySelectorAll('.item')].some((item) => \
+                      item.textContent === 'secondstep 12 of 12')",
+    );
+    browser.set_when_there("select[name=beside]", "first");
+    browser.wait_for(
+        "['first validation', 'second validation'].every((name) => \
+         document.querySelector('.legend')?.textContent.includes(name))",
+    );
+    let ticks = "return document.querySelector('.chart').textContent";
+    let logarithmic = browser.run(ticks);
+    browser.click("[data-key=log]");
+    browser.wait_for(&format!("document.querySelector('.chart').textContent !== {logarithmic}"));
+    browser.fits_everywhere("train");
+    browser.is_clean(&server.host);
+}
+
+/// What the README shows. `docs/pictures.sh` asks for a training that takes a while.
+#[test]
+fn the_pictures_of_the_readme() {
+    let n_steps = std::env::var("KAO_PICTURE_STEPS").map_or(12, |n| n.parse::<u64>().unwrap());
+    let server = Server::with_faces(600, 64);
+    let browser = Browser::open(1200, 640);
+    browser.go(&server.url("create"));
+    browser.wait_for("document.querySelectorAll('.face img').length === 16");
+    browser.set("input[name=count]", "18");
+    browser.click("form .primary");
+    browser.wait_for("document.querySelectorAll('.face img').length === 18");
+    browser.run("document.activeElement.blur()");
+    browser.move_away();
+    browser.screenshot("studio-create");
+    browser.resize(1200, 700);
+    browser.go(&server.url("train/new"));
+    browser.set_when_there("input[name=name]", "faces");
+    browser.set("select[name=from]", "built-in");
+    browser.set("input[name=steps]", &n_steps.to_string());
+    browser.set("input[name=save_every]", &(n_steps / 6).to_string());
+    browser.set("input[name=batch_size]", "8");
+    browser.set("input[name=learning_rate]", "0.000005");
+    browser.click("form .primary");
+    browser.wait_for("location.hash === '#/train/faces'");
+    let is_over = format!(
+        "[...document.querySelectorAll('.item')].some((item) => \
+         item.textContent.replaceAll('\u{202f}', '') === 'facesstep {n_steps} of {n_steps}')"
+    );
+    browser.wait_within(&is_over, Duration::from_secs(90 + 3 * n_steps));
+    browser.wait_for("document.querySelector('img.samples')?.naturalWidth > 0");
+    browser.run("document.activeElement.blur()");
+    browser.move_away();
+    browser.screenshot("studio-train");
     browser.is_clean(&server.host);
 }
 
@@ -224,5 +416,27 @@ fn pictures_are_looked_at() {
     browser.run("document.querySelector('form button').click()");
     browser.wait_for("document.querySelector('.own img')?.naturalWidth > 0");
     browser.screenshot("data");
+    browser.fits_everywhere("data");
+    // What `prepare` found.
+    browser.set("select[name=folder]", "prepared");
+    browser.wait_for("document.querySelectorAll('details').length === 2");
+    browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })");
+    let found = browser.run("return document.querySelector('.canvas').innerText");
+    let found = found.as_str().unwrap();
+    for words in ["1 duplicate was left out", "twice.png", "1 could not be used", "broken.png"] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+    browser.screenshot("data-prepared");
+    // From a face to the pictures that are most like it.
+    browser.go(&server.url("create"));
+    browser.wait_for("document.querySelectorAll('.face img').length === 16");
+    browser.click(".face:nth-child(3)");
+    browser.wait_for("document.querySelector('.viewer .actions button')");
+    browser.run(
+        "[...document.querySelectorAll('.viewer .actions button')] \
+         .find((button) => button.textContent === 'Nearest pictures').click()",
+    );
+    browser.wait_for("location.hash === '#/data/built-in/7/2'");
+    browser.wait_for("document.querySelectorAll('.own ~ .thumb').length === 12");
     browser.is_clean(&server.host);
 }

@@ -1,9 +1,9 @@
 //! A server with a model, a folder of pictures and a folder of runs.
 
 use kao::control::Unattended;
-use kao::requests::{Draw, Request};
+use kao::requests::{Draw, Prepare, Request};
 use kao_studio::{Options, Studio};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,9 +18,15 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
+        Server::with_faces(120, 32)
+    }
+
+    /// With so many drawn faces of this size.
+    pub fn with_faces(count: u64, size: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("data/faces");
-        Draw { count: 120, out, size: 32, seed: 1, threads: None }.run(&Unattended).unwrap();
+        Draw { count, out, size, seed: 1, threads: None }.run(&Unattended).unwrap();
+        a_prepared_folder(folder.path());
         let path = |name: &str| Some(folder.path().join(name));
         let options = Options {
             host: "127.0.0.1".to_owned(),
@@ -41,6 +47,18 @@ impl Server {
     pub fn url(&self, page: &str) -> String {
         format!("http://{}/#/{page}", self.host)
     }
+}
+
+/// Pictures as `kao prepare` leaves them: some, one that is there twice, one that is broken.
+fn a_prepared_folder(folder: &Path) {
+    let raw_dir = folder.join("raw");
+    let draw = Draw { count: 12, out: raw_dir.clone(), size: 48, seed: 2, threads: None };
+    draw.run(&Unattended).unwrap();
+    let one = std::fs::read(raw_dir.join("face-000000.png")).unwrap();
+    std::fs::write(raw_dir.join("twice.png"), &one).unwrap();
+    std::fs::write(raw_dir.join("broken.png"), &one[..one.len() / 2]).unwrap();
+    let out_dir = folder.join("data/prepared");
+    Prepare { raw_dir, out_dir, size: 32, ..Prepare::default() }.run(&Unattended).unwrap();
 }
 
 impl Server {

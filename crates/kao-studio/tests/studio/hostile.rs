@@ -122,6 +122,62 @@ fn no_parameter_is_a_path() {
 }
 
 #[test]
+fn no_field_of_any_task_is_a_path() {
+    let (server, folder) = Server::with_data();
+    std::fs::write(folder.path().join("secret.png"), b"secret").unwrap();
+    let own = folder.path().join("secret.png").display().to_string();
+    let document = server.get("/api/v1/openapi.json").json();
+    let kinds = document["components"]["schemas"]["NewJob"]["oneOf"].as_array().unwrap();
+    let mut n_tried = 0;
+    for kind in kinds {
+        let name = kind["properties"]["kind"]["const"].as_str().unwrap();
+        for field in kind["properties"]["request"]["properties"].as_object().unwrap().keys() {
+            for path in ["..", "../../etc/passwd", "/etc/passwd", "..\\..\\x", &own, "\0"] {
+                // With what each kind needs, or that would be what is refused.
+                let mut request = json!({ "data": "faces", "name": "new" });
+                let known = &kind["properties"]["request"]["properties"];
+                request.as_object_mut().unwrap().retain(|field, _| known[field].is_object());
+                for value in [json!(path), json!([path]), json!({ "name": path })] {
+                    request[field] = value;
+                    let asked = json!({ "kind": name, "request": request });
+                    let answer = server.post("/api/v1/jobs", &asked);
+                    assert_eq!(answer.status, 422, "{name}.{field} = {path}: {}", answer.text());
+                    assert!(!answer.text().contains("root:"), "{name}.{field}");
+                    n_tried += 1;
+                }
+            }
+        }
+    }
+    assert!(n_tried > 500, "{n_tried}");
+    let paths = document["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        for bad in ["..", "%2e%2e", "..%2f..%2fsecret.png", "%2fetc%2fpasswd", "%00", "..%5c.."] {
+            let filled: Vec<&str> = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { bad } else { part })
+                .collect();
+            let mut all = vec![filled.join("/")];
+            let parameters = methods["get"]["parameters"].as_array().into_iter().flatten();
+            all.extend(parameters.filter(|parameter| parameter["in"] == "query").map(
+                |parameter| {
+                    let name = parameter["name"].as_str().unwrap();
+                    format!("{}?{name}={bad}", path.replace("{folder}", "faces"))
+                },
+            ));
+            for address in all.iter().filter(|address| address.contains(bad)) {
+                let answer = server.get(address);
+                // A tag of this name is a tag that no picture has.
+                let is_tag = address.contains("?tag=") && answer.status == 200;
+                let is_refused = [400, 404, 405, 422].contains(&answer.status);
+                assert!(is_refused || is_tag, "{address}: {}", answer.status);
+                assert!(!answer.text().contains("secret\n") && !answer.text().contains("root:"));
+            }
+        }
+    }
+    assert!(std::fs::read_dir(folder.path().join("runs")).unwrap().next().is_none());
+}
+
+#[test]
 fn broken_requests_are_answered_or_dropped() {
     let server = Server::start();
     let long = "x".repeat(1 << 20);
@@ -174,6 +230,38 @@ fn half_sent_and_silent_connections_keep_nobody_waiting() {
 }
 
 #[test]
+fn uploads_that_are_not_finished_do_not_fill_the_memory() {
+    let server = Server::start();
+    let head = format!(
+        "POST /api/v1/uploads HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 10400000\r\n\r\n",
+        server.port
+    );
+    let half = vec![b'x'; 10_000_000];
+    let mut held: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    for stream in &mut held {
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&half).unwrap();
+    }
+    let whole = || server.ask("POST", "/api/v1/uploads", &[], &half[..9_000_000]);
+    let wait_for = |status: u16| {
+        let started = Instant::now();
+        loop {
+            let answer = whole();
+            if answer.status == status {
+                return answer;
+            }
+            assert!(started.elapsed() < Duration::from_secs(20), "{}", answer.text());
+        }
+    };
+    let refused = wait_for(429);
+    assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+    assert_eq!(server.get("/api/v1/about").status, 200);
+    // Their room is free again when they are gone; and nines of x are no picture.
+    drop(held);
+    wait_for(422);
+}
+
+#[test]
 fn a_full_queue_refuses_and_says_when_to_come_again() {
     let server = Server::start();
     let request = json!({ "kind": "sample", "request": { "count": 64, "steps": 300 } });
@@ -221,6 +309,11 @@ fn pictures_that_are_none_or_too_large_are_refused() {
     let seven = bomb(7000);
     assert!(seven.len() < 1 << 20, "{}", seven.len());
     assert_eq!(send(&seven).status, 413);
+    // What a header declares is enough to refuse it: nothing of its pixels is there.
+    let header = &seven[..seven.len().min(64)];
+    let answer = send(header);
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert!(answer.text().contains("7000×7000 pixels"), "{}", answer.text());
     let mut declared = bomb(16);
     declared[16..24].copy_from_slice(&[0, 0, 0x4e, 0x20, 0, 0, 0x4e, 0x20]);
     assert_eq!(send(&declared).status, 422);

@@ -57,10 +57,12 @@ fn a_cancel_frees_the_cores_within_a_step() {
     let long = json!({ "kind": "sample", "request": { "count": 64, "steps": 400 } });
     let id = server.post("/api/v1/jobs", &long).json()["id"].as_str().unwrap().to_owned();
     server.wait_for(&id, |job| job["progress"]["done"].as_u64() > Some(0));
-    assert_eq!(server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"").status, 200);
+    let before = server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"").json();
     let job = server.end_of(&id);
     assert_eq!(job["state"], "cancelled");
-    assert!(job["progress"]["done"].as_u64() < Some(25_600), "{job}");
+    let done = |job: &Value| job["progress"]["done"].as_u64().unwrap();
+    // Of 16 images a step; what was under way when the word came, and no more.
+    assert!(done(&job) <= done(&before) + 2 * 16, "{} after {}", done(&job), done(&before));
     assert_eq!(server.get(&format!("/api/v1/jobs/{id}/images/grid.png")).status, 409);
 }
 
@@ -100,6 +102,48 @@ fn a_connection_that_closes_ends_its_job() {
 }
 
 #[test]
+fn a_comparison_is_there_as_it_is_made() {
+    let server = Server::start();
+    let request = json!({ "samplers": ["ddim"], "steps": [2, 3, 4], "count": 2, "seed": 3 });
+    // Whoever listens sees the second one begin.
+    server.post("/api/v1/jobs", &json!({ "kind": "compare", "request": request }));
+    let job = server.post("/api/v1/jobs", &json!({ "kind": "compare", "request": request })).json();
+    let id = job["id"].as_str().unwrap();
+    let events = events(&server.get(&format!("/api/v1/jobs/{id}/events")));
+    let mut n_sets = 0;
+    let mut n_parts = 0;
+    for (name, data) in &events {
+        match name.as_str() {
+            "result" => {
+                n_parts += 1;
+                n_sets += data["sets"].as_array().unwrap().len();
+                assert_eq!(data["facts"]["planned"].as_array().unwrap().len(), 3);
+                assert_eq!(data["facts"]["comparisons"].as_array().unwrap().len(), n_sets);
+            }
+            // A preview is of the combination behind those that are there.
+            "preview" => assert_eq!(data["set"], n_sets),
+            _ => {}
+        }
+    }
+    assert!(n_parts > 1, "{n_parts}");
+    let (_, last) = events.iter().rfind(|(name, _)| name == "job").unwrap();
+    let sets = last["result"]["sets"].as_array().unwrap();
+    let names: Vec<&str> = sets.iter().filter_map(|set| set["name"].as_str()).collect();
+    assert_eq!(names, ["ddim-s0002-eta0", "ddim-s0003-eta0", "ddim-s0004-eta0"]);
+    assert!(server.get("/metrics").text().contains("kao_images_total 12\n"));
+    // What a cancelled one has made stays.
+    let long = json!({ "samplers": ["ddim"], "steps": [1, 400], "count": 16 });
+    let job = server.post("/api/v1/jobs", &json!({ "kind": "compare", "request": long })).json();
+    let id = job["id"].as_str().unwrap();
+    let grid = format!("/api/v1/jobs/{id}/ddim-s0001-eta0/grid.png");
+    server.wait_for(id, |job| job["result"]["sets"][0].is_object());
+    assert_eq!(server.get(&grid).status, 200);
+    server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"");
+    assert_eq!(server.end_of(id)["state"], "cancelled");
+    assert_eq!(server.get(&grid).status, 200);
+}
+
+#[test]
 fn snapshots_lead_from_noise_to_the_image() {
     let server = Server::start();
     let job = server.job("sample", json!({ "count": 2, "steps": 4, "snapshots": 3 }));
@@ -131,6 +175,8 @@ fn errors_name_the_field() {
         (json!({ "snapshots": 61, "count": 1 }), "snapshots"),
         (json!({ "seed": 1.5 }), "seed"),
         (json!({ "sampler": "magic" }), "sampler"),
+        (json!({ "spacing": "wide" }), "spacing"),
+        (json!({ "end": 7 }), "end"),
         (json!({ "sampler": { "name": "ddim", "eta": 7 } }), "sampler.eta"),
         (json!({ "model": "../../etc/passwd" }), "model"),
         (json!({ "model": ["built-in"] }), "model"),
@@ -148,6 +194,26 @@ fn errors_name_the_field() {
         assert_eq!(answer.status, 422, "{request}: {}", answer.text());
         assert_eq!(answer.field().as_deref(), Some(field), "{request}: {}", answer.text());
         assert!(answer.body.len() < 2000);
+    }
+    for (request, field) in [
+        (json!({ "samplers": ["magic"] }), "samplers"),
+        (json!({ "samplers": [] }), "samplers"),
+        (json!({ "samplers": "ddim" }), "samplers"),
+        (json!({ "steps": [0] }), "steps"),
+        (json!({ "steps": [1001] }), "steps"),
+        (json!({ "steps": [5], "evaluations": [5] }), "evaluations"),
+        (json!({ "evaluations": [u64::MAX] }), "evaluations"),
+        (json!({ "etas": [7] }), "etas"),
+        (json!({ "etas": ["x"] }), "etas"),
+        (json!({ "count": 257 }), "count"),
+        (json!({ "steps": (1..64).collect::<Vec<_>>() }), "samplers"),
+        (json!({ "steps": (1..21).collect::<Vec<_>>(), "count": 256 }), "count"),
+        (json!({ "data": "faces" }), "data"),
+        (json!({ "out": "/tmp/x" }), "out"),
+    ] {
+        let answer = server.post("/api/v1/jobs", &json!({ "kind": "compare", "request": request }));
+        assert_eq!(answer.status, 422, "{request}: {}", answer.text());
+        assert_eq!(answer.field().as_deref(), Some(field), "{request}: {}", answer.text());
     }
     let too_long = json!({ "kind": "sample", "request": { "count": 256, "steps": 1000 } });
     let answer = server.post("/api/v1/jobs", &too_long);
@@ -494,6 +560,15 @@ fn a_picture_is_encoded_and_samples_are_measured() {
     assert_eq!(names, ["images", "noise", "original"]);
     assert!(job["result"]["facts"]["psnr"].as_f64().unwrap() > 0.0);
     assert!(job["command"].as_str().unwrap().starts_with("kao encode picture.png "), "{job}");
+    // Files have the names that they have for whoever sent them.
+    let id = job["id"].as_str().unwrap();
+    let png = server.get(&format!("/api/v1/jobs/{id}/images/0.png")).body;
+    let file = folder.path().join("decoded.png");
+    std::fs::write(&file, png).unwrap();
+    let texts = kao::render::read_png_text(&file).unwrap();
+    let command = &texts["command"];
+    assert_eq!(command, "kao encode picture.png --out noise.safetensors --steps 3");
+    assert!(texts.values().all(|text| !text.contains("studio-")), "{texts:?}");
     let job = server.job("evaluate", json!({ "data": "faces", "count": 4, "steps": 1 }));
     let facts = &job["result"]["facts"];
     let both = [&facts["distance"], &facts["floor"]].map(|value| value.as_f64().unwrap());

@@ -3,7 +3,7 @@
 
 use super::Server;
 use kao::control::Unattended;
-use kao::requests::{Request, Sample};
+use kao::requests::{Compare, Draw, Request, Sample, Train};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -42,6 +42,76 @@ fn jobs_give_the_bytes_of_the_terminal() {
         let expected = in_the_terminal(&request, &folder.path().join(format!("{index}.png")));
         assert!(answer.body == expected, "{request}");
     }
+}
+
+#[test]
+fn a_comparison_gives_the_files_of_the_terminal() {
+    let (server, folder) = Server::with_data();
+    let real = folder.path().join("real");
+    Draw { count: 24, out: real.clone(), size: 32, seed: 1, threads: None }
+        .run(&Unattended)
+        .unwrap();
+    for (index, (request, data)) in [
+        (json!({ "samplers": ["ddim", "heun"], "steps": [2, 3], "etas": [0, 1], "count": 3 }), None),
+        (
+            json!({ "samplers": ["dpm++"], "evaluations": [2], "count": 4, "seed": 5, "columns": 2 }),
+            Some("faces"),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut asked = request.clone();
+        if let Some(data) = data {
+            asked["data"] = data.into();
+        }
+        let job = server.job("compare", asked);
+        assert_eq!(job["state"], "done", "{job}");
+        let out = folder.path().join(format!("compared-{index}"));
+        let compare = Compare {
+            out: out.clone(),
+            data: data.map(|_| folder.path().join("data/faces")),
+            ..Compare::from_json(&request.to_string()).unwrap()
+        };
+        let compared = compare.run(&Unattended).unwrap();
+        let id = job["id"].as_str().unwrap();
+        let numbers = &job["result"]["facts"]["comparisons"];
+        assert_eq!(numbers.as_array().unwrap().len(), compared.comparisons.len());
+        for (of, served) in compared.comparisons.iter().zip(numbers.as_array().unwrap()) {
+            let grid = server.get(&format!("/api/v1/jobs/{id}/{}/grid.png", of.name)).body;
+            let expected = std::fs::read(out.join(format!("grid-{}.png", of.name))).unwrap();
+            assert!(grid == expected, "{}", of.name);
+            assert_eq!(served["name"], of.name);
+            assert_eq!(served["evaluations"], of.evaluations);
+            assert_eq!(served["distance"].as_f64(), of.distance);
+            assert_eq!(served["distance"].is_null(), data.is_none());
+            assert!(served["seconds_per_image"].as_f64().unwrap() > 0.0);
+        }
+        let command = job["command"].as_str().unwrap();
+        assert!(command.starts_with("kao compare ") && command.contains(" --out compared"), "{job}");
+        // Each image alone is made by the command line that it names.
+        let first = &job["result"]["sets"][0];
+        let command = first["commands"][1].as_str().unwrap();
+        assert!(command.starts_with("kao sample") && command.contains("--pick 1"), "{command}");
+    }
+}
+
+#[test]
+fn a_training_gives_the_model_of_the_terminal() {
+    let (server, folder) = Server::with_data();
+    let request = json!({
+        "preset": "tiny", "steps": 2, "batch_size": 4, "save_every": 2, "sample_count": 0,
+    });
+    let mut asked = request.clone();
+    (asked["name"], asked["data"]) = ("first".into(), "faces".into());
+    let job = server.job("train", asked);
+    assert_eq!(job["state"], "done", "{job}");
+    let out = folder.path().join("terminal");
+    let data = Some(folder.path().join("data/faces"));
+    let train = Train { data, out, ..Train::from_json(&request.to_string()).unwrap() };
+    let model = train.run(&Unattended).unwrap().model;
+    let served = folder.path().join("runs/first").join(model.file_name().unwrap());
+    assert!(std::fs::read(served).unwrap() == std::fs::read(model).unwrap());
 }
 
 /// The picture without its texts, which say more of an image alone than of one among others.

@@ -123,6 +123,9 @@ fn a_folder_is_written_and_completed() {
     // As a killed run leaves it.
     std::fs::write(config.out_dir.join(".face-x1y2z3.tmp"), b"half a f").unwrap();
     assert!(write_folder(&config, &|_: &Report<'_>| ControlFlow::Break(())).is_err());
+    // One that is stopped may have drawn a face before.
+    let _ = std::fs::remove_file(path(3));
+    std::fs::write(path(4), b"cut off").unwrap();
     let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 2, replaced: 1, kept: 4 });
     assert_eq!(image::open(path(4)).unwrap().to_rgb8(), drawn(SEED, 4, 32));

@@ -45,7 +45,7 @@ mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
 pub use command_line::{CommandLine, flag};
-pub use compare::{Compare, Compared, Comparison};
+pub use compare::{Compare, Compared, ComparedImages, Comparison, PlannedComparison};
 pub use compute::Compute;
 pub use convert::{Convert, Converted, Target};
 pub use distances::{DistanceAndFloor, KernelEvaluation};

@@ -57,11 +57,24 @@ impl Layout {
     }
 }
 
+/// The sides of the blocks in which a matrix is transposed: of a large one, every value of a column
+/// lies in another cache line.
+const BLOCK: usize = 32;
+
 /// `[rows, columns]` to `[columns, rows]`.
 fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        out.extend((0..rows).map(|row| values[row * columns + column]));
+    let mut out = vec![0.0; values.len()];
+    for (first_row, first_column) in (0..rows)
+        .step_by(BLOCK)
+        .flat_map(|row| (0..columns).step_by(BLOCK).map(move |column| (row, column)))
+    {
+        for column in first_column..columns.min(first_column + BLOCK) {
+            let last = rows.min(first_row + BLOCK);
+            let to = &mut out[column * rows + first_row..column * rows + last];
+            for (value, row) in to.iter_mut().zip(first_row..) {
+                *value = values[row * columns + column];
+            }
+        }
     }
     out
 }
@@ -69,6 +82,17 @@ fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn matrices_of_any_sides_are_transposed() {
+        for (rows, columns) in [(1, 1), (3, 70), (32, 32), (33, 64), (65, 31), (0, 5)] {
+            let values: Vec<f32> = (0..rows * columns).map(|value| value as f32).collect();
+            let expected: Vec<f32> = (0..columns)
+                .flat_map(|column| (0..rows).map(move |row| (row * columns + column) as f32))
+                .collect();
+            assert_eq!(transposed(&values, rows, columns), expected);
+        }
+    }
 
     #[test]
     fn a_convolution_lies_as_pytorch_writes_it() {

@@ -168,7 +168,7 @@ pub fn memory_values(
     tensors: &NamedTensors,
 ) -> Result<Vec<Vec<f32>>> {
     let wrong = |problem| Error::invalid("weights", problem);
-    let values = config.parameters().into_iter().map(|spec| {
+    let found = config.parameters().into_iter().map(|spec| {
         let (name, expected) = (format!("{prefix}{}", spec.name), spec.file_shape());
         let tensor =
             tensors.get(&name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
@@ -176,9 +176,10 @@ pub fn memory_values(
             let found = tensor.shape();
             return Err(wrong(format!("tensor `{name}` is {found:?}; expected {expected:?}")));
         }
-        Ok(spec.layout.from_file(&spec.shape, tensor.data()))
+        Ok((spec, tensor.data()))
     });
-    values.collect()
+    let found: Vec<_> = found.collect::<Result<_>>()?;
+    Ok(found.par_iter().map(|(spec, data)| spec.layout.from_file(&spec.shape, data)).collect())
 }
 
 fn host_tensor(shape: Vec<usize>, data: Vec<f32>) -> HostTensor {

@@ -6,7 +6,7 @@ use crate::support::mutate;
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
-use kao::dataset::{DecodeError, Picture};
+use kao::dataset::{DecodeError, MAX_PIXELS, Picture};
 use tiff::encoder::colortype::{ColorType, Gray8, RGB8, RGB16, RGBA8};
 use tiff::encoder::{Compression, TiffEncoder, TiffValue};
 
@@ -143,6 +143,12 @@ fn a_small_file_of_many_deep_pixels_takes_bounded_memory() {
     // A pixel more is too many, and costs nothing.
     let larger = flat_png([8192, 8193], png::ColorType::Grayscale, png::BitDepth::Eight);
     let (found, taken) = measured(|| Picture::decode(&larger));
-    assert_eq!(found, Err(DecodeError::TooManyPixels { width: 8192, height: 8193 }));
+    let most = MAX_PIXELS;
+    assert_eq!(found, Err(DecodeError::TooManyPixels { width: 8192, height: 8193, most }));
+    assert!(taken.bytes.unwrap_or(0) < 8 << 20, "{taken:?}");
+    // So is one more than a caller allows.
+    let most = 8192 * 8191;
+    let (found, taken) = measured(|| Picture::decode_up_to(&file, most));
+    assert_eq!(found, Err(DecodeError::TooManyPixels { width: 8192, height: 8192, most }));
     assert!(taken.bytes.unwrap_or(0) < 8 << 20, "{taken:?}");
 }

@@ -62,7 +62,7 @@ impl Source for Gif<'_> {
         let frame = &self.frame;
         if self.working_bytes() > MAX_PIXELS {
             let [width, height] = [frame.width, frame.height].map(|side| side as u32);
-            return Err(DecodeError::TooManyPixels { width, height });
+            return Err(DecodeError::TooManyPixels { width, height, most: MAX_PIXELS });
         }
         let n_across = frame.width.min(width.saturating_sub(frame.left));
         let n_down = frame.height.min(height.saturating_sub(frame.top));

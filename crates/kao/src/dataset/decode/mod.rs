@@ -85,13 +85,15 @@ pub enum DecodeError {
     /// The decoder gave up, for the reason given.
     #[error("broken: {0}")]
     Broken(String),
-    /// The declared size is above [`MAX_PIXELS`] or [`MAX_SIDE`].
-    #[error("{width}×{height} pixels; up to {MAX_SIDE} a side and {MAX_PIXELS} in all are decoded")]
+    /// The declared size is above [`MAX_SIDE`], or above [`MAX_PIXELS`] or what the caller allows.
+    #[error("{width}×{height} pixels; up to {MAX_SIDE} a side and {most} in all are decoded")]
     TooManyPixels {
         /// Declared width in pixels.
         width: u32,
         /// Declared height in pixels.
         height: u32,
+        /// The most pixels that are decoded.
+        most: u64,
     },
     /// The file is above [`MAX_FILE_BYTES`].
     #[error("{0} bytes, more than the {MAX_FILE_BYTES} that are read")]
@@ -132,7 +134,16 @@ impl Picture {
     /// When the content is no picture, is broken, does not cover the whole picture, or declares
     /// more than [`MAX_PIXELS`] or [`MAX_SIDE`].
     pub fn decode(content: &[u8]) -> Result<Self, DecodeError> {
-        decode_within(content, true).map(|(picture, _)| picture)
+        Self::decode_up_to(content, MAX_PIXELS)
+    }
+
+    /// As [`decode`](Self::decode), for pictures of at most so many pixels. A larger one is refused
+    /// for what its header declares, before memory is taken for its pixels.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_up_to(content: &[u8], most: u64) -> Result<Self, DecodeError> {
+        decode_within(content, most.min(MAX_PIXELS), true).map(|(picture, _)| picture)
     }
 
     /// Reads and decodes the file at `path` as [`decode`](Self::decode) does.
@@ -167,7 +178,7 @@ impl Picture {
         let is_large = declared > LARGE_FILE_BYTES;
         let _all = is_large.then(|| Reservation::wait_for(u64::MAX));
         let content = read_content(file, declared)?;
-        let (picture, _part) = decode_within(&content, !is_large)?;
+        let (picture, _part) = decode_within(&content, MAX_PIXELS, !is_large)?;
         drop(content);
         Ok(then(picture))
     }
@@ -235,9 +246,11 @@ trait Source {
     fn decode(self: Box<Self>) -> Result<Vec<u8>, DecodeError>;
 }
 
-/// Decodes `content`; with `reserves`, in memory that is taken out of the common budget.
+/// Decodes `content`, of at most so many pixels; with `reserves`, in memory that is taken out of the
+/// common budget.
 fn decode_within(
     content: &[u8],
+    most: u64,
     reserves: bool,
 ) -> Result<(Picture, Option<Reservation>), DecodeError> {
     // The decoders are written to return errors, but this is the border where the files of
@@ -246,8 +259,8 @@ fn decode_within(
         let source = open(content)?;
         let [width, height] = source.size();
         let n_pixels = u64::from(width) * u64::from(height);
-        if n_pixels > MAX_PIXELS || width.max(height) > MAX_SIDE {
-            return Err(DecodeError::TooManyPixels { width, height });
+        if n_pixels > most || width.max(height) > MAX_SIDE {
+            return Err(DecodeError::TooManyPixels { width, height, most });
         }
         if n_pixels == 0 {
             return Err(DecodeError::Broken(format!("{width}×{height} pixels")));

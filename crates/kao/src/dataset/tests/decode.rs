@@ -2,7 +2,7 @@ use image::{DynamicImage, ImageFormat, LumaA, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 use super::{encoded, sample};
-use crate::dataset::{DecodeError, Picture};
+use crate::dataset::{DecodeError, MAX_PIXELS, Picture};
 
 const CMYK: &[u8] = include_bytes!("../testdata/cmyk.jpg");
 const ORIENTATION: &[u8] = include_bytes!("../testdata/orientation.jpg");
@@ -247,14 +247,32 @@ fn a_declared_size_is_checked_before_memory_is_taken() {
         png[20..24].copy_from_slice(&height.to_be_bytes());
         let crc = crc32(&png[12..29]);
         png[29..33].copy_from_slice(&crc.to_be_bytes());
-        assert_eq!(Picture::decode(&png), Err(DecodeError::TooManyPixels { width, height }));
+        let most = MAX_PIXELS;
+        assert_eq!(Picture::decode(&png), Err(DecodeError::TooManyPixels { width, height, most }));
     }
     let mut bmp = encoded(sample(8, 8, 0), ImageFormat::Bmp);
     bmp[18..26].copy_from_slice(&[0x30, 0x75, 0, 0, 0x30, 0x75, 0, 0]);
     assert_eq!(
         Picture::decode(&bmp),
-        Err(DecodeError::TooManyPixels { width: 30_000, height: 30_000 })
+        Err(DecodeError::TooManyPixels { width: 30_000, height: 30_000, most: MAX_PIXELS })
     );
+}
+
+#[test]
+fn a_caller_may_allow_fewer_pixels() {
+    for format in [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::Gif,
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Tiff,
+    ] {
+        let content = encoded(sample(40, 30, 3), format);
+        assert!(Picture::decode_up_to(&content, 1200).is_ok(), "{format:?}");
+        let expected = DecodeError::TooManyPixels { width: 40, height: 30, most: 1199 };
+        assert_eq!(Picture::decode_up_to(&content, 1199), Err(expected), "{format:?}");
+    }
 }
 
 pub(super) fn crc32(bytes: &[u8]) -> u32 {

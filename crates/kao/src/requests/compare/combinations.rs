@@ -4,10 +4,26 @@ use super::{Compare, STEPS};
 use crate::error::{Error, Result};
 use crate::sampler::{Sampler, SamplingConfig, check_eta};
 use crate::timesteps::{End, Spacing};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// More would fit no page.
 const MAX_COMBINATIONS: usize = 400;
+
+/// One combination, before its images are made.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlannedComparison {
+    /// The stem of its files.
+    pub name: String,
+    /// The sampler, by name.
+    pub sampler: &'static str,
+    /// η of the sampler; none where it has none.
+    pub eta: Option<f64>,
+    /// Steps.
+    pub steps: usize,
+    /// Evaluations of the network for each image.
+    pub evaluations: usize,
+}
 
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,6 +59,21 @@ impl Combination {
 }
 
 impl Compare {
+    /// Every combination, in the order in which their images are made.
+    ///
+    /// # Errors
+    /// When a field that says which ones there are has no good value.
+    pub fn planned(&self) -> Result<Vec<PlannedComparison>> {
+        let planned = |of: Combination| PlannedComparison {
+            name: of.name(),
+            sampler: of.sampler.name(),
+            eta: of.eta(),
+            steps: of.n_steps,
+            evaluations: of.n_evaluations(self.spacing),
+        };
+        Ok(self.combinations()?.into_iter().map(planned).collect())
+    }
+
     /// Every combination once, samplers first.
     pub(super) fn combinations(&self) -> Result<Vec<Combination>> {
         if self.samplers.is_empty() {

@@ -3,19 +3,21 @@
 
 mod chart;
 mod combinations;
+mod images;
 mod page;
 mod tables;
 
+pub use combinations::PlannedComparison;
+pub use images::ComparedImages;
 pub use tables::Comparison;
 
 use super::destinations::check_no_run;
-use super::distances::DistanceAndFloor;
 use super::evaluate::check_size;
 use super::evaluation::RealSets;
 use super::sample::check_batch;
 use super::series::{PlannedRun, Record, Series};
-use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
-use crate::control::{Control, Report};
+use super::{Compute, Estimate, ModelSource, Request, check_at_least_one};
+use crate::control::Control;
 use crate::dataset::Folder;
 use crate::error::{Error, Result};
 use crate::files::{atomic_write, check_folder};
@@ -217,7 +219,7 @@ impl Compare {
         Ok(Some(Real { sets, fingerprint: folder.fingerprint() }))
     }
 
-    fn planned(
+    fn planned_run(
         &self,
         combination: &Combination,
         model: &Model,
@@ -225,22 +227,10 @@ impl Compare {
         real: Option<&Real>,
     ) -> PlannedRun {
         let name = combination.name();
-        let provenance = Provenance::new()
-            .with("model", self.model.name())
-            // A model of the same name may have been trained on since, and pictures been added.
-            .with("model_fingerprint", fingerprint)
-            .with("count", self.count)
-            .with("columns", self.columns)
-            .with("seed", self.seed);
-        let n_timesteps = model.schedule.n_timesteps();
-        let sampling = combination.sampling(self.spacing);
-        let mut provenance = provenance.with_all(sampling.describe(n_timesteps));
-        if let Some(real) = real {
-            provenance = provenance.with("data_fingerprint", &real.fingerprint);
-        }
+        let description = self.describe(combination, model, fingerprint, real);
         let picture = |what: &str| self.out.join(format!("{what}-{name}.png"));
         let pictures = ["grid", "first"].map(picture);
-        PlannedRun { name, description: provenance.texts, pictures }
+        PlannedRun { name, description, pictures }
     }
 
     fn compare(
@@ -252,7 +242,7 @@ impl Compare {
     ) -> Result<Compared> {
         let series = Series::begin(&self.out, STAGE, Self::COMMAND, self.shard, control)?;
         let fingerprint = model.fingerprint();
-        let planned = |of| self.planned(of, model, &fingerprint, real);
+        let planned = |of| self.planned_run(of, model, &fingerprint, real);
         let planned: Vec<PlannedRun> = combinations.iter().map(planned).collect();
         let kept = series.kept::<Measured>(&planned)?;
         let n_kept = kept.iter().flatten().count();
@@ -266,18 +256,15 @@ impl Compare {
             let record = match kept {
                 Some(record) => record,
                 None => {
-                    let detail =
-                        format!("{} of {}, {}", index + 1, combinations.len(), planned.name);
+                    let detail = detail(index, combinations.len(), combination);
                     let record = self.make(model, combination, planned, real, &detail, control)?;
                     series.remember(planned, &record)?;
                     record
                 }
             };
-            let n_evaluations = combination.n_evaluations(self.spacing);
-            let comparison =
-                Comparison::new(combination, planned, &record, self.count, n_evaluations);
+            let comparison = Comparison::new(self, combination, record.seconds, record.more);
             if is_new {
-                pace.made(n_evaluations);
+                pace.made(comparison.evaluations);
                 series.say(&told(&comparison, record.seconds, pace.seconds_left()))?;
             }
             comparisons.push(comparison);
@@ -333,32 +320,11 @@ impl Compare {
         detail: &str,
         control: &dyn Control,
     ) -> Result<Record<Measured>> {
-        let sampling =
-            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
-        // Other units than those of sampling, so another line.
-        let detail = &format!("{detail}: distance");
-        let measuring =
-            |report: &Report<'_>| control.report(&Report { stage: STAGE, detail, ..*report });
-        let request = Sample {
-            model: self.model.clone(),
-            sampling: combination.sampling(self.spacing),
-            count: Some(self.count),
-            seed: self.seed,
-            batch_size: self.batch_size,
-            compute: self.compute.clone(),
-            ..Sample::default()
-        };
-        let sampled = request.run_on(model, &self.model.name(), &sampling)?;
-        let average = |real: &Real| real.sets.average(&sampled.images, &measuring);
-        let distance = real.map(average).transpose()?;
+        let made = self.make_images(model, combination, real, detail, control)?;
         let [grid, first] = &planned.pictures;
-        self.write_pictures(&sampled.images, &planned.description, [grid, first])?;
-        let measured = Measured {
-            distance: distance.map(|DistanceAndFloor { samples, .. }| samples),
-            floor: distance.map(|DistanceAndFloor { floor, .. }| floor),
-        };
-        let (description, seconds) = (planned.description.clone(), sampled.seconds);
-        Ok(Record { description, seconds, more: measured })
+        self.write_pictures(&made.images, &planned.description, [grid, first])?;
+        let description = planned.description.clone();
+        Ok(Record { description, seconds: made.seconds, more: made.measured })
     }
 
     fn write_pictures(
@@ -392,6 +358,11 @@ impl Compare {
         }
         Ok(files)
     }
+}
+
+/// Which combination of how many it is, for reports.
+fn detail(index: usize, n: usize, combination: &Combination) -> String {
+    format!("{} of {n}, {}", index + 1, combination.name())
 }
 
 /// How fast evaluations of the network are made, other work between them included.

@@ -1,7 +1,7 @@
 //! The numbers of a comparison, as CSV and JSON.
 
 use super::combinations::Combination;
-use super::{Compare, Measured, PlannedRun, Record};
+use super::{Compare, Measured};
 use crate::error::{Error, Result};
 use crate::requests::Request;
 use serde::Serialize;
@@ -33,23 +33,23 @@ pub struct Comparison {
 }
 
 impl Comparison {
+    /// Of images that took so many seconds, all together.
     pub(super) fn new(
+        compare: &Compare,
         combination: &Combination,
-        planned: &PlannedRun,
-        record: &Record<Measured>,
-        count: usize,
-        evaluations: usize,
+        seconds: f64,
+        measured: Measured,
     ) -> Self {
-        let Measured { distance, floor } = record.more;
+        let Measured { distance, floor } = measured;
         let description = combination.sampler.description();
         Comparison {
-            name: planned.name.clone(),
+            name: combination.name(),
             sampler: description.name,
             title: description.title,
             eta: combination.eta(),
             steps: combination.n_steps,
-            evaluations,
-            seconds_per_image: record.seconds / count.max(1) as f64,
+            evaluations: combination.n_evaluations(compare.spacing),
+            seconds_per_image: seconds / compare.count.max(1) as f64,
             distance,
             floor,
         }
