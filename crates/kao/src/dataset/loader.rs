@@ -33,12 +33,20 @@ pub struct LoaderConfig {
 pub struct Loader {
     stream: Arc<PictureStream>,
     vocabulary: Vocabulary,
-    /// The batches that are being read, in their order.
-    ahead: Mutex<VecDeque<Ahead>>,
+    ahead: Mutex<ReadAhead>,
 }
 
 /// So many batches are read ahead, each by a thread: a disk answers several at a time.
 const N_AHEAD: usize = 4;
+
+/// What is read before it is asked for.
+#[derive(Debug, Default)]
+struct ReadAhead {
+    /// The batches that are being read, in their order.
+    batches: VecDeque<Ahead>,
+    /// The beginning of the batch that was asked for last.
+    last: Option<u64>,
+}
 
 /// A batch that is being read.
 #[derive(Debug)]
@@ -168,13 +176,18 @@ impl Loader {
         let is_expected = |ahead: &Ahead| {
             (ahead.n_pictures_seen, ahead.batch_size) == (n_pictures_seen, batch_size)
         };
-        let first = ahead.pop_front().filter(is_expected);
+        let first = ahead.batches.pop_front().filter(is_expected);
         if first.is_none() {
             // They come to their end by themselves.
-            ahead.clear();
+            ahead.batches.clear();
         }
-        let mut next = n_pictures_seen.saturating_add((1 + ahead.len() as u64) * batch_size as u64);
-        while batch_size > 0 && ahead.len() < N_AHEAD {
+        // One of several ranks takes its part of each batch, and passes over those of the others.
+        let last = ahead.last.replace(n_pictures_seen);
+        let stride = last.and_then(|last| n_pictures_seen.checked_sub(last));
+        let stride = stride.filter(|stride| *stride > 0).unwrap_or(batch_size as u64);
+        let from = ahead.batches.back().map_or(n_pictures_seen, |last| last.n_pictures_seen);
+        let mut next = from.saturating_add(stride);
+        while batch_size > 0 && ahead.batches.len() < N_AHEAD {
             let stream = self.stream.clone();
             let start = next;
             let read = std::thread::Builder::new()
@@ -182,8 +195,8 @@ impl Loader {
                 .spawn(move || stream.read(start, batch_size));
             // Without another thread the batch is read when it is asked for.
             let Ok(read) = read else { break };
-            ahead.push_back(Ahead { n_pictures_seen: start, batch_size, read });
-            next = next.saturating_add(batch_size as u64);
+            ahead.batches.push_back(Ahead { n_pictures_seen: start, batch_size, read });
+            next = next.saturating_add(stride);
         }
         drop(ahead);
         match first {

@@ -79,6 +79,16 @@ fn stream(folder: &Arc<Folder>, seed: u64) -> Vec<Seen> {
         batches.push((bytes, batch.indices, batch.tags));
         seen += size as u64;
     }
+    // Parts of batches, as one of several ranks takes them.
+    for step in 0..6 {
+        let (at, whole) = (10 * step, loader.batch(10 * step, 10).unwrap());
+        let part = loader.batch(at + 4, 3).unwrap();
+        assert_eq!(part, whole.slice(4..7));
+    }
+    for step in 0..6 {
+        let part = loader.batch(10 * step + 4, 3).unwrap();
+        batches.push((Vec::new(), part.indices, part.tags));
+    }
     // Back to the start, as a run that is resumed.
     let again = loader.batch(0, 5).unwrap();
     assert_eq!(again.indices, batches[0].1);

@@ -114,8 +114,8 @@ fn facts_of(request: &Train, device: &Device) -> Result<Facts> {
     let mut facts = facts::of_program(device)?;
     let request = serde_json::to_value(request).expect("a request is plain data");
     for (field, value) in request.as_object().into_iter().flatten() {
-        // Machines may differ in their cores, and bytes do not depend on that.
-        if field != "threads" {
+        // Machines may differ in their cores, memory and disks, and bytes do not depend on that.
+        if !["threads", "cache", "cache_dir"].contains(&field.as_str()) {
             facts.insert(format!("`{field}`"), value.to_string());
         }
     }
