@@ -17,6 +17,7 @@ pub fn be_quiet() {
 }
 
 /// From now on nothing is said but what [`complain`] says: another process speaks for this one.
+#[cfg(feature = "mpi")]
 pub fn be_silent() {
     be_quiet();
     SILENT.store(true, Ordering::Relaxed);
