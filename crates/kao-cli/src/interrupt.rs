@@ -120,7 +120,7 @@ mod unix {
     /// One signal; `first_at` is when the first came.
     fn heed(signal: i32, first_at: Instant) {
         let is_first = !ASKED.swap(true, Ordering::SeqCst);
-        let is_saving = N_SAVING.load(Ordering::SeqCst) > 0;
+        let is_saving = super::is_saving();
         if is_first {
             match (is_saving, signal) {
                 (false, _) => end_after_grace(),

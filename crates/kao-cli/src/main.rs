@@ -4,6 +4,7 @@
 //! see while they wait, and how failure is told: one `error:` line, a `hint:` line where there is
 //! one, exit code 1 for what failed, 2 for wrong usage, 130 for what was interrupted.
 
+mod cache;
 mod commands;
 mod compute;
 mod interrupt;
@@ -12,6 +13,7 @@ mod pictures;
 mod progress;
 mod ranks;
 mod sampling;
+mod shard;
 mod usage;
 mod wishes;
 

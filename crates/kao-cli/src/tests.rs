@@ -9,6 +9,7 @@ use kao::requests::{
     Prepare, Recover, Request, Sample, Sweep, Target, Train, Wishes,
 };
 use kao::sampler::{Ddim, Ddpm, InversionConfig, Sampler, SamplingConfig, SnapshotOf, Variance};
+use kao::shard::Shard;
 use kao::timesteps::{End, Spacing};
 use kao::train::{Decay, Optimizer, TimestepSampling};
 
@@ -76,6 +77,7 @@ fn the_command_line_of_a_request_repeats_it() {
     repeats_sample(&plain);
     repeats_sample(&Sample {
         model: model(),
+        shard: None,
         sampling: sampling(),
         wishes: Wishes {
             tags: Some("blue hair, smile".into()),
@@ -232,6 +234,8 @@ fn so_do_those_of_all_other_requests() {
         model: model(),
         data: "faces".into(),
         count: Some(9),
+        parts: Some("parts".into()),
+        shard: Some(Shard::new(6, 7).unwrap()),
         sampling: sampling(),
         seed: 3,
         neighbours: Some("near.png".into()),
@@ -266,6 +270,7 @@ fn so_do_those_of_all_other_requests() {
         data: Some("faces".into()),
         count: 4,
         columns: 2,
+        shard: Some(Shard::new(0, 7).unwrap()),
         seed: 7,
         batch_size: 3,
         compute: compute(),
@@ -274,7 +279,7 @@ fn so_do_those_of_all_other_requests() {
         Compare { steps: vec![], evaluations: vec![8, 20], data: None, ..compare.clone() };
     for request in [compare, by_cost] {
         repeats(&request, |command| match command {
-            Command::Compare(arguments) => Some(arguments.request()),
+            Command::Compare(arguments) => Some(arguments.request().unwrap()),
             _ => None,
         });
     }
@@ -294,9 +299,10 @@ fn so_do_those_of_all_other_requests() {
         Command::Encode(arguments) => Some(arguments.request()),
         _ => None,
     });
-    let draw = Draw { count: 5, out: "faces".into(), size: 32, seed: 0, threads: Some(1) };
+    let shard = Some(Shard::new(1, 3).unwrap());
+    let draw = Draw { count: 5, out: "faces".into(), size: 32, seed: 0, shard, threads: Some(1) };
     repeats(&draw, |command| match command {
-        Command::Draw(arguments) => Some(arguments.request()),
+        Command::Draw(arguments) => Some(arguments.request().unwrap()),
         _ => None,
     });
     let prepare = Prepare {
@@ -308,11 +314,13 @@ fn so_do_those_of_all_other_requests() {
         fit: kao::dataset::Fit::Stretch,
         keep_duplicates: true,
         min_side: 8,
+        shards: Some(100),
+        shard: Some(Shard::new(0, 2).unwrap()),
         strict: true,
         threads: Some(2),
     };
     repeats(&prepare, |command| match command {
-        Command::Prepare(arguments) => Some(arguments.request()),
+        Command::Prepare(arguments) => Some(arguments.request().unwrap()),
         _ => None,
     });
     let convert = Convert {
@@ -403,12 +411,12 @@ fn a_command_without_flags_is_the_request_as_by_default() {
     let expected = Evaluate { data: "x".into(), ..Evaluate::default() };
     assert_eq!(eval.request().unwrap(), expected);
     let Command::Compare(compare) = parsed("compare --out x") else { panic!() };
-    assert_eq!(compare.request(), Compare { out: "x".into(), ..Compare::default() });
+    assert_eq!(compare.request().unwrap(), Compare { out: "x".into(), ..Compare::default() });
     let Command::Encode(encode) = parsed("encode x --out y") else { panic!() };
     let expected = Encode { pictures: vec!["x".into()], out: "y".into(), ..Encode::default() };
     assert_eq!(encode.request(), expected);
     let Command::Draw(draw) = parsed("draw --count 1 --out x") else { panic!() };
-    assert_eq!(draw.request(), Draw { count: 1, out: "x".into(), ..Draw::default() });
+    assert_eq!(draw.request().unwrap(), Draw { count: 1, out: "x".into(), ..Draw::default() });
     let Command::Train(train) = parsed("train --out x") else { panic!() };
     assert_eq!(train.request(), Train { out: "x".into(), ..Train::default() });
     let Command::Bench(bench) = parsed("bench") else { panic!() };

@@ -59,6 +59,7 @@ pub mod render;
 pub mod requests;
 pub mod sampler;
 pub mod schedule;
+pub mod shard;
 pub mod timesteps;
 pub mod train;
 pub mod unet;

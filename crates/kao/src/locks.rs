@@ -25,15 +25,31 @@ impl FolderLock {
     /// # Errors
     /// When another process holds the lock.
     pub fn take(path: impl AsRef<Path>, work: &str) -> Result<Self> {
-        let path = path.as_ref();
+        Self::lock(path.as_ref(), work, File::try_lock)
+    }
+
+    /// Locks the existing folder `path` together with others who [`share`](Self::share) it, and
+    /// against all who [`take`](Self::take) it: for shards of one task, which write different files.
+    ///
+    /// # Errors
+    /// When another process has taken the lock for itself.
+    pub fn share(path: impl AsRef<Path>, work: &str) -> Result<Self> {
+        Self::lock(path.as_ref(), work, File::try_lock_shared)
+    }
+
+    fn lock(
+        path: &Path,
+        work: &str,
+        try_lock: impl Fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self> {
         let Ok(folder) = File::open(path) else { return Ok(FolderLock { _folder: None }) };
-        let mut locked = folder.try_lock();
+        let mut locked = try_lock(&folder);
         for _ in 0..RETRIES {
             if !matches!(locked, Err(TryLockError::WouldBlock)) {
                 break;
             }
             std::thread::sleep(RETRY_AFTER);
-            locked = folder.try_lock();
+            locked = try_lock(&folder);
         }
         match locked {
             Ok(()) => Ok(FolderLock { _folder: Some(folder) }),
@@ -75,7 +91,11 @@ mod tests {
     #[test]
     fn a_folder_is_locked_once_and_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
+        let shared = [(); 2].map(|()| FolderLock::share(folder.path(), "a shard").unwrap());
+        FolderLock::take(folder.path(), "a shard").unwrap_err();
+        drop(shared);
         let held = FolderLock::take(folder.path(), "another `kao draw`").unwrap();
+        FolderLock::share(folder.path(), "another `kao draw`").unwrap_err();
         let refused = FolderLock::take(folder.path(), "another `kao draw`").unwrap_err();
         let message = refused.to_string();
         assert!(message.ends_with("another `kao draw` is writing to this folder"), "{message}");

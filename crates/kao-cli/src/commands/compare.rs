@@ -1,9 +1,10 @@
 //! `kao compare`
 
 use crate::compute::{Compute, ModelArgument, set_threads};
-use crate::output::result;
+use crate::output::{note, result};
 use crate::progress::Terminal;
 use crate::sampling::{sampler_names, spacing};
+use crate::shard::ShardArgument;
 use clap::Args;
 use kao::requests::{Compare, Comparison, Request};
 use kao::timesteps::Spacing;
@@ -16,10 +17,12 @@ Examples:
   kao compare --model run --samplers ddim,dpm++,heun --steps 5,10,20 --data faces --out compared
   kao compare --model run --samplers ddim,dpm++-sde --steps 20 --etas 0,0.5,1 --out etas
   kao compare --model run --samplers dpm++,heun,unipc --evaluations 5,10,20 --data faces --out cost
+  kao compare --model run --steps 5,10,20 --out compared --shard 0/3         a third of them
 
 Every combination starts from the same noise. --evaluations compares at equal cost: a step of heun
 costs two evaluations of the network, so it takes half as many steps. Started again, it keeps the
-combinations that are done.")]
+combinations that are done, those of shards among them: when all shards are done, the same command
+without --shard makes the page.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,
@@ -63,6 +66,8 @@ pub struct Arguments {
     /// Columns of the grids
     #[arg(long, value_name = "N", default_value_t = 16)]
     columns: usize,
+    #[command(flatten)]
+    shard: ShardArgument,
     /// Seed of the noise, and of which patches and pictures are compared
     #[arg(long, default_value_t = 999)]
     seed: u64,
@@ -75,8 +80,8 @@ pub struct Arguments {
 
 impl Arguments {
     /// What the user typed, as the library wants it.
-    pub fn request(&self) -> Compare {
-        Compare {
+    pub fn request(&self) -> Result<Compare> {
+        Ok(Compare {
             model: self.model.request(),
             out: self.out.clone(),
             samplers: self.samplers.clone(),
@@ -87,15 +92,16 @@ impl Arguments {
             data: self.data.clone(),
             count: self.count,
             columns: self.columns,
+            shard: self.shard.request()?,
             seed: self.seed,
             batch_size: self.batch_size,
             compute: self.compute.request(),
-        }
+        })
     }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let request = arguments.request();
+    let request = arguments.request()?;
     set_threads(request.compute.threads)?;
     let terminal = Terminal::default();
     let compared = request.run(&terminal);
@@ -106,8 +112,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         }
         _ => error,
     })?;
-    result(table(&compared.comparisons))?;
-    result(compared.page.display())
+    if !compared.comparisons.is_empty() {
+        result(table(&compared.comparisons))?;
+    }
+    match compared.page {
+        Some(page) => result(page.display()),
+        None => {
+            note("hint: when all shards are done, the same command without --shard makes the page");
+            Ok(())
+        }
+    }
 }
 
 fn table(comparisons: &[Comparison]) -> String {

@@ -3,6 +3,7 @@
 use crate::compute::set_threads;
 use crate::output::result;
 use crate::progress::Terminal;
+use crate::shard::ShardArgument;
 use clap::Args;
 use kao::Result;
 use kao::quantities::counted;
@@ -13,7 +14,8 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   kao draw --count 2000 --out faces
-  kao draw --count 20 --out large --size 256 --seed 7")]
+  kao draw --count 20 --out large --size 256 --seed 7
+  kao draw --count 2000 --out faces --shard 0/4        a quarter of them, by itself or beside others")]
 pub struct Arguments {
     /// How many faces
     #[arg(long, short = 'n', value_name = "N")]
@@ -27,6 +29,8 @@ pub struct Arguments {
     /// Picture k of a seed is always the same
     #[arg(long, default_value_t = 999)]
     seed: u64,
+    #[command(flatten)]
+    shard: ShardArgument,
     /// Threads; by default one per core
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -34,14 +38,15 @@ pub struct Arguments {
 
 impl Arguments {
     /// What the user typed, as the library wants it.
-    pub fn request(&self) -> Draw {
-        let Arguments { count, ref out, size, seed, threads } = *self;
-        Draw { count, out: out.clone(), size, seed, threads }
+    pub fn request(&self) -> Result<Draw> {
+        let Arguments { count, ref out, size, seed, threads, .. } = *self;
+        let shard = self.shard.request()?;
+        Ok(Draw { count, out: out.clone(), size, seed, shard, threads })
     }
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let request = arguments.request();
+    let request = arguments.request()?;
     set_threads(request.threads)?;
     let terminal = Terminal::default();
     let Drawn { written, folder } = request.run(&terminal)?;

@@ -1,13 +1,16 @@
 //! `kao eval`
 
+use crate::cache::CacheArguments;
 use crate::compute::{Compute, ModelArgument, set_threads};
-use crate::output::result;
+use crate::output::{note, result};
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
+use crate::shard::ShardArgument;
 use crate::wishes::TagArguments;
 use clap::Args;
 use kao::Result;
 use kao::eval::GroupAccuracy;
+use kao::quantities::counted;
 use kao::requests::{
     DistanceAndFloor, Evaluate, Evaluated, Evaluation, Nearness, Request, TagAccuracy, Wishes,
 };
@@ -23,6 +26,7 @@ Examples:
   kao eval --samples other/pictures --data faces --json
   kao eval --model run --data faces --tags girl                against the pictures of girls
   kao eval --model run --data faces --descriptions            does it show what is asked for?
+  kao eval --model run --data faces --parts parts --shard 0/4   a quarter of the samples
 
 The distance is the sliced Wasserstein distance of Laplacian-pyramid patches (Karras et al. 2018),
 times 1000, at each resolution. The floor is the distance of two sets of real pictures, each as
@@ -30,13 +34,19 @@ large as that of the samples. Distances of sets of different sizes cannot be com
 roughly. The kernel distance (that of KID, on features of a small classifier of drawn faces that
 comes with Kao) is about 0 for real pictures whatever the sizes; it sees what the other does not,
 such as a little noise or blur, and compares with values of Kao alone. Neighbours are looked for among the pictures that training on the folder learns from;
-real pictures that it leaves out are the scale.")]
+real pictures that it leaves out are the scale.
+
+With --parts, samples are made in parts, by as many processes as there are shards; when all are
+done, the same command without --shard evaluates them.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,
-    /// Folder of real pictures, that which the model was trained on
+    /// Folder of real pictures, that which the model was trained on, or of tar archives of them; or a
+    /// pattern of archives
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Evaluate the pictures of this folder instead of a model's samples
     #[arg(
         long,
@@ -47,6 +57,12 @@ pub struct Arguments {
     /// How many samples; of a folder, the first by name [default: 1024, or the whole folder]
     #[arg(long, short = 'n', value_name = "N")]
     count: Option<usize>,
+    /// Folder for samples that are made in parts: with --shard, one part is written there; without
+    /// it, all parts are read and evaluated
+    #[arg(long, value_name = "DIR", conflicts_with = "samples")]
+    parts: Option<PathBuf>,
+    #[command(flatten)]
+    shard: ShardArgument,
     #[command(flatten)]
     sampling: SamplingArguments,
     #[command(flatten)]
@@ -93,8 +109,12 @@ impl Arguments {
             guide,
             model: self.model.request(),
             data: self.data.clone(),
+            cache: self.cache.cache,
+            cache_dir: self.cache.cache_dir.clone(),
             samples: self.samples.clone(),
             count: self.count,
+            parts: self.parts.clone(),
+            shard: self.shard.request()?,
             sampling: self.sampling.request()?,
             descriptions: self.descriptions,
             seed: self.seed,
@@ -134,8 +154,17 @@ impl Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let request = arguments.request()?;
     set_threads(request.compute.threads)?;
-    let note = arguments.samples.is_none().then(|| arguments.sampling.note()).flatten();
-    let terminal = Terminal::beginning_with(note);
+    let words = arguments.samples.is_none().then(|| arguments.sampling.note()).flatten();
+    let terminal = Terminal::beginning_with(words);
+    if request.shard.is_some() {
+        let part = request.sample_part(&terminal)?;
+        terminal.clear();
+        let kept = if part.is_kept { ", made before" } else { "" };
+        note(format!("{}{kept}", counted(part.n_samples as u64, "sample")));
+        result(part.path.display())?;
+        note("hint: when all shards are done, the same command without --shard evaluates them");
+        return Ok(());
+    }
     let evaluated = request.run(&terminal)?;
     terminal.clear();
     if arguments.json {

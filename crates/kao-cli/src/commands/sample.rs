@@ -4,6 +4,7 @@ use crate::compute::{Compute, ModelArgument, set_threads};
 use crate::pictures::{DrawingArguments, SelectionArguments, tell};
 use crate::progress::Terminal;
 use crate::sampling::SamplingArguments;
+use crate::shard::ShardArgument;
 use crate::wishes::WishArguments;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -25,6 +26,7 @@ Examples:
   kao sample --model run --rows girl,boy --columns-of smile,happy      a grid of wishes
   kao sample --model ddpm-cifar10-32 --noise torch --sampler ddim      as diffusers draws it
   kao sample --count 100 --out faces-100/                              each image in a file of its own
+  kao sample --count 100 --out faces-100/ --shard 0/4                  a quarter of them
   kao sample --pick 17,40 --scale 4 --labels --out liked.png           two of them, enlarged
   kao sample --count 4 --out process.gif --strip-of x0                 an animation of the process
 
@@ -52,6 +54,8 @@ pub struct Arguments {
     out: PathBuf,
     #[command(flatten)]
     selection: SelectionArguments,
+    #[command(flatten)]
+    shard: ShardArgument,
     #[command(flatten)]
     drawing: DrawingArguments,
     /// Strip to write (.png): 6 images in 15 snapshots of the process
@@ -107,6 +111,7 @@ impl Arguments {
             sampling: self.sampling.request()?,
             wishes: self.wishes.request(),
             count: self.count,
+            shard: self.shard.request()?,
             first: self.selection.first,
             pick: self.selection.pick.clone(),
             seed: self.seed,

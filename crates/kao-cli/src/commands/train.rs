@@ -5,6 +5,7 @@
 mod plan;
 mod progress;
 
+use crate::cache::CacheArguments;
 use crate::compute::{Compute, set_threads};
 use crate::interrupt;
 use crate::output::{note, one_line, result};
@@ -30,6 +31,7 @@ Examples:
   kao train --data faces --out run --preset anime64 --epochs 500
   kao train --config run/config.toml --out again                           repeat a run
   kao train --data faces --out run --preset anime64 --memory 4GiB --dry-run    what it takes
+  kao train --data archives --out run --cache disk                       more pictures than memory
   kao train --data mine --out mine-run --from run --learning-rate 1e-4     begin with a model
   mpirun -n 4 kao train --data faces --out run       on four ranks, in a build with `--features mpi`
 
@@ -42,9 +44,11 @@ docs/CLUSTER.md says how to start it.";
 #[derive(Args)]
 #[command(after_help = format!("{}\n\n{EXAMPLES}", plan::presets()))]
 pub struct Arguments {
-    /// Folder of pictures
+    /// Folder of pictures, or of tar archives of them as WebDataset has them; or a pattern of archives
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArguments,
     /// Run directory to write
     #[arg(long, short, value_name = "RUN_DIR")]
     out: PathBuf,
@@ -166,6 +170,8 @@ impl Arguments {
     pub fn request(&self) -> Train {
         Train {
             data: self.data.clone(),
+            cache: self.cache.cache,
+            cache_dir: self.cache.cache_dir.clone(),
             out: self.out.clone(),
             preset: self.preset.clone(),
             config: self.config.clone(),

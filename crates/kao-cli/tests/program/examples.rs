@@ -86,6 +86,9 @@ fn place(example: &str) -> TempDir {
             kao(folder.path(), "convert ddpm-cifar10-32 cifar10.safetensors").ok();
         }
     }
+    if example.contains(" archives ") && example.starts_with("train") {
+        kao(folder.path(), "prepare faces archives --size 16 --min-side 1 --shards 9").ok();
+    }
     mask(&folder.path().join("mask.png"));
     noise(&folder.path().join("noise.safetensors"));
     let words: Vec<&str> = example.split_whitespace().collect();

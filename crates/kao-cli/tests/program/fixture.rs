@@ -63,6 +63,8 @@ impl Ran {
 pub fn command(folder: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kao"));
     command.current_dir(folder).args(arguments.split_whitespace()).stdin(Stdio::null());
+    // Nothing goes to the home folder of whoever runs the tests.
+    command.env("XDG_CACHE_HOME", folder.join("caches"));
     command
 }
 

@@ -18,6 +18,7 @@ mod odd_values;
 mod pictures;
 mod provenance;
 mod sampling;
+mod shards;
 mod signals;
 mod single_images;
 mod soundness;

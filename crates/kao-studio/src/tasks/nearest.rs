@@ -82,8 +82,9 @@ impl Work for NearestWork {
         let model = worker.models.get(&self.source, control)?;
         let image = self.sample.run_on(&model, &self.source.name(), control)?.images;
         let folder = Folder::load(&self.data, model.config.unet.image_size, control)?;
-        let pictures: Vec<&[u8]> =
+        let pictures: Vec<_> =
             (0..folder.len()).map(|index| folder.picture_bytes(index)).collect::<Result<_>>()?;
+        let pictures: Vec<&[u8]> = pictures.iter().map(|picture| &**picture).collect();
         let query = image.to_bytes_hwc(0);
         let found = nearest(&[&query], &pictures, N_NEAREST, control)?;
         let found = found.first().ok_or_else(|| Error::invalid("data", "holds no picture"))?;

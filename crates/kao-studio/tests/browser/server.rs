@@ -25,7 +25,7 @@ impl Server {
     pub fn with_faces(count: u64, size: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("data/faces");
-        Draw { count, out, size, seed: 1, threads: None }.run(&Unattended).unwrap();
+        Draw { count, out, size, seed: 1, ..Draw::default() }.run(&Unattended).unwrap();
         a_prepared_folder(folder.path());
         let path = |name: &str| Some(folder.path().join(name));
         let options = Options {
@@ -52,7 +52,7 @@ impl Server {
 /// Pictures as `kao prepare` leaves them: some, one that is there twice, one that is broken.
 fn a_prepared_folder(folder: &Path) {
     let raw_dir = folder.join("raw");
-    let draw = Draw { count: 12, out: raw_dir.clone(), size: 48, seed: 2, threads: None };
+    let draw = Draw { count: 12, out: raw_dir.clone(), size: 48, seed: 2, ..Draw::default() };
     draw.run(&Unattended).unwrap();
     let one = std::fs::read(raw_dir.join("face-000000.png")).unwrap();
     std::fs::write(raw_dir.join("twice.png"), &one).unwrap();

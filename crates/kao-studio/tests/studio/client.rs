@@ -98,7 +98,7 @@ impl Server {
     pub fn with_data() -> (Self, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("data/faces");
-        let draw = Draw { count: 24, out, size: 32, seed: 1, threads: None };
+        let draw = Draw { count: 24, out, size: 32, seed: 1, ..Draw::default() };
         draw.run(&Unattended).unwrap();
         let path = |name: &str| Some(folder.path().join(name));
         let server =

@@ -48,7 +48,7 @@ fn jobs_give_the_bytes_of_the_terminal() {
 fn a_comparison_gives_the_files_of_the_terminal() {
     let (server, folder) = Server::with_data();
     let real = folder.path().join("real");
-    Draw { count: 24, out: real.clone(), size: 32, seed: 1, threads: None }
+    Draw { count: 24, out: real.clone(), size: 32, seed: 1, ..Draw::default() }
         .run(&Unattended)
         .unwrap();
     for (index, (request, data)) in [

@@ -4,7 +4,9 @@
 //! stream is a function of the pictures' contents and a seed, and a batch is a window of it, so the
 //! number of pictures seen is all that a checkpoint has to remember.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -25,15 +27,37 @@ pub struct LoaderConfig {
 }
 
 /// Deals out the training batches of some pictures of a [`Folder`].
+///
+/// Where the folder is on disk, the next batches are read ahead by threads.
 #[derive(Debug)]
 pub struct Loader {
+    stream: Arc<PictureStream>,
+    vocabulary: Vocabulary,
+    /// The batches that are being read, in their order.
+    ahead: Mutex<VecDeque<Ahead>>,
+}
+
+/// So many batches are read ahead, each by a thread: a disk answers several at a time.
+const N_AHEAD: usize = 4;
+
+/// A batch that is being read.
+#[derive(Debug)]
+struct Ahead {
+    n_pictures_seen: u64,
+    batch_size: usize,
+    read: JoinHandle<Result<(Images, Vec<usize>)>>,
+}
+
+/// The endless stream of pictures.
+#[derive(Debug)]
+struct PictureStream {
     folder: Arc<Folder>,
     /// In the order of their contents, so that names play no part.
-    indices: Vec<usize>,
+    indices: Vec<u32>,
     config: LoaderConfig,
-    vocabulary: Vocabulary,
-    /// The epoch that was asked for last, because the next batch mostly needs it again.
-    last_epoch: Mutex<Option<(u64, Arc<[Place]>)>>,
+    /// The epochs that were asked for last, because the next batch mostly needs one of them again;
+    /// where one ends and the next begins, both.
+    last_epochs: Mutex<VecDeque<(u64, Arc<[Place]>)>>,
 }
 
 /// A batch of training pictures.
@@ -65,7 +89,7 @@ impl Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     /// Position in the folder.
-    index: usize,
+    index: u32,
     flip: bool,
 }
 
@@ -75,8 +99,8 @@ impl Loader {
     /// # Errors
     /// When `indices` is empty, holds more than 2³² − 1 entries, or names a picture that does not
     /// exist.
-    pub fn new(folder: Arc<Folder>, mut indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
-        if indices.is_empty() || u32::try_from(indices.len()).is_err() {
+    pub fn new(folder: Arc<Folder>, indices: Vec<usize>, config: LoaderConfig) -> Result<Self> {
+        if indices.is_empty() || u32::try_from(indices.len().max(folder.len())).is_err() {
             return Err(Error::invalid(
                 "training pictures",
                 format!("{} of them, where 1 to {} are expected", indices.len(), u32::MAX),
@@ -85,9 +109,13 @@ impl Loader {
         if let Some(&index) = indices.iter().find(|&&index| index >= folder.len()) {
             folder.picture_bytes(index)?;
         }
-        indices.sort_by_key(|&index| (folder.pictures()[index].content_hash, index));
-        let vocabulary = Vocabulary::default();
-        Ok(Loader { folder, indices, config, vocabulary, last_epoch: Mutex::new(None) })
+        // All below the length of the folder, which fits.
+        let mut indices: Vec<u32> = indices.into_iter().map(|index| index as u32).collect();
+        let key = |index: u32| (&folder.pictures()[index as usize].content_hash, index);
+        indices.sort_unstable_by(|&a, &b| key(a).cmp(&key(b)));
+        let stream = PictureStream { folder, indices, config, last_epochs: Mutex::default() };
+        let (vocabulary, ahead) = (Vocabulary::default(), Mutex::default());
+        Ok(Loader { stream: Arc::new(stream), vocabulary, ahead })
     }
 
     /// The same, with the tags of `vocabulary` beside the pictures that have them.
@@ -98,7 +126,7 @@ impl Loader {
 
     /// The numbers of the tags of picture `index` of the folder, ascending.
     pub fn tags_of(&self, index: usize) -> Vec<usize> {
-        let tags = self.folder.tags_of(index).iter();
+        let tags = self.stream.folder.tags_of(index).iter();
         let mut numbers: Vec<usize> = tags.filter_map(|tag| self.vocabulary.number(tag)).collect();
         numbers.sort_unstable();
         numbers
@@ -106,12 +134,12 @@ impl Loader {
 
     /// How many pictures an epoch has; at least one.
     pub fn epoch_len(&self) -> usize {
-        self.indices.len()
+        self.stream.indices.len()
     }
 
     /// The folder that the pictures come from.
     pub fn folder(&self) -> &Arc<Folder> {
-        &self.folder
+        &self.stream.folder
     }
 
     /// The next `batch_size` pictures after the first `n_pictures_seen` of the stream.
@@ -124,6 +152,53 @@ impl Loader {
     /// # Errors
     /// When `batch_size` is zero, or the stream's position overflows.
     pub fn batch(&self, n_pictures_seen: u64, batch_size: usize) -> Result<Batch> {
+        let (images, indices) = match self.stream.folder.on_disk() {
+            None => self.stream.read(n_pictures_seen, batch_size)?,
+            Some(_) => self.read_ahead(n_pictures_seen, batch_size)?,
+        };
+        let tags = indices.iter().map(|&index| self.tags_of(index)).collect();
+        Ok(Batch { images, indices, tags })
+    }
+
+    /// A batch that was read meanwhile, where it is the one that was expected next; and has those
+    /// that follow it read.
+    fn read_ahead(&self, n_pictures_seen: u64, batch_size: usize) -> Result<(Images, Vec<usize>)> {
+        // What the lock guards is taken out whole, so a panic elsewhere cannot have broken it.
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_expected = |ahead: &Ahead| {
+            (ahead.n_pictures_seen, ahead.batch_size) == (n_pictures_seen, batch_size)
+        };
+        let first = ahead.pop_front().filter(is_expected);
+        if first.is_none() {
+            // They come to their end by themselves.
+            ahead.clear();
+        }
+        let mut next = n_pictures_seen.saturating_add((1 + ahead.len() as u64) * batch_size as u64);
+        while batch_size > 0 && ahead.len() < N_AHEAD {
+            let stream = self.stream.clone();
+            let start = next;
+            let read = std::thread::Builder::new()
+                .name("kao-read-ahead".to_owned())
+                .spawn(move || stream.read(start, batch_size));
+            // Without another thread the batch is read when it is asked for.
+            let Ok(read) = read else { break };
+            ahead.push_back(Ahead { n_pictures_seen: start, batch_size, read });
+            next = next.saturating_add(batch_size as u64);
+        }
+        drop(ahead);
+        match first {
+            None => self.stream.read(n_pictures_seen, batch_size),
+            Some(first) => match first.read.join() {
+                Ok(read) => read,
+                Err(panic) => std::panic::resume_unwind(panic),
+            },
+        }
+    }
+}
+
+impl PictureStream {
+    /// The pictures of a batch, and their positions in the folder.
+    fn read(&self, n_pictures_seen: u64, batch_size: usize) -> Result<(Images, Vec<usize>)> {
         if batch_size == 0 {
             return Err(Error::invalid("batch size", "0, where at least 1 is expected"));
         }
@@ -140,32 +215,30 @@ impl Loader {
             let start = (position % n) as usize;
             let stop = order.len().min(start + (end - position) as usize);
             for &Place { index, flip } in &order[start..stop] {
-                let picture = self.folder.picture_bytes(index)?;
+                let picture = self.folder.picture_bytes(index as usize)?;
                 if flip {
-                    extend_mirrored(&mut bytes, picture, c, w);
+                    extend_mirrored(&mut bytes, &picture, c, w);
                 } else {
-                    bytes.extend_from_slice(picture);
+                    bytes.extend_from_slice(&picture);
                 }
-                indices.push(index);
+                indices.push(index as usize);
             }
             position += (stop - start) as u64;
         }
-        let images = Images::from_bytes_nhwc([indices.len(), c, h, w], &bytes)?;
-        let tags = indices.iter().map(|&index| self.tags_of(index)).collect();
-        Ok(Batch { images, indices, tags })
+        Ok((Images::from_bytes_nhwc([indices.len(), c, h, w], &bytes)?, indices))
     }
 
     fn order(&self, epoch: u64) -> Arc<[Place]> {
+        const N_KEPT: usize = 2;
         // What the lock guards is replaced whole, so a panic elsewhere cannot have broken it.
-        let mut last = self.last_epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*last {
-            Some((known, order)) if *known == epoch => order.clone(),
-            _ => {
-                let order = epoch_order(&self.indices, self.config, epoch);
-                *last = Some((epoch, order.clone()));
-                order
-            }
+        let mut last = self.last_epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = last.iter().find(|(known, _)| *known == epoch) {
+            return order.clone();
         }
+        last.truncate(N_KEPT - 1);
+        let order = epoch_order(&self.indices, self.config, epoch);
+        last.push_front((epoch, order.clone()));
+        order
     }
 }
 
@@ -174,7 +247,7 @@ impl Loader {
 /// The words are those of the ChaCha8 stream number `epoch` under the key
 /// SHA-256("kao loader 1" ‖ seed), and are used in sequence. Nothing here depends on how a library
 /// shuffles or draws, so the order is the same in every version of Kao.
-fn epoch_order(indices: &[usize], config: LoaderConfig, epoch: u64) -> Arc<[Place]> {
+fn epoch_order(indices: &[u32], config: LoaderConfig, epoch: u64) -> Arc<[Place]> {
     let key = Sha256::new()
         .chain_update(b"kao loader 1")
         .chain_update(config.seed.to_le_bytes())

@@ -1,8 +1,8 @@
 //! Pictures on disk, made ready for training: from a folder of whatever the user downloaded to
 //! batches in a fixed order.
 //!
-//! [`prepare()`] turns raw pictures into a clean folder of equal-sized PNGs, [`Folder`] holds such a
-//! folder in memory as bytes, [`SplitConfig`] parts it into training, validation and test pictures,
+//! [`prepare()`] turns raw pictures into a clean folder of equal-sized PNGs or into tar archives of
+//! them, [`Folder`] holds such a folder as bytes, in memory or in a file ([`CacheConfig`]), [`SplitConfig`] parts it into training, validation and test pictures,
 //! and [`Loader`] deals out training batches.
 //!
 //! Whatever depends on chance here is a pure function of content, seed and position: the split of
@@ -15,12 +15,18 @@
 //!
 //! [`Images`]: crate::images::Images
 
+mod archives;
+mod cache;
 mod decode;
 mod fit;
 mod folder;
+mod journal;
+mod kinds;
 mod loader;
 mod names;
 mod output;
+mod pack;
+mod pixels;
 mod prepare;
 mod report;
 mod resample;
@@ -28,13 +34,17 @@ mod scan;
 mod size;
 mod split;
 mod tags;
+mod tar;
 #[cfg(test)]
 mod tests;
 
+pub use cache::{Cache, CacheConfig};
 pub use decode::{DecodeError, MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, Picture};
 pub use fit::Fit;
-pub use folder::{Folder, FolderPicture};
+pub use folder::Folder;
+pub use kinds::is_collection;
 pub use loader::{Batch, Loader, LoaderConfig};
+pub use pixels::FolderPicture;
 pub use prepare::{PrepareConfig, prepare};
 pub use report::{Duplicate, PrepareReport, REPORT_FILE, Skipped};
 pub use size::{common_size, usual_side};

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use super::scan::is_named_as_picture;
+use super::kinds::is_named_as_picture;
 
 /// What a name in a folder may be long, in bytes: no common file system allows more.
 const MAX_NAME_BYTES: usize = 255;

@@ -12,13 +12,24 @@ use serde::Deserialize;
 use walkdir::WalkDir;
 
 use super::decode::Picture;
+use super::journal::WrittenFile;
+use super::kinds::is_named_as_archive;
 use super::report::{PrepareReport, REPORT_FILE, counted};
-use super::scan::scan;
+use super::scan::{Scan, scan_files};
 use crate::error::{Error, Result};
 use crate::files::read_regular;
+use crate::shard::Shard;
 use crate::vocabulary::TAG_LIST;
 
 const TEMPORARY_PREFIX: &str = ".kao-prepare-";
+
+/// How the names of a run's temporary files begin: those of other shards may be in use.
+pub(super) fn temporary_prefix(shard: Option<Shard>) -> String {
+    match shard {
+        None => TEMPORARY_PREFIX.to_owned(),
+        Some(shard) => format!("{TEMPORARY_PREFIX}{}-of-{}-", shard.index(), shard.count()),
+    }
+}
 
 /// The longest report that is read: of some millions of pictures.
 const MAX_REPORT_BYTES: u64 = 1 << 30;
@@ -30,22 +41,36 @@ pub(super) struct Before {
     pub owned: BTreeSet<String>,
     /// Of these, what is there.
     present: BTreeSet<String>,
+    /// The archives that are there, all of them written by an earlier run.
+    archives: BTreeSet<String>,
 }
 
 impl Before {
-    /// Looks into the output folder and refuses one with pictures of somebody else.
-    pub fn look(out_dir: &Path) -> Result<Self> {
+    /// Looks into the output folder and refuses one with pictures of somebody else; with
+    /// `into_archives` also one with archives of somebody else, which would be read with those that
+    /// are written.
+    pub fn look(out_dir: &Path, into_archives: bool) -> Result<Self> {
         if !out_dir.exists() {
             return Ok(Before::default());
         }
-        let owned = owned_files(out_dir)?;
+        let Owned { files: owned, shards } = owned_files(out_dir)?;
         if owned.is_empty() && out_dir.join(TAG_LIST).exists() {
             let problem = format!("the output folder holds a {TAG_LIST} that was not prepared");
             return Err(
                 Error::malformed(out_dir, problem).with_hint("choose a new or empty folder")
             );
         }
-        let found = scan(out_dir)?.pictures;
+        let (Scan { pictures: found, .. }, archives) = scan_files(out_dir)?;
+        let mut archives: BTreeSet<String> = archives.into_iter().map(|(name, _)| name).collect();
+        let foreign = archives.iter().find(|name| !shards.contains(*name));
+        if let Some(first) = foreign.filter(|_| into_archives) {
+            let problem =
+                format!("the output folder holds archives that were not prepared, `{first}` first");
+            return Err(
+                Error::malformed(out_dir, problem).with_hint("choose a new or empty folder")
+            );
+        }
+        archives.retain(|name| shards.contains(name));
         let mut foreign = found.iter().filter(|found| !owned.contains(&found.relative));
         if let Some(first) = foreign.next() {
             return Err(Error::malformed(
@@ -59,12 +84,40 @@ impl Before {
             .with_hint("choose a new or empty folder"));
         }
         let present = found.into_iter().map(|found| found.relative).collect();
-        Ok(Before { owned, present })
+        Ok(Before { owned, present, archives })
     }
 
     /// Removes the files of earlier runs for which `unwanted` holds.
     pub fn remove(&self, out_dir: &Path, unwanted: impl Fn(&String) -> bool) -> Result<()> {
-        for output in self.present.iter().filter(|output| unwanted(output)) {
+        Self::remove_all(out_dir, self.present.iter().filter(|output| unwanted(output)))
+    }
+
+    /// Removes the folders of files that were removed, where nothing is left in them: a run that
+    /// never wrote the files would not have made the folders.
+    pub fn remove_empty_folders(&self, out_dir: &Path, was_removed: impl Fn(&String) -> bool) {
+        for output in self.present.iter().filter(|output| was_removed(output)) {
+            let folders = Path::new(output).ancestors().skip(1);
+            for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
+                // Refused where there is anything in it.
+                if std::fs::remove_dir(out_dir.join(folder)).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The archives of earlier runs.
+    pub fn archives(&self) -> impl Iterator<Item = &String> {
+        self.archives.iter()
+    }
+
+    /// Removes the archives of earlier runs but `wanted`.
+    pub fn remove_archives(&self, out_dir: &Path, wanted: &[String]) -> Result<()> {
+        Self::remove_all(out_dir, self.archives.iter().filter(|name| !wanted.contains(name)))
+    }
+
+    fn remove_all<'a>(out_dir: &Path, outputs: impl Iterator<Item = &'a String>) -> Result<()> {
+        for output in outputs {
             let path = out_dir.join(output);
             match std::fs::remove_file(&path) {
                 Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -77,16 +130,32 @@ impl Before {
     }
 }
 
+/// What earlier runs wrote or were about to write.
+#[derive(Default)]
+struct Owned {
+    files: BTreeSet<String>,
+    shards: Vec<String>,
+}
+
 /// The files that the report in `out_dir` lists; none when there is no report.
-fn owned_files(out_dir: &Path) -> Result<BTreeSet<String>> {
+fn owned_files(out_dir: &Path) -> Result<Owned> {
     #[derive(Deserialize)]
     struct Listed {
         files: BTreeMap<String, String>,
+        #[serde(default)]
+        shards: Vec<String>,
     }
-    match read_report::<Listed>(out_dir)? {
-        None => Ok(BTreeSet::new()),
-        Some(listed) => Ok(listed.files.into_keys().collect()),
-    }
+    let listed = read_report::<Listed>(out_dir)?;
+    let owned = |listed: Listed| {
+        // What is in an archive is no file of its own.
+        let is_file = |name: &String| {
+            let archive = name.split_once('/').map(|(archive, _)| archive.to_owned());
+            !archive.is_some_and(|archive| listed.shards.contains(&archive))
+        };
+        let files = listed.files.into_keys().filter(is_file).collect();
+        Owned { files, shards: listed.shards.clone() }
+    };
+    Ok(listed.map(owned).unwrap_or_default())
 }
 
 /// What the report in a folder says of all its pictures.
@@ -99,9 +168,14 @@ pub(super) struct Preparation {
     pub n_enlarged: usize,
 }
 
-/// How the pictures in `dir` were prepared; `None` when they were not.
+/// How the pictures in `dir`, or in the archives that it names, were prepared; `None` when they were
+/// not.
 pub(super) fn preparation(dir: &Path) -> Result<Option<Preparation>> {
-    read_report(dir)
+    match dir.parent() {
+        // The report lies beside archives.
+        Some(folder) if is_named_as_archive(dir) && !dir.is_dir() => read_report(folder),
+        _ => read_report(dir),
+    }
 }
 
 fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> {
@@ -117,16 +191,16 @@ fn read_report<T: serde::de::DeserializeOwned>(dir: &Path) -> Result<Option<T>> 
 }
 
 /// Saves the report where [`preparation`] and later runs look for it.
-pub(super) fn save_report(out_dir: &Path, report: &PrepareReport) -> Result<()> {
+pub(super) fn save_report(out_dir: &Path, report: &PrepareReport, prefix: &str) -> Result<()> {
     let path = out_dir.join(REPORT_FILE);
     let content = serde_json::to_vec_pretty(report)
         .map_err(|error| Error::io("write", &path, std::io::Error::other(error)))?;
-    write_file(&path, &content, true)
+    write_file(&path, &content, true, prefix)
 }
 
 /// Writes the tags of all pictures beside them.
 pub(super) fn write_tags(out_dir: &Path, lines: &str) -> Result<()> {
-    write_file(&out_dir.join(TAG_LIST), lines.as_bytes(), true)
+    write_file(&out_dir.join(TAG_LIST), lines.as_bytes(), true, TEMPORARY_PREFIX)
 }
 
 /// Removes the tags that an earlier run wrote, where there are any.
@@ -140,14 +214,15 @@ pub(super) fn remove_tags(out_dir: &Path) -> Result<()> {
     }
 }
 
-/// Writes a picture of three channels.
-pub(super) fn write_png(path: &Path, picture: &Picture) -> Result<()> {
+/// Writes a picture of three channels; what tells later whether the file is whole.
+pub(super) fn write_png(path: &Path, picture: &Picture, prefix: &str) -> Result<WrittenFile> {
     let content = encoded(picture);
     let content = content.map_err(|error| Error::io("write", path, error.into()))?;
     if let Some(parent) = path.parent() {
         create_dir(parent)?;
     }
-    write_file(path, &content, false)
+    write_file(path, &content, false, prefix)?;
+    Ok(WrittenFile::of(&content))
 }
 
 /// A picture of three channels as a PNG file.
@@ -168,7 +243,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<()> {
 }
 
 /// Writes under a temporary name beside `path`, then renames.
-fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
+fn write_file(path: &Path, content: &[u8], sync: bool, prefix: &str) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
     // A pipe or a device that has the name is somebody's, and not to be replaced.
     if let Ok(metadata) = path.symlink_metadata()
@@ -177,7 +252,7 @@ fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
         return Err(Error::malformed(path, "what is there is no regular file"));
     }
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX);
+    builder.prefix(prefix);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -193,9 +268,9 @@ fn write_file(path: &Path, content: &[u8], sync: bool) -> Result<()> {
 }
 
 /// Removes what a killed run left half-written.
-pub(super) fn remove_temporary(out_dir: &Path) -> Result<()> {
+pub(super) fn remove_temporary(out_dir: &Path, prefix: &str) -> Result<()> {
     for entry in WalkDir::new(out_dir).into_iter().flatten() {
-        let is_temporary = entry.file_name().to_string_lossy().starts_with(TEMPORARY_PREFIX);
+        let is_temporary = entry.file_name().to_string_lossy().starts_with(prefix);
         if is_temporary && entry.file_type().is_file() {
             let path = entry.path();
             std::fs::remove_file(path).map_err(|source| Error::io("remove", path, source))?;

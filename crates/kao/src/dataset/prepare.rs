@@ -2,33 +2,34 @@
 //!
 //! Pictures are read in parallel, but whatever one picture means for another (names, duplicates)
 //! is decided in the order of paths, so the result is the same on every machine. How files get
-//! into the output folder is the business of `output`.
+//! into the output folder is the business of `output`, and what becomes of each picture that of `run`.
+
+mod run;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use rayon::prelude::*;
-use sha2::{Digest, Sha256};
-
-use super::decode::Picture;
+use self::run::Run;
+use super::cache::source_fingerprint;
 use super::fit::Fit;
+use super::journal::{self, Journal};
 use super::names::output_names;
 use super::output::{
-    Before, create_dir, remove_tags, remove_temporary, save_report, write_png, write_tags,
+    Before, create_dir, remove_tags, remove_temporary, save_report, temporary_prefix, write_tags,
 };
+use super::pack::{archive_names, member_name, remove_staged, write_archives};
 use super::report::{Duplicate, PrepareReport, Skipped, counted};
 use super::scan::{Found, Scan, scan};
 use super::tags::{Classes, Tags};
-use crate::control::{Control, Report};
-use crate::error::{Error, ErrorKind, Result};
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::files::remove_leftovers;
 use crate::locks::FolderLock;
+use crate::shard::{Shard, range_of};
 
 /// Sides that a prepared picture may have, in pixels.
 const SIZES: std::ops::RangeInclusive<u32> = 1..=4096;
-
-/// Memory for prepared pictures that wait to be written.
-const CHUNK_BYTES: usize = 64 << 20;
 
 /// What [`prepare`] is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,10 @@ pub struct PrepareConfig {
     pub classes: Option<Classes>,
     /// Tags of fewer pictures are called rare in the report. They are carried over all the same.
     pub min_tag_count: u64,
+    /// Write tar archives of so many pictures each in the place of a file for each picture.
+    pub pictures_per_archive: Option<usize>,
+    /// Prepare only a part of the pictures. The run without it takes over what the parts have done.
+    pub shard: Option<Shard>,
 }
 
 impl PrepareConfig {
@@ -67,6 +72,41 @@ impl PrepareConfig {
             min_side: 16,
             classes: None,
             min_tag_count: 10,
+            pictures_per_archive: None,
+            shard: None,
+        }
+    }
+
+    /// What stands for the raw pictures and for the settings on which files and hashes depend.
+    fn fingerprint(&self, pictures: &[Found]) -> Result<String> {
+        let PrepareConfig { size, fit, keep_duplicates, min_side, pictures_per_archive, .. } = self;
+        let version = env!("CARGO_PKG_VERSION");
+        let into_archives = pictures_per_archive.is_some();
+        let settings = (version, size, fit, keep_duplicates, min_side, into_archives);
+        source_fingerprint(pictures, settings)
+    }
+
+    /// How a report begins.
+    fn report(&self) -> PrepareReport {
+        PrepareReport {
+            complete: false,
+            raw_dir: self.raw_dir.to_string_lossy().into_owned(),
+            size: self.size,
+            fit: self.fit,
+            keep_duplicates: self.keep_duplicates,
+            min_side: self.min_side,
+            n_read: 0,
+            n_ignored: 0,
+            n_written: 0,
+            n_enlarged: 0,
+            n_tagged: 0,
+            min_tag_count: self.min_tag_count,
+            tags: BTreeMap::new(),
+            warnings: vec![],
+            duplicates: vec![],
+            skipped: vec![],
+            shards: vec![],
+            files: BTreeMap::new(),
         }
     }
 }
@@ -83,6 +123,14 @@ impl PrepareConfig {
 /// replaces what the first wrote and removes those of its pictures that it does not write again;
 /// while the first is under way it is refused.
 /// [`Folder::load`](super::Folder::load) refuses a folder whose last run did not end.
+///
+/// A run that was killed leaves a journal, and the next one goes on where it stopped, to the same
+/// bytes. A shard does a part of the pictures and leaves its journal; when all have come to their
+/// end, or some of them, the run of the whole takes over what is done, does what is left, drops
+/// duplicates among all, and writes tags and report. Shards may run into one folder at the same time.
+///
+/// Memory grows with the number of pictures by what is known of each (names, hash, outcome: some
+/// hundred bytes), and not with their size.
 ///
 /// `control` gets reports from several threads: the number of pictures read so far. With `strict`
 /// each is read twice: once to check, once to write.
@@ -104,63 +152,103 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
     if scan.pictures.is_empty() {
         return Err(no_pictures(&config.raw_dir, &scan));
     }
+    if config.pictures_per_archive == Some(0) {
+        return Err(Error::out_of_range("shards", 0, "at least 1 picture in each"));
+    }
     let outputs = output_names(scan.pictures.iter().map(|found| found.relative.as_str()));
-    Before::look(&config.out_dir)?;
-    let names = scan.pictures.iter().map(|found| found.relative.as_str());
-    let tags = Tags::read(&config.raw_dir, names, config.classes)?;
+    let into_archives = config.pictures_per_archive.is_some();
+    Before::look(&config.out_dir, into_archives)?;
+    let tags = match config.shard {
+        None => {
+            let names = scan.pictures.iter().map(|found| found.relative.as_str());
+            Tags::read(&config.raw_dir, names, config.classes)?
+        }
+        Some(_) => Tags::default(),
+    };
+    let fingerprint = config.fingerprint(&scan.pictures)?;
+    let range = range_of(config.shard, scan.pictures.len());
 
     let passes = if config.strict { 2 } else { 1 };
-    let n_total = (passes * scan.pictures.len()) as u64;
-    let run = Run { config, n_done: AtomicU64::new(0), n_total, control };
+    let n_total = (passes * range.len()) as u64;
+    let temporary_prefix = temporary_prefix(config.shard);
+    let run = Run {
+        config,
+        pictures: &scan.pictures,
+        outputs: &outputs,
+        temporary_prefix: &temporary_prefix,
+        n_done: AtomicU64::new(0),
+        n_total,
+        control,
+    };
     if config.strict {
-        run.check(&scan)?;
+        run.check(&scan, range.clone())?;
     }
 
     create_dir(&config.out_dir)?;
-    let _lock = FolderLock::take(&config.out_dir, "another `kao prepare`")?;
+    let work = "another `kao prepare`";
+    let _lock = match config.shard {
+        None => FolderLock::take(&config.out_dir, work)?,
+        Some(_) => FolderLock::share(&config.out_dir, work)?,
+    };
     // Once more: another run may have begun and ended there meanwhile.
-    let before = Before::look(&config.out_dir)?;
+    let before = Before::look(&config.out_dir, into_archives)?;
+    let planned: BTreeSet<&String> = match into_archives {
+        true => BTreeSet::new(),
+        false => outputs.iter().collect(),
+    };
     let mut report = PrepareReport {
-        complete: false,
-        raw_dir: config.raw_dir.to_string_lossy().into_owned(),
-        size: config.size,
-        fit: config.fit,
-        keep_duplicates: config.keep_duplicates,
-        min_side: config.min_side,
         n_read: scan.pictures.len() + scan.unreadable.len(),
         n_ignored: scan.n_ignored,
-        n_written: 0,
-        n_enlarged: 0,
-        n_tagged: 0,
-        min_tag_count: config.min_tag_count,
-        tags: BTreeMap::new(),
         warnings: tags.warnings().to_vec(),
-        duplicates: vec![],
-        skipped: vec![],
         // Until the run is complete: whatever may lie there and is Kao's own.
         files: outputs
             .iter()
             .zip(&scan.pictures)
+            .filter(|_| !into_archives)
             .map(|(output, found)| (output.clone(), found.relative.clone()))
             .chain(before.owned.iter().map(|output| (output.clone(), String::new())))
             .collect(),
+        shards: match config.pictures_per_archive {
+            None => before.archives().cloned().collect(),
+            Some(n) => archive_names(scan.pictures.len(), n),
+        },
+        ..config.report()
     };
-    save_report(&config.out_dir, &report)?;
-    remove_temporary(&config.out_dir)?;
+    save_report(&config.out_dir, &report, &temporary_prefix)?;
+    (report.files, report.shards) = Default::default();
+    remove_temporary(&config.out_dir, &temporary_prefix)?;
+    if config.shard.is_none() {
+        remove_leftovers(&config.out_dir)?;
+    }
     // What is not to be written again goes before anything is written: on a disk that ignores
     // case the new `a.png` would replace the old `A.png`.
-    let planned: BTreeSet<&String> = outputs.iter().collect();
     before.remove(&config.out_dir, |output| !planned.contains(output))?;
 
-    let written = run.write(&scan.pictures, &outputs, &mut report)?;
-    before.remove(&config.out_dir, |output| {
-        planned.contains(output) && !written.contains_key(output)
-    })?;
+    let known = journal::read_all(&config.out_dir, &fingerprint, scan.pictures.len())?;
+    let journal = Journal::begin(&config.out_dir, &fingerprint, config.shard)?;
+    let written = run.write(range.clone(), known, journal, &mut report)?;
+    report.n_written = written.len();
+    if config.shard.is_some() {
+        report.n_read = range.len();
+        return Ok(report);
+    }
+    let position_of = |k: usize| written[k] as usize;
+    report.files = (0..written.len())
+        .map(|k| {
+            let output = match config.pictures_per_archive {
+                None => outputs[position_of(k)].clone(),
+                Some(n) => member_name(k, n),
+            };
+            (output, scan.pictures[position_of(k)].relative.clone())
+        })
+        .collect();
+    let is_dropped =
+        |output: &String| planned.contains(output) && !report.files.contains_key(output);
+    before.remove(&config.out_dir, is_dropped)?;
+    before.remove_empty_folders(&config.out_dir, is_dropped);
 
     report.skipped.extend(scan.unreadable);
     report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    report.n_written = written.len();
-    report.files = written;
     if report.n_written == 0 {
         let Skipped { path, reason } = &report.skipped[0];
         return Err(Error::malformed(
@@ -171,15 +259,31 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
             ),
         ));
     }
-    save_tags(&config.out_dir, &tags, &mut report)?;
+    let tags = take_tags(&tags, &mut report);
+    match config.pictures_per_archive {
+        Some(n) => {
+            let out_dir = &config.out_dir;
+            write_archives(out_dir, &written, n, &tags, &report.files, control)?;
+            report.shards = archive_names(written.len(), n);
+            remove_tags(out_dir)?;
+        }
+        None if report.n_tagged == 0 => remove_tags(&config.out_dir)?,
+        None => write_tags(&config.out_dir, &tags.to_jsonl())?,
+    }
+    before.remove_archives(&config.out_dir, &report.shards)?;
     report.complete = true;
-    save_report(&config.out_dir, &report)?;
+    save_report(&config.out_dir, &report, &temporary_prefix)?;
+    journal::remove_all(&config.out_dir)?;
+    remove_staged(&config.out_dir)?;
     Ok(report)
 }
 
-/// Writes the tags of the pictures that were written beside them, and counts them. A duplicate that
-/// was dropped leaves its tags to the picture that is there.
-fn save_tags(out_dir: &Path, tags: &Tags, report: &mut PrepareReport) -> Result<()> {
+/// The tags of the pictures that were written, by the names of their files, counted in the report. A
+/// duplicate that was dropped leaves its tags to the picture that is there.
+fn take_tags(tags: &Tags, report: &mut PrepareReport) -> Tags {
+    if tags.n_tagged() == 0 {
+        return Tags::default();
+    }
     let mut outputs: HashMap<&str, &str> =
         report.files.iter().map(|(output, source)| (source.as_str(), output.as_str())).collect();
     for Duplicate { path, of } in &report.duplicates {
@@ -192,170 +296,7 @@ fn save_tags(out_dir: &Path, tags: &Tags, report: &mut PrepareReport) -> Result<
         *report.tags.entry(tag.clone()).or_default() += 1;
     }
     report.n_tagged = written.n_tagged();
-    match report.n_tagged {
-        0 => remove_tags(out_dir),
-        _ => write_tags(out_dir, &written.to_jsonl()),
-    }
-}
-
-/// What all steps of one run share.
-struct Run<'a> {
-    config: &'a PrepareConfig,
-    /// Pictures read so far.
-    n_done: AtomicU64,
-    /// Pictures to read in all.
-    n_total: u64,
-    control: &'a dyn Control,
-}
-
-/// A picture at its final size, and the hash of its pixels before that.
-struct Ready {
-    hash: [u8; 32],
-    picture: Picture,
-    is_enlarged: bool,
-}
-
-impl Run<'_> {
-    /// Fails when any picture would be skipped, and writes nothing.
-    fn check(&self, scan: &Scan) -> Result<()> {
-        let reasons: Vec<Option<String>> = scan
-            .pictures
-            .par_iter()
-            .map(|found| self.read(found).map(|outcome| outcome.err()))
-            .collect::<Result<_>>()?;
-        let mut unusable: Vec<Skipped> = scan
-            .pictures
-            .iter()
-            .zip(reasons)
-            .filter_map(|(found, reason)| {
-                Some(Skipped { path: found.relative.clone(), reason: reason? })
-            })
-            .chain(scan.unreadable.iter().cloned())
-            .collect();
-        unusable.sort_by(|a, b| a.path.cmp(&b.path));
-        match unusable.first() {
-            None => Ok(()),
-            Some(Skipped { path, reason }) => Err(Error::malformed(
-                self.config.raw_dir.join(path),
-                format!("{reason}; {} cannot be used", counted(unusable.len(), "picture")),
-            )
-            .with_hint("leave `strict` out to have such files skipped and listed")),
-        }
-    }
-
-    /// Writes the pictures and completes the report's lists; returns each output with its source.
-    fn write(
-        &self,
-        pictures: &[Found],
-        outputs: &[String],
-        report: &mut PrepareReport,
-    ) -> Result<BTreeMap<String, String>> {
-        let side = self.config.size as usize;
-        let chunk_len = (CHUNK_BYTES / (side * side * 3)).clamp(8, 4096);
-        let mut first_of: HashMap<[u8; 32], usize> = HashMap::new();
-        let mut written = BTreeMap::new();
-        // Whether a picture is a duplicate depends on those before it, so this is decided in order,
-        // between the reading and the writing of a chunk.
-        for start in (0..pictures.len()).step_by(chunk_len) {
-            let end = (start + chunk_len).min(pictures.len());
-            let outcomes: Vec<Result<Ready, String>> = pictures[start..end]
-                .par_iter()
-                .map(|found| self.read(found))
-                .collect::<Result<_>>()?;
-            let mut to_write = Vec::with_capacity(outcomes.len());
-            for (index, outcome) in (start..).zip(outcomes) {
-                let path = pictures[index].relative.clone();
-                let Ready { hash, picture, is_enlarged } = match outcome {
-                    Ok(ready) => ready,
-                    Err(reason) => {
-                        report.skipped.push(Skipped { path, reason });
-                        continue;
-                    }
-                };
-                let first = *first_of.entry(hash).or_insert(index);
-                if first != index {
-                    let of = pictures[first].relative.clone();
-                    report.duplicates.push(Duplicate { path: path.clone(), of });
-                    if !self.config.keep_duplicates {
-                        continue;
-                    }
-                }
-                to_write.push((index, picture, is_enlarged));
-            }
-            let refusals: Vec<Option<String>> = to_write
-                .par_iter()
-                .map(|(index, picture, _)| {
-                    self.report(self.n_done.load(Ordering::Relaxed))?;
-                    let path = self.config.out_dir.join(&outputs[*index]);
-                    match write_png(&path, picture) {
-                        Ok(()) => Ok(None),
-                        Err(error) => why_unnameable(&error).map(Some).ok_or(error),
-                    }
-                })
-                .collect::<Result<_>>()?;
-            for ((index, _, is_enlarged), refusal) in to_write.into_iter().zip(refusals) {
-                let path = pictures[index].relative.clone();
-                match refusal {
-                    Some(reason) => report.skipped.push(Skipped { path, reason }),
-                    None => {
-                        written.insert(outputs[index].clone(), path);
-                        report.n_enlarged += usize::from(is_enlarged);
-                    }
-                }
-            }
-        }
-        Ok(written)
-    }
-
-    /// Reads one picture. The outer error ends the run, the inner one skips the picture.
-    fn read(&self, found: &Found) -> Result<Result<Ready, String>> {
-        let outcome = self.ready(&found.path);
-        let n_done = self.n_done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.report(n_done)?;
-        Ok(outcome)
-    }
-
-    fn ready(&self, path: &Path) -> Result<Ready, String> {
-        let ready = Picture::read_with(path, |picture| self.ready_picture(picture));
-        ready.map_err(|error| error.to_string())?
-    }
-
-    fn ready_picture(&self, picture: Picture) -> Result<Ready, String> {
-        let (width, height) = (picture.width(), picture.height());
-        if width.min(height) < self.config.min_side {
-            return Err(format!(
-                "{width}×{height} pixels; a side is below {}",
-                self.config.min_side
-            ));
-        }
-        let hash = Sha256::new()
-            .chain_update(width.to_le_bytes())
-            .chain_update(height.to_le_bytes())
-            .chain_update(picture.bytes())
-            .finalize()
-            .into();
-        let size = self.config.size;
-        let is_enlarged = picture.is_smaller_than(size, size);
-        let picture = picture.fit(size, size, self.config.fit);
-        let picture = picture.map_err(|error| error.to_string())?;
-        Ok(Ready { hash, picture, is_enlarged })
-    }
-
-    /// Reports so many pictures as read; an error when the work is to stop.
-    fn report(&self, n_done: u64) -> Result<()> {
-        self.control.check(&Report::progress("preparing", n_done, Some(self.n_total), "pictures"))
-    }
-}
-
-/// Why a picture cannot have its name in the output folder, where that is what `error` says: the
-/// file system allows fewer letters than most, or the whole path is too long.
-fn why_unnameable(error: &Error) -> Option<String> {
-    match error.kind() {
-        ErrorKind::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidFilename => {
-            Some("its name is too long for the output folder".into())
-        }
-        _ => None,
-    }
+    written
 }
 
 /// Refuses folders of which one lies within the other, or is the other.

@@ -75,6 +75,9 @@ pub struct PrepareReport {
     pub duplicates: Vec<Duplicate>,
     /// Pictures that could not be used, in the order of paths.
     pub skipped: Vec<Skipped>,
+    /// The tar archives that the pictures are in, where they are in any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<String>,
     /// Each written file with its source, both below their folders.
     pub files: BTreeMap<String, String>,
 }
@@ -177,6 +180,7 @@ mod tests {
             warnings: vec![],
             duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }; 600],
             skipped: vec![],
+            shards: vec![],
             files: BTreeMap::new(),
         }
     }

@@ -22,8 +22,8 @@ pub fn usual_side(dir: &Path) -> Result<Option<usize>> {
     let every = found.len().div_ceil(N_SAMPLED).max(1);
     let sampled: Vec<_> = found.iter().step_by(every).collect();
     let sides = sampled.par_iter().filter_map(|found| {
-        let picture = Picture::read(&found.path).ok()?;
-        Some(picture.height().min(picture.width()) as usize)
+        let side = |picture: Picture| picture.height().min(picture.width()) as usize;
+        found.read_with(side).ok()
     });
     let mut sides: Vec<usize> = sides.collect();
     sides.sort_unstable();
@@ -43,7 +43,7 @@ pub fn common_size(dir: &Path, control: &dyn Control) -> Result<[usize; 2]> {
         .par_iter()
         .map(|found| {
             let size = |picture: Picture| [picture.height(), picture.width()];
-            let size = Picture::read_with(&found.path, size).ok();
+            let size = found.read_with(size).ok();
             let done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
             control.check(&Report::progress("measuring pictures", done, total, "pictures"))?;
             Ok(size.map(|size| size.map(|side| side as usize)))

@@ -6,6 +6,7 @@
 //! | `picture.txt` or `picture.caption` beside a picture | tags separated by commas |
 //! | `dataset.json` in the folder | `{"labels": [["picture.png", 3], …]}`, as EDM has it |
 //! | names of sub-folders | classes, where that is asked for |
+//! | `picture.txt`, `.caption`, `.json` or `.cls` beside a picture in an archive | tags, columns as in `metadata.jsonl`, or a class (WebDataset) |
 //!
 //! All of them are read, and a picture has the tags of each. A list of tags that cannot be read ends
 //! the work, since training without it would be silently another training; a text beside one
@@ -13,18 +14,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::archives::{self, Beside};
+use super::kinds::{EDM_FILE, TEXT_EXTENSIONS};
 use super::report::counted;
+use super::scan::archives_of;
 use crate::error::{Error, Result, shortened};
 use crate::files::{open_regular, read_regular};
 use crate::vocabulary::{MAX_TAG_BYTES, TAG_LIST, canonical, tag_line};
-
-pub(super) const EDM_FILE: &str = "dataset.json";
-pub(super) const TEXT_EXTENSIONS: [&str; 2] = ["txt", "caption"];
 
 /// The longest line of a list, text beside a picture, and list as a whole, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
@@ -68,9 +69,14 @@ impl Tags {
     ) -> Result<Self> {
         let names: BTreeSet<&str> = names.into_iter().collect();
         let mut reader = Reader { dir, names, found: BTreeMap::new(), warnings: Vec::new() };
+        let archives = archives_of(dir)?;
+        let is_plain = archives.is_empty();
         reader.read_lists()?;
         reader.read_labels()?;
-        reader.read_texts();
+        match is_plain {
+            true => reader.read_texts(),
+            false => reader.read_archives(&archives)?,
+        }
         if classes == Some(Classes::Folders) {
             reader.read_folders();
         }
@@ -320,13 +326,53 @@ impl<'a> Reader<'a> {
         }
         self.warn_of_long(n_long, first_long);
         if let Some((name, reason)) = unread.first() {
-            self.warnings.push(format!(
-                "the tags beside {} cannot be read; of `{}`: {}",
-                counted(unread.len(), "picture"),
-                shortened(name, 80),
-                shortened(reason, 200)
-            ));
+            self.warn_of_unread(unread.len(), name, reason);
         }
+    }
+
+    fn warn_of_unread(&mut self, n_unread: usize, first: &str, reason: &str) {
+        self.warnings.push(format!(
+            "the tags beside {} cannot be read; of `{}`: {}",
+            counted(n_unread, "picture"),
+            shortened(first, 80),
+            shortened(reason, 200)
+        ));
+    }
+
+    /// Reads what lies beside pictures in archives.
+    fn read_archives(&mut self, found: &[(String, PathBuf)]) -> Result<()> {
+        let (mut n_long, mut first_long) = (0, "");
+        let mut unread: Option<(usize, String, String)> = None;
+        for (archive, path) in found {
+            archives::texts(path, MAX_TEXT_BYTES, &mut |beside| {
+                let Beside { picture, extension, content } = beside;
+                let Some(&name) = self.names.get(format!("{archive}/{picture}").as_str()) else {
+                    return Ok(());
+                };
+                let texts = content.and_then(|content| texts_of_archive(extension, &content));
+                match texts {
+                    Ok(texts) => {
+                        let mut is_long = false;
+                        for text in texts {
+                            is_long |= self.take(name, &text);
+                        }
+                        if is_long {
+                            n_long += 1;
+                            first_long = if n_long == 1 { name } else { first_long };
+                        }
+                    }
+                    Err(reason) => {
+                        unread.get_or_insert_with(|| (0, name.to_owned(), reason)).0 += 1;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.warn_of_long(n_long, first_long);
+        if let Some((n_unread, name, reason)) = unread {
+            self.warn_of_unread(n_unread, &name, &reason);
+        }
+        Ok(())
     }
 
     fn read_folders(&mut self) {
@@ -340,6 +386,27 @@ impl<'a> Reader<'a> {
             }
         }
         self.warn_of_long(n_long, first_long);
+    }
+}
+
+/// What a text beside a picture in an archive says; each may be several tags.
+fn texts_of_archive(extension: &str, content: &[u8]) -> Result<Vec<String>, String> {
+    let text = text_of(content)?;
+    match extension {
+        "cls" => match text.trim().parse() {
+            Ok(class) => Ok(vec![class_tag(class)]),
+            // Some write the name of the class.
+            Err(_) => Ok(vec![text.replace(',', " ")]),
+        },
+        "json" => {
+            let columns: serde_json::Map<String, Value> = serde_json::from_str(&text)
+                .map_err(|error| format!("not a JSON object: {error}"))?;
+            // Columns that hold something else, such as an address, say no tags.
+            let columns = columns.iter().filter(|(column, _)| *column != "file_name");
+            let texts = columns.filter_map(|(column, value)| texts(column, value).ok());
+            Ok(texts.flatten().collect())
+        }
+        _ => Ok(vec![text]),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufReader, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ use crate::control::{Control, Report};
 use crate::error::{Error, Result};
 use crate::files::{open_regular, read_to_string_regular};
 use crate::locks::FolderLock;
+use crate::shard::{Shard, range_of};
 use crate::vocabulary::{TAG_LIST, tag_line};
 
 /// The key of the PNG text that says which picture a file holds.
@@ -35,6 +37,25 @@ pub struct FolderConfig {
     pub size: u32,
     /// The seed of the whole set.
     pub seed: u64,
+    /// Of these portraits only those of a shard.
+    pub shard: Option<Shard>,
+}
+
+impl FolderConfig {
+    /// The indices to draw.
+    fn range(&self) -> Range<u64> {
+        // A folder of more faces than an address has bytes cannot be.
+        let range = range_of(self.shard, usize::try_from(self.count).unwrap_or(usize::MAX));
+        range.start as u64..range.end as u64
+    }
+
+    /// How the names of this run's temporary files begin: those of other shards may be in use.
+    fn temporary_prefix(&self) -> String {
+        match self.shard {
+            None => TEMPORARY_PREFIX.to_owned(),
+            Some(shard) => format!("{TEMPORARY_PREFIX}{}-of-{}-", shard.index(), shard.count()),
+        }
+    }
 }
 
 /// What [`write_folder`] did.
@@ -59,6 +80,11 @@ pub fn file_name(index: u64) -> String {
 /// is whole; last come the tags of all of them ([`TAG_LIST`]). Each picture says in a text of its
 /// own which one it is: run again, after an interruption or for a larger count, only what is
 /// missing, broken or of another version of Kao is drawn.
+///
+/// Shards may be drawn into one folder at the same time, or into folders that are put together
+/// afterwards. Tags are a function of seed and index, so each shard writes those of all `count`
+/// faces: whichever comes last, the bytes are those of the whole.
+///
 /// `control` gets a report after every picture, drawn now or found, from several threads. When it
 /// stops the work, what was drawn stays.
 ///
@@ -73,10 +99,15 @@ pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Writ
     check_size(config.size)?;
     let dir = &config.out_dir;
     fs::create_dir_all(dir).map_err(|source| Error::io("create", dir, source))?;
-    let _lock = FolderLock::take(dir, "another `kao draw`")?;
+    let _lock = match config.shard {
+        None => FolderLock::take(dir, "another `kao draw`")?,
+        Some(_) => FolderLock::share(dir, "another `kao draw`")?,
+    };
     let there = look(config)?;
     let (done, drawn, replaced) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    (0..config.count).into_par_iter().try_for_each(|index| {
+    let range = config.range();
+    let n_asked = range.end - range.start;
+    range.into_par_iter().try_for_each(|index| {
         if !there.sound.contains(&index) {
             write_one(&dir.join(file_name(index)), config, index)?;
             drawn.fetch_add(1, Ordering::Relaxed);
@@ -85,11 +116,11 @@ pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Writ
             }
         }
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        control.check(&Report::progress("drawing", done, Some(config.count), "faces"))
+        control.check(&Report::progress("drawing", done, Some(n_asked), "faces"))
     })?;
     write_metadata(config, &there)?;
     let drawn = drawn.into_inner();
-    Ok(Written { drawn, replaced: replaced.into_inner(), kept: config.count - drawn })
+    Ok(Written { drawn, replaced: replaced.into_inner(), kept: n_asked - drawn })
 }
 
 /// The tags of the faces of `config`, and of those behind them that an earlier run has drawn.
@@ -98,7 +129,7 @@ fn write_metadata(config: &FolderConfig, there: &There) -> Result<()> {
     let behind = there.sound.range(config.count..).copied();
     let indices: Vec<u64> = (0..config.count).chain(behind).collect();
     let lines: Vec<String> = indices.into_par_iter().map(line).collect();
-    write_file(&config.out_dir.join(TAG_LIST), &config.out_dir, lines.concat().as_bytes())
+    write_file(&config.out_dir.join(TAG_LIST), config, lines.concat().as_bytes())
 }
 
 /// What is written into picture `index`. The version is in it because another may draw otherwise.
@@ -120,17 +151,20 @@ struct There {
 fn look(config: &FolderConfig) -> Result<There> {
     let dir = &config.out_dir;
     let unreadable = |source| Error::io("read", dir, source);
+    let (range, temporary_prefix) = (config.range(), config.temporary_prefix());
     let mut named = Vec::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX) {
+        if name.starts_with(&temporary_prefix) && name.ends_with(TEMPORARY_SUFFIX) {
             let path = dir.join(&*name);
             fs::remove_file(&path).map_err(|source| Error::io("remove", path, source))?;
         }
         let digits = name.strip_prefix("face-").and_then(|rest| rest.strip_suffix(".png"));
         let index = digits.and_then(|digits| digits.parse().ok());
-        named.extend(index.filter(|&index| file_name(index) == name));
+        // Faces of other shards are theirs to look at.
+        let is_ours = |index: &u64| range.contains(index) || *index >= config.count;
+        named.extend(index.filter(is_ours).filter(|&index| file_name(index) == name));
     }
     named.sort_unstable();
     // The first that does not belong is named, whichever thread finds one first.
@@ -223,18 +257,19 @@ impl<'a> Drawn<'a> {
 fn write_one(path: &Path, config: &FolderConfig, index: u64) -> Result<()> {
     let bytes = encode(config, index, &face(config.seed, index, config.size)?)
         .map_err(|error| Error::io("write", path, error.into()))?;
-    write_file(path, &config.out_dir, &bytes)
+    write_file(path, config, &bytes)
 }
 
-/// Writes `bytes` under a temporary name in `dir`, then renames the file to `path`.
-fn write_file(path: &Path, dir: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes `bytes` under a temporary name in the folder, then renames the file to `path`.
+fn write_file(path: &Path, config: &FolderConfig, bytes: &[u8]) -> Result<()> {
     let failed = |source| Error::io("write", path, source);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
+    let prefix = config.temporary_prefix();
+    builder.prefix(&prefix).suffix(TEMPORARY_SUFFIX);
     // Temporary files are private by default; this one becomes an ordinary file.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(dir).map_err(failed)?;
+    let mut temporary = builder.tempfile_in(&config.out_dir).map_err(failed)?;
     temporary.write_all(bytes).map_err(failed)?;
     // Not synced: thousands of small files would wait for the disk, and any can be drawn again.
     temporary.persist(path).map_err(|error| failed(error.error))?;

@@ -97,7 +97,13 @@ fn any_seed_and_index_can_be_drawn() {
 #[test]
 fn a_folder_is_written_and_completed() {
     let dir = tempfile::tempdir().unwrap();
-    let config = FolderConfig { count: 6, out_dir: dir.path().join("faces"), size: 32, seed: SEED };
+    let config = FolderConfig {
+        count: 6,
+        out_dir: dir.path().join("faces"),
+        size: 32,
+        seed: SEED,
+        shard: None,
+    };
     let highest = std::sync::atomic::AtomicU64::new(0);
     let control = |report: &Report<'_>| {
         assert_eq!((report.stage, report.total), ("drawing", Some(6)));
@@ -155,7 +161,13 @@ fn a_folder_is_written_and_completed() {
 #[test]
 fn faces_of_another_set_are_not_mixed_in() {
     let dir = tempfile::tempdir().unwrap();
-    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 32, seed: SEED };
+    let config = FolderConfig {
+        count: 2,
+        out_dir: dir.path().to_path_buf(),
+        size: 32,
+        seed: SEED,
+        shard: None,
+    };
     write_folder(&config, &Unattended).unwrap();
     let before = std::fs::read(dir.path().join(file_name(1))).unwrap();
     let refusal = |config: &FolderConfig| {
@@ -200,7 +212,13 @@ fn faces_of_another_set_are_not_mixed_in() {
 #[test]
 fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
     let dir = tempfile::tempdir().unwrap();
-    let config = FolderConfig { count: 2, out_dir: dir.path().to_path_buf(), size: 16, seed: SEED };
+    let config = FolderConfig {
+        count: 2,
+        out_dir: dir.path().to_path_buf(),
+        size: 16,
+        seed: SEED,
+        shard: None,
+    };
     let pipe = dir.path().join(file_name(1));
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let error = write_folder(&config, &Unattended).unwrap_err().to_string();
@@ -217,7 +235,13 @@ fn a_pipe_in_the_place_of_a_face_is_refused_and_two_runs_at_once_too() {
 #[test]
 fn a_folder_of_impossible_size_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let config = FolderConfig { count: 1, out_dir: dir.path().to_path_buf(), size: 8, seed: SEED };
+    let config = FolderConfig {
+        count: 1,
+        out_dir: dir.path().to_path_buf(),
+        size: 8,
+        seed: SEED,
+        shard: None,
+    };
     assert!(write_folder(&config, &Unattended).is_err());
     let none = FolderConfig { count: 0, size: 32, ..config };
     assert!(write_folder(&none, &Unattended).is_err());
@@ -279,7 +303,13 @@ fn the_colour_of_hair_is_seen() {
 #[test]
 fn of_many_faces_that_do_not_belong_the_first_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    let config = |seed| FolderConfig { count: 64, out_dir: folder.path().into(), size: 16, seed };
+    let config = |seed| FolderConfig {
+        count: 64,
+        out_dir: folder.path().into(),
+        size: 16,
+        seed,
+        shard: None,
+    };
     write_folder(&config(1), &Unattended).unwrap();
     for _ in 0..20 {
         let error = write_folder(&config(2), &Unattended).unwrap_err().to_string();

@@ -10,5 +10,6 @@ mod regular;
 pub use atomic::{atomic_write, prepare_path, remove_leftovers};
 pub use paths::{check_folder, resolved};
 pub use regular::{
-    check_regular_or_none, is_missing, open_regular, read_regular, read_to_string_regular,
+    check_regular_or_none, is_missing, open_regular, read_exact_at, read_regular,
+    read_to_string_regular,
 };

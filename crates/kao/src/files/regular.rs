@@ -26,6 +26,36 @@ pub fn open_regular(path: impl AsRef<Path>) -> Result<File> {
     Ok(file)
 }
 
+/// Fills `into` from the bytes of `file` at `offset`, whatever other threads read of it meanwhile.
+///
+/// # Errors
+/// When the file ends before, or cannot be read.
+pub fn read_exact_at(file: &File, into: &mut [u8], offset: u64) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
+    }
+    #[cfg(windows)]
+    {
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            match std::os::windows::fs::FileExt::seek_read(file, &mut into[done..], at)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+    #[cfg(not(any(unix, windows)))]
+    {
+        use std::io::{Seek, SeekFrom};
+        let mut file = file.try_clone()?;
+        file.seek(SeekFrom::Start(offset))?;
+        file.read_exact(into)
+    }
+}
+
 /// The content of the regular file `path`, which must be at most `limit_bytes` long.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use crate::control::Control;
 use crate::draw::{FolderConfig, Written, check_size, write_folder};
 use crate::error::{Error, Result};
 use crate::files::check_folder;
+use crate::shard::Shard;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -22,13 +23,15 @@ pub struct Draw {
     pub size: u32,
     /// Picture k of a seed is always the same.
     pub seed: u64,
+    /// Of these faces only those of a shard.
+    pub shard: Option<Shard>,
     /// Threads; by default those of the program's pool, one per core.
     pub threads: Option<usize>,
 }
 
 impl Default for Draw {
     fn default() -> Self {
-        Draw { count: 0, out: PathBuf::new(), size: 64, seed: 999, threads: None }
+        Draw { count: 0, out: PathBuf::new(), size: 64, seed: 999, shard: None, threads: None }
     }
 }
 
@@ -65,8 +68,8 @@ impl Request for Draw {
         self.validate()?;
         check_folder(&self.out)?;
         check_no_run(&self.out)?;
-        let Draw { count, out, size, seed, threads } = self.clone();
-        let config = FolderConfig { count, out_dir: out.clone(), size, seed };
+        let Draw { count, out, size, seed, shard, threads } = self.clone();
+        let config = FolderConfig { count, out_dir: out.clone(), size, seed, shard };
         let written = with_threads(threads, || write_folder(&config, control))?;
         Ok(Drawn { written, folder: out })
     }

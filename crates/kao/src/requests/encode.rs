@@ -6,7 +6,7 @@ use super::recover::mean_psnr;
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
 use crate::control::{Control, Report};
-use crate::dataset::Folder;
+use crate::dataset::{Folder, is_collection};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
@@ -32,7 +32,7 @@ use std::time::Instant;
 pub struct Encode {
     /// Which model.
     pub model: ModelSource,
-    /// Picture files, or one folder.
+    /// Picture files, or one folder; or tar archives of pictures: `shards-{000..099}.tar`.
     pub pictures: Vec<PathBuf>,
     /// The .safetensors file to write: `x_T` [N, C, H, W].
     pub out: PathBuf,
@@ -180,7 +180,7 @@ impl Encode {
     fn originals(&self, model: &Model, control: &dyn Control) -> Result<(Images, Vec<String>)> {
         let shape = model.config.unet.image_size;
         let pictures = match self.pictures.as_slice() {
-            [folder] if folder.is_dir() => Folder::load(folder, shape, control)?,
+            [folder] if is_collection(folder) => Folder::load(folder, shape, control)?,
             files => Folder::load_files(files, shape)?,
         };
         let n_skipped = pictures.skipped().len() as u64;

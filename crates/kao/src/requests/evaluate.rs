@@ -1,5 +1,9 @@
 //! How far samples are from real pictures, and whether they copy them.
 
+mod parts;
+
+pub use parts::SampledPart;
+
 use super::destinations::check_distinct;
 use super::sample::check_batch;
 use super::wishes::TAG_GUIDANCE;
@@ -8,7 +12,7 @@ use super::{
     check_at_least_one, evaluate,
 };
 use crate::control::{Control, Report};
-use crate::dataset::{Folder, SplitConfig, Tags, common_size};
+use crate::dataset::{Cache, CacheConfig, Folder, SplitConfig, Tags, common_size};
 use crate::denoiser::Conditions;
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -17,12 +21,15 @@ use crate::files::prepare_path;
 use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
+use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::quantities::counted;
 use crate::render::{self, Layout};
 use crate::sampler::{Generation, SamplingConfig, Start};
 use crate::schedule::NoiseSchedule;
+use crate::shard::Shard;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Samples of a model where no number is given.
@@ -37,12 +44,22 @@ const SMALL_SET: usize = 256;
 pub struct Evaluate {
     /// Which model.
     pub model: ModelSource,
-    /// A folder of real pictures, that which the model was trained on.
+    /// A folder of real pictures, that which the model was trained on; of files or of tar archives, or
+    /// archives: `shards-{000..099}.tar`.
     pub data: PathBuf,
+    /// Where these pictures are kept. The numbers are the same.
+    pub cache: Cache,
+    /// The folder for pictures that are kept on disk.
+    pub cache_dir: Option<PathBuf>,
     /// Evaluate the pictures of this folder instead of samples of a model.
     pub samples: Option<PathBuf>,
     /// How many samples; of a folder, the first by name. By default 1024, or the whole folder.
     pub count: Option<usize>,
+    /// A folder for samples that are made in parts: with `shard` those of one part are written there
+    /// ([`sample_part`](Self::sample_part)), and without it all parts are read and evaluated.
+    pub parts: Option<PathBuf>,
+    /// Which part of the samples.
+    pub shard: Option<Shard>,
     /// How to sample.
     #[serde(flatten)]
     pub sampling: SamplingConfig,
@@ -80,8 +97,12 @@ impl Default for Evaluate {
         Evaluate {
             model: ModelSource::default(),
             data: PathBuf::new(),
+            cache: Cache::default(),
+            cache_dir: None,
             samples: None,
             count: None,
+            parts: None,
+            shard: None,
             sampling: SamplingConfig::default(),
             tags: None,
             avoid: None,
@@ -149,6 +170,13 @@ impl Request for Evaluate {
                 &[("neighbours", Some(path))],
             )?;
         }
+        if self.samples.is_some() && self.parts.is_some() {
+            return Err(Error::invalid("parts", "only applies to samples of a model"));
+        }
+        if self.shard.is_some() && self.parts.is_none() {
+            let problem = "needs `parts`, the folder that the samples of each part go to";
+            return Err(Error::invalid("shard", problem));
+        }
         self.sampling.validate()?;
         self.check_wishes()?;
         check_at_least_one(&[("batch_size", self.batch_size)])?;
@@ -173,6 +201,10 @@ impl Request for Evaluate {
     fn run(&self, control: &dyn Control) -> Result<Evaluated> {
         self.model.check(control)?;
         self.validate()?;
+        if self.shard.is_some() {
+            let problem = "one part has no distance; expected all parts";
+            return Err(Error::invalid("shard", problem));
+        }
         self.compute.run(|device| {
             let compared = match &self.samples {
                 Some(dir) => self.pictures_as_samples(dir, control)?,
@@ -198,47 +230,106 @@ impl Request for Evaluate {
 }
 
 impl Evaluate {
-    fn sampled(&self, device: &Device, control: &dyn Control) -> Result<Compared> {
-        let model = self.model.load(device, control)?;
+    /// Checks what is asked of the model; how many samples that are.
+    fn check_sampling(&self, model: &Model) -> Result<usize> {
         let unet = &model.config.unet;
         let count = self.count.unwrap_or(COUNT);
         check_size("model.path", unet.image_size)?;
-        let sampling = self.sampling.of_model(&model.config.sampling);
-        let plan = sampling.plan(&model.schedule)?;
         memory::check("count", "so many images", unet.image_bytes(count))?;
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
-        let data = Folder::load(&self.data, unet.image_size, control)?;
-        let data = self.with_tags(data, &model, control)?;
+        Ok(count)
+    }
+
+    fn load_data(&self, shape: [usize; 3], control: &dyn Control) -> Result<Folder> {
+        let cache = CacheConfig { cache: self.cache, dir: self.cache_dir.clone() };
+        Folder::load_with(&self.data, shape, &cache, control)
+    }
+
+    fn data_of(&self, model: &Model, control: &dyn Control) -> Result<Folder> {
+        let data = self.load_data(model.config.unet.image_size, control)?;
+        self.with_tags(data, model, control)
+    }
+
+    fn sampled(&self, device: &Device, control: &dyn Control) -> Result<Compared> {
+        let model = self.model.load(device, control)?;
+        self.sampling.of_model(&model.config.sampling).plan(&model.schedule)?;
+        let count = self.check_sampling(&model)?;
+        let data = self.data_of(&model, control)?;
         self.check_count(count, &data)?;
         self.prepare_path()?;
 
         self.model.report_default(control)?;
         let described = self.described(&data, count)?;
-        let conditions = match &described {
-            Some((_, tags)) => Conditions::new(numbers_of(tags, &model.config.tags)),
-            None => self.wishes().conditions(&model.config.tags, count)?,
+        let samples = match self.parts(&model, Some(&data), count)? {
+            Some(parts) => parts.together()?,
+            None => {
+                let conditions = self.conditions(&model, described.as_ref(), count)?;
+                self.sample(&model, device, &conditions, 0..count, control)?
+            }
         };
-        let wishes = self.guided();
-        let guide = wishes.load_guide(&model.config, device)?;
-        let image_shape = unet.image_size;
-        let generation = Generation {
-            denoiser: &*wishes.guided(&model, guide.as_ref())?,
-            plan: &plan,
-            start: &Start::Seed { seed: self.seed, count, image_shape },
-            conditions: &conditions,
-            batch_size: self.batch_size,
-        };
-        let samples = generation.run(&mut |_, _| {}, control)?;
-        let provenance = self
-            .provenance(count)
-            .with("model", self.model.name())
-            .with_all(sampling.describe(model.schedule.n_timesteps()));
-        let provenance = wishes.describe(provenance);
+        let provenance = self.provenance_of(&model, count);
         let tags = match described {
             Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,
             None => Vec::new(),
         };
         Ok(Compared { samples, data, provenance, tags })
+    }
+
+    /// How samples of the model come to be.
+    fn provenance_of(&self, model: &Model, count: usize) -> Provenance {
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let provenance = self
+            .provenance(count)
+            .with("model", self.model.name())
+            .with_all(sampling.describe(model.schedule.n_timesteps()));
+        self.guided().describe(provenance)
+    }
+
+    /// What each of `count` samples is asked for.
+    fn conditions(
+        &self,
+        model: &Model,
+        described: Option<&Described>,
+        count: usize,
+    ) -> Result<Conditions> {
+        match described {
+            Some((_, tags)) => Ok(Conditions::new(numbers_of(tags, &model.config.tags))),
+            None => self.wishes().conditions(&model.config.tags, count),
+        }
+    }
+
+    /// Makes the samples with numbers in `range`.
+    fn sample(
+        &self,
+        model: &Model,
+        device: &Device,
+        conditions: &Conditions,
+        range: Range<usize>,
+        control: &dyn Control,
+    ) -> Result<Images> {
+        let sampling = self.sampling.of_model(&model.config.sampling);
+        let plan = sampling.plan(&model.schedule)?;
+        let wishes = self.guided();
+        let guide = wishes.load_guide(&model.config, device)?;
+        let image_shape = model.config.unet.image_size;
+        if range.is_empty() {
+            let [c, h, w] = image_shape;
+            return Ok(Images::zeros([0, c, h, w]));
+        }
+        let conditions = match conditions.is_none() {
+            true => Conditions::none(),
+            false => conditions.chosen(range.clone()),
+        };
+        let numbers = ImageNumbers::From { first: range.start as u64, count: range.len() };
+        let noise = NumberedNoise { seed: self.seed, purpose: Purpose::Sampling, numbers };
+        let generation = Generation {
+            denoiser: &*wishes.guided(model, guide.as_ref())?,
+            plan: &plan,
+            start: &Start::Numbered { noise, image_shape },
+            conditions: &conditions,
+            batch_size: self.batch_size,
+        };
+        generation.run(&mut |_, _| {}, control)
     }
 
     /// What samples are asked for.
@@ -338,7 +429,7 @@ impl Evaluate {
             count => count.unwrap_or(pictures.len()),
         };
         let samples = pictures.images(&Vec::from_iter(0..count))?;
-        let data = Folder::load(&self.data, shape, control)?;
+        let data = self.load_data(shape, control)?;
         self.prepare_path()?;
         let provenance = self.provenance(count).with_path("samples", dir);
         Ok(Compared { samples, data, provenance, tags: Vec::new() })

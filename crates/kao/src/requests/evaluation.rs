@@ -151,10 +151,10 @@ pub fn evaluate(
         return Err(Error::invalid("data", problem));
     }
     let picture = |&index: &usize| data.picture_bytes(index);
-    let training = split.train.iter().map(picture).collect::<Result<Vec<_>>>()?;
     // The test set first: validation has at least been looked at.
     let unseen = split.test.iter().chain(&split.validation).take(samples.len());
     let held_out = unseen.map(picture).collect::<Result<Vec<_>>>()?;
+    let held_out: Vec<&[u8]> = held_out.iter().map(|picture| &**picture).collect();
     let total = (samples.len() + held_out.len()) as u64;
     let queries: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
     let n_nearest = config.n_neighbours.max(1);
@@ -165,15 +165,12 @@ pub fn evaluate(
             control.report(&Report { done, total, ..*report })
         }
     };
-    let mut neighbours = eval::nearest(&queries, &training, n_nearest, &after(0))?;
-    let held_out = eval::nearest(&held_out, &training, 1, &after(samples.len() as u64))?;
+    let neighbours = nearest_of(&queries, data, &split.train, n_nearest, &after(0))?;
+    let after_samples = after(samples.len() as u64);
+    let held_out = nearest_of(&held_out, data, &split.train, 1, &after_samples)?;
     let scale = median(&held_out);
     let close_below = scale.map(|median| CLOSE * median);
     let samples_nearness = nearness(&neighbours, close_below);
-    // Positions in the folder instead of among the training pictures.
-    for neighbour in neighbours.iter_mut().flatten() {
-        neighbour.index = split.train[neighbour.index];
-    }
     Ok(Evaluation {
         n_samples: samples.len(),
         n_pictures,
@@ -186,6 +183,42 @@ pub fn evaluate(
         close_below,
         neighbours,
     })
+}
+
+/// The `n_nearest` of the pictures of `data` at `candidates` for each of `queries`, by their positions
+/// in the folder. Pictures that are on disk come into memory a number of them at a time.
+fn nearest_of(
+    queries: &[&[u8]],
+    data: &Folder,
+    candidates: &[usize],
+    n_nearest: usize,
+    control: &dyn Control,
+) -> Result<Vec<Vec<Neighbour>>> {
+    const CHUNK_BYTES: usize = 256 << 20;
+    let chunk_len = match data.on_disk() {
+        None => candidates.len(),
+        Some(_) => CHUNK_BYTES / data.shape().iter().product::<usize>(),
+    };
+    let (total, n_chunks) = (queries.len() as u64, candidates.len().div_ceil(chunk_len.max(1)));
+    let mut found: Vec<Vec<Neighbour>> = vec![Vec::new(); queries.len()];
+    for (chunk, candidates) in candidates.chunks(chunk_len.max(1)).enumerate() {
+        let pictures: Vec<_> =
+            candidates.iter().map(|&index| data.picture_bytes(index)).collect::<Result<_>>()?;
+        let pictures: Vec<&[u8]> = pictures.iter().map(|picture| &**picture).collect();
+        let reported = |report: &Report<'_>| {
+            let done = (chunk as u64 * total + report.done) / n_chunks.max(1) as u64;
+            control.report(&Report { done, ..*report })
+        };
+        let nearest = eval::nearest(queries, &pictures, n_nearest, &reported)?;
+        for (found, nearest) in found.iter_mut().zip(nearest) {
+            let of_folder = |near: Neighbour| Neighbour { index: candidates[near.index], ..near };
+            found.extend(nearest.into_iter().map(of_folder));
+            // Of equally near ones the earlier first, as within a chunk.
+            found.sort_by(|a, b| a.rms.total_cmp(&b.rms));
+            found.truncate(n_nearest);
+        }
+    }
+    Ok(found)
 }
 
 /// Two sets of real pictures, of which none is in both.
@@ -349,7 +382,7 @@ mod tests {
         let once = evaluate(&samples, &data, &config, &Unattended).unwrap();
         let mut bytes = Vec::new();
         for index in (0..60).rev().chain(0..10) {
-            bytes.extend_from_slice(data.picture_bytes(index).unwrap());
+            bytes.extend_from_slice(&data.picture_bytes(index).unwrap());
         }
         let names = (0..70).map(|k| format!("x{k}.png")).collect();
         let other = Folder::from_bytes([3, 16, 16], names, bytes).unwrap();

@@ -53,7 +53,7 @@ pub use draw::{Draw, Drawn};
 pub use edit::{Edit, Edited};
 pub use encode::{Encode, Encoded};
 pub use estimate::Estimate;
-pub use evaluate::{Evaluate, Evaluated, TagAccuracy};
+pub use evaluate::{Evaluate, Evaluated, SampledPart, TagAccuracy};
 pub use evaluation::{Evaluation, EvaluationConfig, LevelEvaluation, Nearness, evaluate};
 pub use fetch::{Fetch, Fetched};
 pub use interpolate::{Interpolate, Interpolated};

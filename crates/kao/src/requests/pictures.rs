@@ -9,6 +9,7 @@ use crate::images::Images;
 use crate::quantities::counted;
 use crate::render::{self, AnimationFormat, Layout, Sheet};
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 /// The most files that one request writes to a folder.
@@ -160,20 +161,21 @@ impl Single {
     }
 }
 
-/// The positions, of `count`, whose files are not done yet. Says how many are.
+/// The positions among `all` whose files are not done yet. Says how many are.
 ///
 /// # Errors
 /// When `control` stops the work.
 pub(super) fn remaining(
-    count: usize,
+    all: Range<usize>,
     single: &dyn Fn(usize) -> Single,
     control: &dyn Control,
 ) -> Result<Vec<usize>> {
     const STAGE: &str = "looking for images";
+    let (first, count) = (all.start, all.len());
     let mut to_do = Vec::new();
-    for at in 0..count {
-        if at % 64 == 0 {
-            let (done, total) = (at as u64, Some(count as u64));
+    for at in all {
+        if (at - first) % 64 == 0 {
+            let (done, total) = ((at - first) as u64, Some(count as u64));
             control.check(&Report::progress(STAGE, done, total, "images"))?;
         }
         if !single(at).is_done() {

@@ -7,6 +7,7 @@ use crate::control::Control;
 use crate::dataset::{Classes, Fit, PrepareConfig, PrepareReport, prepare};
 use crate::error::{Error, Result};
 use crate::files::check_folder;
+use crate::shard::Shard;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -30,6 +31,10 @@ pub struct Prepare {
     pub classes: Option<Classes>,
     /// Warn of tags that fewer pictures have.
     pub min_tag_count: u64,
+    /// Write tar archives of so many pictures each (WebDataset) in the place of a file for each picture.
+    pub shards: Option<usize>,
+    /// Prepare only a part of the pictures; the request without it finishes what the parts have done.
+    pub shard: Option<Shard>,
     /// Fail when any file is broken or too small, instead of skipping it.
     pub strict: bool,
     /// Threads; by default those of the program's pool, one per core.
@@ -48,6 +53,8 @@ impl Default for Prepare {
             min_side,
             classes,
             min_tag_count,
+            pictures_per_archive: shards,
+            shard,
         } = PrepareConfig::new("", "");
         Prepare {
             raw_dir,
@@ -58,6 +65,8 @@ impl Default for Prepare {
             min_side,
             classes,
             min_tag_count,
+            shards,
+            shard,
             strict,
             threads: None,
         }
@@ -96,6 +105,8 @@ impl Request for Prepare {
             classes: self.classes,
             min_tag_count: self.min_tag_count,
             strict: self.strict,
+            pictures_per_archive: self.shards,
+            shard: self.shard,
             ..PrepareConfig::new(&self.raw_dir, &self.out_dir)
         };
         with_threads(self.threads, || prepare(&config, control))

@@ -4,7 +4,7 @@ use super::pictures::{Animations, Destination, Drawing, Single};
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
 use crate::control::{Control, Report};
-use crate::dataset::{Folder, SplitConfig};
+use crate::dataset::{Folder, SplitConfig, is_collection};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
 use crate::images::Images;
@@ -185,7 +185,7 @@ impl Recover {
             )),
         };
         let dir = match self.data.as_slice() {
-            [dir] if dir.is_dir() => dir,
+            [dir] if is_collection(dir) => dir,
             files => {
                 let folder = Folder::load_files(files, shape)?;
                 warn_of_enlarged(&folder)?;

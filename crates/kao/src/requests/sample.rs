@@ -18,8 +18,9 @@ use crate::noise::ImageNumbers;
 use crate::quantities::{counted, duration};
 use crate::render::{self, Animation, AnimationFormat, Sheet};
 use crate::sampler::{Plan, SamplingConfig, SnapshotOf, SnapshotsConfig};
+use crate::shard::{Shard, range_of};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::Instant;
 use work::{Work, label};
 
@@ -45,6 +46,8 @@ pub struct Sample {
     /// How many images; with `noise` the first so many. By default 64, all of `noise`, or as many as
     /// tags are given for.
     pub count: Option<usize>,
+    /// Of these images only those of a shard, where each goes to a file of its own.
+    pub shard: Option<Shard>,
     /// The number of the first image.
     pub first: u64,
     /// The images of these numbers, in the place of `first` and `count`.
@@ -93,6 +96,7 @@ impl Default for Sample {
             sampling: SamplingConfig::default(),
             wishes: Wishes::default(),
             count: None,
+            shard: None,
             first: 0,
             pick: Vec::new(),
             seed: 999,
@@ -184,6 +188,11 @@ impl Request for Sample {
                 }
             }
         }
+        if self.shard.is_some() && !matches!(destination, Some(Destination::Folder(_))) {
+            let only = "only applies where each image goes to a file of its own";
+            let hint = format!("give `out` as a folder, with a `{MAIN_SEPARATOR}` at its end");
+            return Err(Error::invalid("shard", only).with_hint(hint));
+        }
         self.compute.validate()
     }
 
@@ -191,7 +200,7 @@ impl Request for Sample {
         let model = self.model.config()?;
         let schedule = crate::schedule::NoiseSchedule::new(&model.schedule)?;
         let n_given = self.noise.as_deref().map(|path| self.n_given(path)).transpose()?;
-        let count = self.numbers(n_given)?.len();
+        let count = range_of(self.shard, self.numbers(n_given)?.len()).len();
         let sampling = self.sampling.of_model(&model.sampling);
         let evaluations = sampling.plan(&schedule)?.n_evaluations();
         let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);

@@ -13,6 +13,7 @@ use crate::model::Model;
 use crate::noise::SeededNoise;
 use crate::quantities::{counted, estimate};
 use crate::render;
+use crate::shard::Shard;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
@@ -47,7 +48,8 @@ pub(super) struct Record<T> {
 }
 
 impl<'a> Series<'a> {
-    /// Makes the folder, and takes it for `kao COMMAND` alone. Reports are of `stage`.
+    /// Makes the folder, and takes it for `kao COMMAND` alone; a shard of it shares the folder with
+    /// others. Reports are of `stage`.
     ///
     /// # Errors
     /// When the folder cannot be made, or another process writes to it.
@@ -55,10 +57,15 @@ impl<'a> Series<'a> {
         folder: &'a Path,
         stage: &'static str,
         command: &str,
+        shard: Option<Shard>,
         control: &'a dyn Control,
     ) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-        let lock = FolderLock::take(folder, &format!("another `kao {command}`"))?;
+        let other = format!("another `kao {command}`");
+        let lock = match shard {
+            None => FolderLock::take(folder, &other)?,
+            Some(_) => FolderLock::share(folder, &other)?,
+        };
         Ok(Series { folder, stage, control, _lock: lock })
     }
 

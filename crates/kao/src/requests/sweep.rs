@@ -201,7 +201,7 @@ impl Sweep {
 
     fn sweep(&self, model: &Model, control: &dyn Control) -> Result<Swept> {
         let folder = &self.out;
-        let series = Series::begin(folder, STAGE, Self::COMMAND, control)?;
+        let series = Series::begin(folder, STAGE, Self::COMMAND, None, control)?;
         let fingerprint = model.fingerprint();
         let page = folder.join("index.html");
         let runs = self.runs();

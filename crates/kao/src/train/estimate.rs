@@ -59,7 +59,7 @@ impl TrainConfig {
             steps_per_epoch,
             epochs: self.steps as f64 / steps_per_epoch,
             micro_batch_size: self.batch_size.div_ceil(self.n_micro_batches()),
-            memory_bytes: self.estimated_bytes(folder.len()),
+            memory_bytes: self.estimated_bytes(folder.n_in_memory()),
             checkpoint_bytes: self.checkpoint_bytes(),
             n_checkpoints: (self.keep_checkpoints as u64).saturating_add(1),
         })

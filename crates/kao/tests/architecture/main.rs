@@ -12,7 +12,7 @@ mod tokens;
 /// nothing beside it.
 const LAYERS: [&[&str]; 10] = [
     &["error"],
-    &["images", "files", "named", "quantities"],
+    &["images", "files", "named", "quantities", "shard"],
     &["control", "locks", "memory", "ranks"],
     &["schedule", "timesteps", "noise", "formats", "device", "vocabulary", "hub"],
     &["denoiser", "dataset", "draw", "render", "eval"],

@@ -5,6 +5,7 @@
 //! `KAO_MUTATION_FIRST` where to begin. A file that is survived badly is kept in the folder for
 //! temporary files, and its name is in the message.
 
+mod archives;
 mod bounds;
 mod configurations;
 mod fuzz;

@@ -17,7 +17,6 @@ mod png;
 mod tiff;
 mod webp;
 
-use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -165,11 +164,20 @@ impl Picture {
         let file = open_regular(path).map_err(unreadable)?;
         let declared =
             file.metadata().map_err(|error| DecodeError::Unreadable(error.to_string()))?;
+        Self::read_content_with(file, declared.len(), then)
+    }
+
+    /// As [`read_with`](Self::read_with), of the `declared` bytes that `file` gives.
+    pub(super) fn read_content_with<T>(
+        file: impl Read,
+        declared: u64,
+        then: impl FnOnce(Picture) -> T,
+    ) -> Result<T, DecodeError> {
         // Nobody may hold a part of the memory while waiting for more of it. So a large file waits
         // for all of it, and a small one is not counted until it is known what it holds.
-        let is_large = declared.len() > LARGE_FILE_BYTES;
+        let is_large = declared > LARGE_FILE_BYTES;
         let _all = is_large.then(|| Reservation::wait_for(u64::MAX));
-        let content = read_content(file, declared.len())?;
+        let content = read_content(file, declared)?;
         let (picture, _part) = decode_within(&content, MAX_PIXELS, !is_large)?;
         drop(content);
         Ok(then(picture))
@@ -297,7 +305,7 @@ pub(super) fn begins_as_picture(start: &[u8]) -> bool {
 }
 
 /// The content of a file, bounded by [`MAX_FILE_BYTES`].
-fn read_content(file: File, declared: u64) -> Result<Vec<u8>, DecodeError> {
+fn read_content(file: impl Read, declared: u64) -> Result<Vec<u8>, DecodeError> {
     if declared > MAX_FILE_BYTES {
         return Err(DecodeError::TooManyBytes(declared));
     }

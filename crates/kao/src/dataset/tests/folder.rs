@@ -44,8 +44,8 @@ fn a_folder_is_loaded_in_the_order_of_its_names() {
     assert_eq!(skipped.path, "images/c.gif");
 
     // Files at the size are taken as they are, others are covered and cut.
-    assert_eq!(folder.picture_bytes(0).unwrap(), sample(24, 24, 4).as_raw());
-    assert_eq!(folder.picture_bytes(2).unwrap(), sample(24, 24, 1).as_raw());
+    assert_eq!(folder.picture_bytes(0).unwrap(), *sample(24, 24, 4).as_raw());
+    assert_eq!(folder.picture_bytes(2).unwrap(), *sample(24, 24, 1).as_raw());
     let cut = Picture::from_bytes(60, 31, 3, sample(60, 31, 3).into_raw()).unwrap();
     assert_eq!(folder.picture_bytes(3).unwrap(), cut.fit(24, 24, Fit::Crop).unwrap().bytes());
     assert!(folder.picture_bytes(4).is_err());
@@ -59,7 +59,7 @@ fn images_are_planes_in_the_range_of_the_model() {
     let images = folder.images(&[2, 0, 2]).unwrap();
     assert_eq!(images.shape(), [3, 3, 24, 24]);
     for (image, index) in [2, 0, 2].into_iter().enumerate() {
-        assert_eq!(images.to_bytes_hwc(image), folder.picture_bytes(index).unwrap());
+        assert_eq!(folder.picture_bytes(index).unwrap(), images.to_bytes_hwc(image));
     }
     assert!(images.data().iter().all(|value| (-1.0..=1.0).contains(value)));
     assert_eq!(folder.images(&[]).unwrap().len(), 0);
@@ -94,8 +94,8 @@ fn files_can_be_named_one_by_one() {
     mixed(dir.path());
     let path = |name: &str| dir.path().join(name);
     let folder = Folder::load_files(&[path("images/b.png"), path("e.webp")], SHAPE).unwrap();
-    assert_eq!(folder.picture_bytes(0).unwrap(), sample(24, 24, 1).as_raw());
-    assert_eq!(folder.picture_bytes(1).unwrap(), sample(24, 24, 4).as_raw());
+    assert_eq!(folder.picture_bytes(0).unwrap(), *sample(24, 24, 1).as_raw());
+    assert_eq!(folder.picture_bytes(1).unwrap(), *sample(24, 24, 4).as_raw());
     let error = Folder::load_files(&[path("e.webp"), path("missing.png")], SHAPE).unwrap_err();
     assert!(error.to_string().contains("missing.png"), "{error}");
     assert!(Folder::load_files(&[], SHAPE).is_err());

@@ -35,7 +35,7 @@ fn the_order_is_that_of_the_documented_formula() {
             let index = by_content[place.trim_end_matches('f').parse::<usize>().unwrap()];
             assert_eq!(batch.indices[k], index, "{head:?}, place {k}");
             let picture = folder.picture_bytes(index).unwrap();
-            let expected = if place.ends_with('f') { mirrored(picture) } else { picture.to_vec() };
+            let expected = if place.ends_with('f') { mirrored(&picture) } else { picture.to_vec() };
             assert_eq!(batch.images.to_bytes_hwc(k), expected, "{head:?}, place {k}");
         }
     }
@@ -85,7 +85,7 @@ fn about_half_of_the_pictures_are_mirrored_and_not_the_same_ones_each_time() {
         let mut flips = [false; 100];
         for (k, &index) in batch.indices.iter().enumerate() {
             flips[index] =
-                batch.images.to_bytes_hwc(k) != loader.folder().picture_bytes(index).unwrap();
+                loader.folder().picture_bytes(index).unwrap() != batch.images.to_bytes_hwc(k);
         }
         flips
     };

@@ -1,11 +1,13 @@
 //! Tests of the room through its public face, on pictures made here or stored in `testdata`.
 
+mod archives;
 mod covered;
 mod decode;
 mod fit;
 mod folder;
 mod loader;
 mod prepare;
+mod resumed;
 mod tags;
 
 use std::io::Cursor;

@@ -27,6 +27,7 @@ use crate::model::Model;
 use crate::quantities::{duration, estimate};
 use crate::render::{self, Layout};
 use crate::schedule::NoiseSchedule;
+use crate::shard::{Shard, range_of};
 use crate::timesteps::Spacing;
 use combinations::Combination;
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,9 @@ pub struct Compare {
     pub count: usize,
     /// Columns of the grids.
     pub columns: usize,
+    /// Of the combinations only those of a shard. The page, the chart and the tables are of all, and
+    /// made without it, when the combinations of all shards are there.
+    pub shard: Option<Shard>,
     /// Seed of the noise, and of which patches and pictures are compared.
     pub seed: u64,
     /// Images at a time: memory grows with it, the images stay the same.
@@ -93,6 +97,7 @@ impl Default for Compare {
             data: None,
             count: 64,
             columns: 16,
+            shard: None,
             seed: 999,
             batch_size: 16,
             compute: Compute::default(),
@@ -103,8 +108,8 @@ impl Default for Compare {
 /// What comes of [`Compare`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compared {
-    /// The page that shows everything.
-    pub page: PathBuf,
+    /// The page that shows everything; none of a shard.
+    pub page: Option<PathBuf>,
     /// The numbers of each combination, in the order in which they were asked for.
     pub comparisons: Vec<Comparison>,
     /// The files that were written, the page among them.
@@ -152,7 +157,7 @@ impl Request for Compare {
         let model = self.model.config()?;
         let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
-        for combination in self.combinations()? {
+        for combination in self.combinations_of_shard()? {
             let plan = combination.sampling(self.spacing).plan(&schedule)?;
             n_evaluations = n_evaluations.saturating_add(plan.n_evaluations());
         }
@@ -170,7 +175,7 @@ impl Request for Compare {
         check_no_run(&self.out)?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            let combinations = self.combinations()?;
+            let combinations = self.combinations_of_shard()?;
             self.check(&model, &combinations)?;
             let real = self.real(&model, control)?;
             self.model.report_default(control)?;
@@ -180,6 +185,11 @@ impl Request for Compare {
 }
 
 impl Compare {
+    fn combinations_of_shard(&self) -> Result<Vec<Combination>> {
+        let all = self.combinations()?;
+        Ok(all[range_of(self.shard, all.len())].to_vec())
+    }
+
     /// What can be wrong is looked at before the first images, not after an hour.
     fn check(&self, model: &Model, combinations: &[Combination]) -> Result<()> {
         let unet = &model.config.unet;
@@ -230,7 +240,7 @@ impl Compare {
         real: Option<&Real>,
         control: &dyn Control,
     ) -> Result<Compared> {
-        let series = Series::begin(&self.out, STAGE, Self::COMMAND, control)?;
+        let series = Series::begin(&self.out, STAGE, Self::COMMAND, self.shard, control)?;
         let fingerprint = model.fingerprint();
         let planned = |of| self.planned_run(of, model, &fingerprint, real);
         let planned: Vec<PlannedRun> = combinations.iter().map(planned).collect();
@@ -258,12 +268,15 @@ impl Compare {
                 series.say(&told(&comparison, record.seconds, pace.seconds_left()))?;
             }
             comparisons.push(comparison);
-            if is_new {
+            if is_new && self.shard.is_none() {
                 self.write(&comparisons)?;
             }
         }
-        let files = self.write(&comparisons)?;
-        let page = files[0].clone();
+        let files = match self.shard {
+            None => self.write(&comparisons)?,
+            Some(_) => planned.iter().flat_map(|planned| planned.pictures.clone()).collect(),
+        };
+        let page = files.first().filter(|_| self.shard.is_none()).cloned();
         Ok(Compared { page, comparisons, files, n_kept, n_made: n_left })
     }
 

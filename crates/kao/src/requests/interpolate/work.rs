@@ -114,7 +114,7 @@ impl Work<'_> {
         match request.destination()? {
             Some(Destination::Folder(folder)) => {
                 let single = |at: usize| self.single(&folder, at);
-                let to_do = remaining(count, &single, control)?;
+                let to_do = remaining(0..count, &single, control)?;
                 let mut write = |first: usize, images: Images| {
                     (0..images.len()).try_for_each(|k| {
                         single(to_do[first + k]).write(&images, k, &request.drawing())

@@ -14,6 +14,7 @@ use crate::requests::other_noise::OtherNoise;
 use crate::requests::pictures::{Destination, Inputs, Single, remaining};
 use crate::requests::{Compute, Provenance};
 use crate::sampler::{Generation, Observation, Plan, Snapshots, SnapshotsConfig, Start};
+use crate::shard::range_of;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -104,10 +105,12 @@ impl Work<'_> {
 
     /// Each image into a file of its own, but those that are there already.
     pub fn into_folder(self, folder: &Path, control: &dyn Control) -> Result<Sampled> {
-        let (count, request) = (self.numbers.len(), self.request);
+        let request = self.request;
+        let of_shard = range_of(request.shard, self.numbers.len());
+        let count = of_shard.len();
         let wishes = request.wishes.labels(request.labels)?;
         let single = |at: usize| self.single(folder, at, &wishes);
-        let to_do = remaining(count, &single, control)?;
+        let to_do = remaining(of_shard, &single, control)?;
         if !to_do.is_empty() {
             let start = self.start(&to_do);
             let conditions = match self.conditions.is_none() {
@@ -170,6 +173,7 @@ impl Work<'_> {
     fn command(&self) -> Sample {
         let default = Sample::default();
         Sample {
+            shard: None,
             out: None,
             strip: None,
             strip_images: default.strip_images,

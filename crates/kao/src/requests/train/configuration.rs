@@ -218,7 +218,7 @@ impl Train {
             config.set_epochs(epochs, folder.split(&SplitConfig::default())?.train.len())?;
         }
         if let Some(limit) = self.memory {
-            config.micro_batch_size = config.micro_batch_within(limit, folder.len())?;
+            config.micro_batch_size = config.micro_batch_within(limit, folder.n_in_memory())?;
         }
         Ok(())
     }

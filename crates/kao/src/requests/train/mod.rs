@@ -8,7 +8,7 @@ pub use planned::{PlannedRun, TrainedRun};
 
 use super::{Compute, Estimate, Request};
 use crate::control::Control;
-use crate::dataset::Classes;
+use crate::dataset::{Cache, CacheConfig, Classes};
 use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::quantities::optional_size;
@@ -25,8 +25,12 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
-    /// The folder of pictures.
+    /// The folder of pictures, of files or of tar archives, or archives: `shards-{000..099}.tar`.
     pub data: Option<PathBuf>,
+    /// Where the pictures are kept while the run uses them. The run is the same.
+    pub cache: Cache,
+    /// The folder for pictures that are kept on disk.
+    pub cache_dir: Option<PathBuf>,
     /// The run directory.
     pub out: PathBuf,
     /// The name of the preset to start from. By default one is chosen by the size of the pictures.
@@ -102,6 +106,12 @@ pub struct Train {
     /// Where to compute.
     #[serde(flatten)]
     pub compute: Compute,
+}
+
+impl Train {
+    fn cache(&self) -> CacheConfig {
+        CacheConfig { cache: self.cache, dir: self.cache_dir.clone() }
+    }
 }
 
 /// Tags of fewer training pictures are left out where no other number is given.

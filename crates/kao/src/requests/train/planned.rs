@@ -80,7 +80,7 @@ fn begin(
     if let Some(warning) = NoiseSchedule::new(&config.schedule)?.leftover_warning() {
         say(control, &format!("warning: {warning}"))?;
     }
-    let folder = load(&config, !request.no_tags, control)?;
+    let folder = load(request, &config, !request.no_tags, control)?;
     request.take_tags(&mut config, &folder, control)?;
     if let Some(preset) = request.chosen_preset(&config) {
         let words = format!("preset {}, chosen by the size of the pictures", preset.name());
@@ -168,7 +168,7 @@ fn resume(
         }
     }
     refuse_own_samples(&config.data, out)?;
-    let loaded = load(&config, !config.tags.is_empty(), control);
+    let loaded = load(request, &config, !config.tags.is_empty(), control);
     let folder = loaded.map_err(|error| match error.kind() {
         ErrorKind::Io { .. } if request.data.is_none() => {
             error.with_hint("give `data` where the pictures of the run are now")
@@ -340,11 +340,17 @@ fn refuse_own_samples(data: &Path, out: &Path) -> Result<()> {
 
 /// Loads the pictures that `config` names, and their tags where they are wanted.
 pub(super) fn load(
+    request: &Train,
     config: &TrainConfig,
     wants_tags: bool,
     control: &dyn Control,
 ) -> Result<Arc<Folder>> {
-    let mut folder = Folder::load(&config.data, config.model.image_size, control)?;
+    let (shape, cache) = (config.model.image_size, request.cache());
+    let mut folder = Folder::load_with(&config.data, shape, &cache, control)?;
+    if let Some(path) = folder.on_disk() {
+        let n = counted(folder.len() as u64, "picture");
+        say(control, &format!("{n} on disk, in `{}`", path.display()))?;
+    }
     if wants_tags {
         let names = folder.pictures().iter().map(|picture| picture.name.as_str());
         let tags = Tags::read(&config.data, names, config.classes)?;

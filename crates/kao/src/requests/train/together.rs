@@ -83,7 +83,7 @@ fn other(
                 true => None,
                 false => {
                     let wants_tags = !config.tags.is_empty();
-                    let load = || load(&config, wants_tags, control);
+                    let load = || load(request, &config, wants_tags, control);
                     Some(with_threads(request.compute.threads, load)?)
                 }
             };
