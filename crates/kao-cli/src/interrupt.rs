@@ -38,7 +38,6 @@ impl Drop for Saving {
 }
 
 /// Whether there is something to save.
-#[cfg(feature = "mpi")]
 pub fn is_saving() -> bool {
     N_SAVING.load(Ordering::SeqCst) > 0
 }
