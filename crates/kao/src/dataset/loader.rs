@@ -152,9 +152,23 @@ impl Loader {
     /// # Errors
     /// When `batch_size` is zero, or the stream's position overflows.
     pub fn batch(&self, n_pictures_seen: u64, batch_size: usize) -> Result<Batch> {
+        self.part_of_batch(n_pictures_seen, batch_size, batch_size)
+    }
+
+    /// As [`batch`](Self::batch), for one of several processes that share batches of `whole`
+    /// pictures: it will ask for the same part of the next ones, so these are read ahead.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn part_of_batch(
+        &self,
+        n_pictures_seen: u64,
+        batch_size: usize,
+        whole: usize,
+    ) -> Result<Batch> {
         let (images, indices) = match self.stream.folder.on_disk() {
             None => self.stream.read(n_pictures_seen, batch_size)?,
-            Some(_) => self.read_ahead(n_pictures_seen, batch_size)?,
+            Some(_) => self.read_ahead(n_pictures_seen, batch_size, whole)?,
         };
         let tags = indices.iter().map(|&index| self.tags_of(index)).collect();
         Ok(Batch { images, indices, tags })
@@ -162,7 +176,12 @@ impl Loader {
 
     /// A batch that was read meanwhile, where it is the one that was expected next; and has those
     /// that follow it read.
-    fn read_ahead(&self, n_pictures_seen: u64, batch_size: usize) -> Result<(Images, Vec<usize>)> {
+    fn read_ahead(
+        &self,
+        n_pictures_seen: u64,
+        batch_size: usize,
+        whole: usize,
+    ) -> Result<(Images, Vec<usize>)> {
         // What the lock guards is taken out whole, so a panic elsewhere cannot have broken it.
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let is_expected = |ahead: &Ahead| {
@@ -173,7 +192,7 @@ impl Loader {
             // They come to their end by themselves.
             ahead.clear();
         }
-        let mut next = n_pictures_seen.saturating_add((1 + ahead.len() as u64) * batch_size as u64);
+        let mut next = n_pictures_seen.saturating_add((1 + ahead.len() as u64) * whole as u64);
         while batch_size > 0 && ahead.len() < N_AHEAD {
             let stream = self.stream.clone();
             let start = next;
@@ -183,7 +202,7 @@ impl Loader {
             // Without another thread the batch is read when it is asked for.
             let Ok(read) = read else { break };
             ahead.push_back(Ahead { n_pictures_seen: start, batch_size, read });
-            next = next.saturating_add(batch_size as u64);
+            next = next.saturating_add(whole as u64);
         }
         drop(ahead);
         match first {
