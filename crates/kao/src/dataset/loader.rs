@@ -33,20 +33,12 @@ pub struct LoaderConfig {
 pub struct Loader {
     stream: Arc<PictureStream>,
     vocabulary: Vocabulary,
-    ahead: Mutex<ReadAhead>,
+    /// The batches that are being read, in their order.
+    ahead: Mutex<VecDeque<Ahead>>,
 }
 
 /// So many batches are read ahead, each by a thread: a disk answers several at a time.
 const N_AHEAD: usize = 4;
-
-/// What is read before it is asked for.
-#[derive(Debug, Default)]
-struct ReadAhead {
-    /// The batches that are being read, in their order.
-    batches: VecDeque<Ahead>,
-    /// The beginning of the batch that was asked for last.
-    last: Option<u64>,
-}
 
 /// A batch that is being read.
 #[derive(Debug)]
@@ -160,9 +152,23 @@ impl Loader {
     /// # Errors
     /// When `batch_size` is zero, or the stream's position overflows.
     pub fn batch(&self, n_pictures_seen: u64, batch_size: usize) -> Result<Batch> {
+        self.part_of_batch(n_pictures_seen, batch_size, batch_size)
+    }
+
+    /// As [`batch`](Self::batch), for one of several processes that share batches of `whole`
+    /// pictures: it will ask for the same part of the next ones, so these are read ahead.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn part_of_batch(
+        &self,
+        n_pictures_seen: u64,
+        batch_size: usize,
+        whole: usize,
+    ) -> Result<Batch> {
         let (images, indices) = match self.stream.folder.on_disk() {
             None => self.stream.read(n_pictures_seen, batch_size)?,
-            Some(_) => self.read_ahead(n_pictures_seen, batch_size)?,
+            Some(_) => self.read_ahead(n_pictures_seen, batch_size, whole)?,
         };
         let tags = indices.iter().map(|&index| self.tags_of(index)).collect();
         Ok(Batch { images, indices, tags })
@@ -170,24 +176,24 @@ impl Loader {
 
     /// A batch that was read meanwhile, where it is the one that was expected next; and has those
     /// that follow it read.
-    fn read_ahead(&self, n_pictures_seen: u64, batch_size: usize) -> Result<(Images, Vec<usize>)> {
+    fn read_ahead(
+        &self,
+        n_pictures_seen: u64,
+        batch_size: usize,
+        whole: usize,
+    ) -> Result<(Images, Vec<usize>)> {
         // What the lock guards is taken out whole, so a panic elsewhere cannot have broken it.
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let is_expected = |ahead: &Ahead| {
             (ahead.n_pictures_seen, ahead.batch_size) == (n_pictures_seen, batch_size)
         };
-        let first = ahead.batches.pop_front().filter(is_expected);
+        let first = ahead.pop_front().filter(is_expected);
         if first.is_none() {
             // They come to their end by themselves.
-            ahead.batches.clear();
+            ahead.clear();
         }
-        // One of several ranks takes its part of each batch, and passes over those of the others.
-        let last = ahead.last.replace(n_pictures_seen);
-        let stride = last.and_then(|last| n_pictures_seen.checked_sub(last));
-        let stride = stride.filter(|stride| *stride > 0).unwrap_or(batch_size as u64);
-        let from = ahead.batches.back().map_or(n_pictures_seen, |last| last.n_pictures_seen);
-        let mut next = from.saturating_add(stride);
-        while batch_size > 0 && ahead.batches.len() < N_AHEAD {
+        let mut next = n_pictures_seen.saturating_add((1 + ahead.len() as u64) * whole as u64);
+        while batch_size > 0 && ahead.len() < N_AHEAD {
             let stream = self.stream.clone();
             let start = next;
             let read = std::thread::Builder::new()
@@ -195,8 +201,8 @@ impl Loader {
                 .spawn(move || stream.read(start, batch_size));
             // Without another thread the batch is read when it is asked for.
             let Ok(read) = read else { break };
-            ahead.batches.push_back(Ahead { n_pictures_seen: start, batch_size, read });
-            next = next.saturating_add(stride);
+            ahead.push_back(Ahead { n_pictures_seen: start, batch_size, read });
+            next = next.saturating_add(whole as u64);
         }
         drop(ahead);
         match first {

@@ -153,7 +153,8 @@ impl<'a> Team<'a> {
         let n_micro_batches = self.shares.last().map_or(0, |share| share.end);
         let mut sum = TreeSum::new(n_micro_batches);
         if !own.is_empty() {
-            let batch = loader.batch(first_image + own.start as u64, own.len())?;
+            let first = first_image + own.start as u64;
+            let batch = loader.part_of_batch(first, own.len(), batch_size)?;
             for k in share {
                 let part = step.pictures_of(k..k + 1, batch_size);
                 let micro_batch = batch.slice(part.start - own.start..part.end - own.start);

@@ -86,7 +86,7 @@ fn stream(folder: &Arc<Folder>, seed: u64) -> Vec<Seen> {
         assert_eq!(part, whole.slice(4..7));
     }
     for step in 0..6 {
-        let part = loader.batch(10 * step + 4, 3).unwrap();
+        let part = loader.part_of_batch(10 * step + 4, 3, 10).unwrap();
         batches.push((Vec::new(), part.indices, part.tags));
     }
     // Back to the start, as a run that is resumed.
