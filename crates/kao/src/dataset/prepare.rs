@@ -113,7 +113,7 @@ impl PrepareConfig {
 
 /// Turns the pictures of a folder into PNGs (RGB, 8 bits) of one size in another folder.
 ///
-/// Pictures are decoded as [`Picture::decode`] says. Those whose decoded pixels are the same are
+/// Pictures are decoded as [`Picture::decode`](super::Picture::decode) says. Those whose decoded pixels are the same are
 /// duplicates, whatever their files look like (equal files always are); the first in the order of
 /// paths is written. Files that are broken, too small or unreadable are skipped and listed in the
 /// report. The result does not depend on the number of threads.
