@@ -85,7 +85,8 @@ pub(crate) mod optional_size {
 
 /// `1 picture`, `2 pictures`.
 pub fn counted(n: u64, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+    let ending = if what.ends_with("ch") { "es" } else { "s" };
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}{ending}") }
 }
 
 #[cfg(test)]

@@ -152,6 +152,31 @@ fn an_evaluation_of_parts_has_the_numbers_of_the_whole() {
 }
 
 #[test]
+fn parts_that_were_asked_for_more_are_refused_by_name() {
+    let arguments = "eval --model MODEL --data FACES --count 2 --steps 2 --parts parts";
+    let (folder, eval) = with_model(arguments);
+    let folder = folder.path();
+    let words: Vec<&str> = eval.split(' ').collect();
+    let guide = folder.join("guide.safetensors");
+    fs::copy(folder.join(words[2]), &guide).unwrap();
+    let guided = format!("{eval} --guide guide.safetensors --guidance 3");
+    kao(folder, &format!("{guided} --shard 0/1")).ok();
+    kao(folder, &format!("{guided} --json")).ok();
+    let refused = kao(folder, &eval);
+    assert!(refused.error().contains("this evaluation has none"), "{refused:?}");
+    // Not kept either.
+    let ran = kao(folder, &format!("{eval} --shard 0/1")).ok();
+    assert!(!ran.err.contains("made before"), "{ran:?}");
+    // The same name, another guide.
+    kao(folder, &format!("{guided} --shard 0/1")).ok();
+    let mut bytes = fs::read(&guide).unwrap();
+    bytes.splice(bytes.len() - 4.., 0.5_f32.to_le_bytes());
+    fs::write(&guide, bytes).unwrap();
+    let refused = kao(folder, &guided);
+    assert!(refused.error().contains("samples of guide_fingerprint"), "{refused:?}");
+}
+
+#[test]
 fn shards_that_there_are_not_are_refused_by_name() {
     let folder = trained();
     for (shard, words) in [

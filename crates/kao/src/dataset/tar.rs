@@ -61,11 +61,17 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Entry) -> Result<()>) -> Re
         }
         let header = Header(&header);
         if !header.is_sound() {
-            let problem = match reader.at == BLOCK as u64 {
-                true => "no tar archive: the first header is damaged",
-                false => "a header is damaged",
-            };
-            return Err(reader.damaged(problem));
+            reader.at -= BLOCK as u64;
+            if reader.at > 0 {
+                return Err(reader.damaged("a header is damaged"));
+            }
+            // The first bytes of what gzip, Zstandard, xz and bzip2 write.
+            let marks: [&[u8]; 4] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh"];
+            return Err(match marks.iter().any(|mark| header.0.starts_with(mark)) {
+                true => Error::malformed(path, "a compressed archive; expected a plain one")
+                    .with_hint("decompress it: pictures are compressed already"),
+                false => reader.damaged("no tar archive: the first header is damaged"),
+            });
         }
         let declared = header.len().ok_or_else(|| reader.damaged("a size is no number"))?;
         let kind = header.kind();
@@ -369,6 +375,17 @@ mod tests {
         }
         let found = entries(&archive(&[("./x//a.png", b"x")])).unwrap();
         assert!(matches!(&found[0], Entry::File { name, .. } if name == "x/a.png"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_no_tar_archive_is_told() {
+        let mut bytes = archive(&[("a.png", b"x")]);
+        bytes[7] ^= 1;
+        let error = entries(&bytes).unwrap_err().to_string();
+        assert!(error.contains("at byte 0: no tar archive: the first header"), "{error}");
+        bytes[..2].copy_from_slice(&[0x1f, 0x8b]);
+        let error = entries(&bytes).unwrap_err().to_string();
+        assert!(error.contains("a compressed archive; expected a plain one"), "{error}");
     }
 
     #[test]

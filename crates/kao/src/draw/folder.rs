@@ -212,7 +212,9 @@ fn is_sound(config: &FolderConfig, index: u64) -> Result<bool> {
     let path = config.out_dir.join(file_name(index));
     let file = open_regular(&path)?;
     // Files are not synced, so a power cut may have left any of them empty or torn.
-    let Ok(reader) = png::Decoder::new(BufReader::new(file)).read_info() else { return Ok(false) };
+    let Ok(mut reader) = png::Decoder::new(BufReader::new(file)).read_info() else {
+        return Ok(false);
+    };
     let info = reader.info();
     let refused = |problem: String| {
         Err(Error::malformed(&path, problem)
@@ -235,7 +237,11 @@ fn is_sound(config: &FolderConfig, index: u64) -> Result<bool> {
             found.index, found.seed, config.seed
         ));
     }
-    Ok(found.version == env!("CARGO_PKG_VERSION"))
+    let is_of_this_version = found.version == env!("CARGO_PKG_VERSION");
+    let is_whole = reader.output_buffer_size().is_some_and(|size| {
+        reader.next_frame(&mut vec![0; size]).is_ok() && reader.finish().is_ok()
+    });
+    Ok(is_whole && is_of_this_version)
 }
 
 /// What [`source_text`] says.

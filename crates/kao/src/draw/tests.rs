@@ -143,6 +143,15 @@ fn a_folder_is_written_and_completed() {
     let text = std::fs::read_to_string(config.out_dir.join(TAG_LIST)).unwrap();
     assert_eq!(text.lines().count(), 6);
 
+    // So is one of which a copy broke off, wherever that was.
+    let whole = std::fs::read(path(0)).unwrap();
+    for len in [100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(path(0), &whole[..len]).unwrap();
+        let written = write_folder(&config, &Unattended).unwrap();
+        assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 }, "{len}");
+        assert_eq!(std::fs::read(path(0)).unwrap(), whole);
+    }
+
     // A face of another version is drawn again.
     let mut bytes = std::fs::read(path(0)).unwrap();
     let text = bytes.windows(9).position(|words| words == b"kao draw ").unwrap();

@@ -260,7 +260,7 @@ impl Evaluate {
 
         self.model.report_default(control)?;
         let described = self.described(&data, count)?;
-        let samples = match self.parts(&model, Some(&data), count)? {
+        let samples = match self.parts(&model, device, Some(&data), count)? {
             Some(parts) => parts.together()?,
             None => {
                 let conditions = self.conditions(&model, described.as_ref(), count)?;

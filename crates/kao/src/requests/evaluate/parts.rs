@@ -7,6 +7,7 @@
 use super::Evaluate;
 use crate::control::Control;
 use crate::dataset::Folder;
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::{check_folder, prepare_path};
 use crate::formats::{self, StoreAs, TensorView};
@@ -21,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// The tensor of the samples, `[N, C, H, W]`, not clamped to [-1, 1].
 const TENSOR: &str = "x_0";
+
+const OTHER_EVALUATION: &str = "give the options of that evaluation, or another folder of `parts`";
 
 /// What comes of [`Evaluate::sample_part`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ impl Evaluate {
             };
             let described = data.as_ref().map(|data| self.described(data, count)).transpose()?;
             let described = described.flatten();
-            let parts = self.parts(&model, data.as_ref(), count)?;
+            let parts = self.parts(&model, device, data.as_ref(), count)?;
             let parts = parts.ok_or_else(|| Error::invalid("parts", "none given"))?;
             parts.prepare(shard)?;
             if let Some(kept) = parts.kept(shard) {
@@ -71,12 +74,16 @@ impl Evaluate {
     pub(super) fn parts(
         &self,
         model: &Model,
+        device: &Device,
         data: Option<&Folder>,
         count: usize,
     ) -> Result<Option<Parts<'_>>> {
         let Some(_) = &self.parts else { return Ok(None) };
         let mut provenance = self.provenance_of(model, count);
         provenance = provenance.with("model_fingerprint", model.fingerprint());
+        if let Some(guide) = self.guided().load_guide(&model.config, device)? {
+            provenance = provenance.with("guide_fingerprint", guide.fingerprint());
+        }
         if let Some(data) = data.filter(|_| self.descriptions) {
             provenance = provenance.with("data_fingerprint", data.fingerprint());
         }
@@ -144,8 +151,14 @@ impl<'a> Parts<'a> {
                 Some(found) => format!("samples of {key} {found}; expected {expected}"),
                 None => format!("no samples of an evaluation: it does not say its {key}"),
             };
-            return Err(Error::malformed(&path, problem)
-                .with_hint("give the options of that evaluation, or another folder of `parts`"));
+            return Err(Error::malformed(&path, problem).with_hint(OTHER_EVALUATION));
+        }
+        // Whatever else samples were asked for.
+        let unknown = |(key, _): &(&String, &Value)| !self.description.contains_key(*key);
+        if let Some((key, value)) = file.metadata.iter().find(unknown) {
+            let value = value.as_str().unwrap_or_default();
+            let problem = format!("samples with {key} {value}; this evaluation has none");
+            return Err(Error::malformed(&path, problem).with_hint(OTHER_EVALUATION));
         }
         let [c, h, w] = self.image_shape;
         let shape = [range_of(Some(shard), self.n_samples).len(), c, h, w];
