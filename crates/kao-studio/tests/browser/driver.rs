@@ -159,6 +159,15 @@ impl Browser {
         }
     }
 
+    /// Presses a button below the large view of a face, as soon as it is there.
+    pub fn act(&self, label: &str) {
+        self.wait_for("document.querySelector('.viewer .actions button')");
+        self.run(&format!(
+            "[...document.querySelectorAll('.viewer .actions button')] \
+             .find((button) => button.textContent === {label:?}).click()"
+        ));
+    }
+
     /// Presses what a selector finds, as a user does.
     pub fn click(&self, selector: &str) {
         let body = json!({ "using": "css selector", "value": selector });

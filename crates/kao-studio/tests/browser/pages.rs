@@ -230,12 +230,8 @@ fn a_picture_is_edited() {
     browser.click("form .primary");
     browser.wait_for("document.querySelectorAll('.face img').length === 4");
     browser.click(".face");
-    browser.wait_for("document.querySelector('.viewer .actions button')");
     // Variations of a face are edits of its picture.
-    browser.run(
-        "[...document.querySelectorAll('.viewer .actions button')] \
-         .find((button) => button.textContent === 'Variations').click()",
-    );
+    browser.act("Variations");
     browser.wait_for("location.hash === '#/edit'");
     browser.wait_for("document.querySelectorAll('.edit .face img').length === 8");
     browser.screenshot("edit-variations");
@@ -431,11 +427,7 @@ fn pictures_are_looked_at() {
     browser.go(&server.url("create"));
     browser.wait_for("document.querySelectorAll('.face img').length === 16");
     browser.click(".face:nth-child(3)");
-    browser.wait_for("document.querySelector('.viewer .actions button')");
-    browser.run(
-        "[...document.querySelectorAll('.viewer .actions button')] \
-         .find((button) => button.textContent === 'Nearest pictures').click()",
-    );
+    browser.act("Nearest pictures");
     browser.wait_for("location.hash === '#/data/built-in/7/2'");
     browser.wait_for("document.querySelectorAll('.own ~ .thumb').length === 12");
     browser.is_clean(&server.host);

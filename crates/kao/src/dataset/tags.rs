@@ -150,7 +150,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Takes the tags that `text` separates by commas. Second, whether one was too long.
+    /// Takes the tags that `text` separates by commas. Whether one was too long.
     fn take(&mut self, name: &'a str, text: &str) -> bool {
         let mut is_long = false;
         for part in text.split([',', '\n']) {
@@ -162,6 +162,12 @@ impl<'a> Reader<'a> {
             }
         }
         is_long
+    }
+
+    /// Takes the tags of several texts. Whether any was too long.
+    fn take_all(&mut self, name: &'a str, texts: &[String]) -> bool {
+        // All of them are taken, so no shortcut.
+        texts.iter().fold(false, |is_long, text| self.take(name, text) | is_long)
     }
 
     fn warn_of_long(&mut self, n_long: usize, first: &str) {
@@ -235,11 +241,7 @@ impl<'a> Reader<'a> {
                 }
                 match texts(column, value) {
                     Ok(texts) => {
-                        let mut is_long = false;
-                        for text in texts {
-                            is_long |= self.take(name, &text);
-                        }
-                        if is_long {
+                        if self.take_all(name, &texts) {
                             n_long += 1;
                             if n_long == 1 {
                                 first_long = name.to_owned();
@@ -352,11 +354,7 @@ impl<'a> Reader<'a> {
                 let texts = content.and_then(|content| texts_of_archive(extension, &content));
                 match texts {
                     Ok(texts) => {
-                        let mut is_long = false;
-                        for text in texts {
-                            is_long |= self.take(name, &text);
-                        }
-                        if is_long {
+                        if self.take_all(name, &texts) {
                             n_long += 1;
                             first_long = if n_long == 1 { name } else { first_long };
                         }

@@ -260,11 +260,12 @@ impl Evaluate {
 
         self.model.report_default(control)?;
         let described = self.described(&data, count)?;
-        let samples = match self.parts(&model, device, Some(&data), count)? {
+        let guide = self.guided().load_guide(&model.config, device)?;
+        let samples = match self.parts(&model, guide.as_ref(), Some(&data), count) {
             Some(parts) => parts.together()?,
             None => {
                 let conditions = self.conditions(&model, described.as_ref(), count)?;
-                self.sample(&model, device, &conditions, 0..count, control)?
+                self.sample(&model, guide.as_ref(), &conditions, 0..count, control)?
             }
         };
         let provenance = self.provenance_of(&model, count);
@@ -302,16 +303,14 @@ impl Evaluate {
     fn sample(
         &self,
         model: &Model,
-        device: &Device,
+        guide: Option<&Model>,
         conditions: &Conditions,
         range: Range<usize>,
         control: &dyn Control,
     ) -> Result<Images> {
         let sampling = self.sampling.of_model(&model.config.sampling);
         let plan = sampling.plan(&model.schedule)?;
-        let wishes = self.guided();
-        let guide = wishes.load_guide(&model.config, device)?;
-        let image_shape = model.config.unet.image_size;
+        let (wishes, image_shape) = (self.guided(), model.config.unet.image_size);
         if range.is_empty() {
             let [c, h, w] = image_shape;
             return Ok(Images::zeros([0, c, h, w]));
@@ -323,7 +322,7 @@ impl Evaluate {
         let numbers = ImageNumbers::From { first: range.start as u64, count: range.len() };
         let noise = NumberedNoise { seed: self.seed, purpose: Purpose::Sampling, numbers };
         let generation = Generation {
-            denoiser: &*wishes.guided(model, guide.as_ref())?,
+            denoiser: &*wishes.guided(model, guide)?,
             plan: &plan,
             start: &Start::Numbered { noise, image_shape },
             conditions: &conditions,

@@ -7,6 +7,15 @@ use crate::dataset::{DecodeError, MAX_PIXELS, Picture};
 const CMYK: &[u8] = include_bytes!("../testdata/cmyk.jpg");
 const ORIENTATION: &[u8] = include_bytes!("../testdata/orientation.jpg");
 
+const FORMATS: [ImageFormat; 6] = [
+    ImageFormat::Jpeg,
+    ImageFormat::Png,
+    ImageFormat::Gif,
+    ImageFormat::WebP,
+    ImageFormat::Bmp,
+    ImageFormat::Tiff,
+];
+
 fn pixel(picture: &Picture, x: u32, y: u32) -> [u8; 3] {
     let start = ((y * picture.width() + x) * 3) as usize;
     picture.bytes()[start..start + 3].try_into().unwrap()
@@ -222,14 +231,7 @@ fn bitmaps_of_every_depth_agree_with_another_decoder() {
 
 #[test]
 fn a_file_that_is_cut_short_is_refused() {
-    for format in [
-        ImageFormat::Jpeg,
-        ImageFormat::Png,
-        ImageFormat::Gif,
-        ImageFormat::WebP,
-        ImageFormat::Bmp,
-        ImageFormat::Tiff,
-    ] {
+    for format in FORMATS {
         let content = encoded(sample(40, 40, 3), format);
         for length in [12, content.len() / 3, content.len() / 2] {
             let outcome = Picture::decode(&content[..length]);
@@ -260,14 +262,7 @@ fn a_declared_size_is_checked_before_memory_is_taken() {
 
 #[test]
 fn a_caller_may_allow_fewer_pixels() {
-    for format in [
-        ImageFormat::Jpeg,
-        ImageFormat::Png,
-        ImageFormat::Gif,
-        ImageFormat::WebP,
-        ImageFormat::Bmp,
-        ImageFormat::Tiff,
-    ] {
+    for format in FORMATS {
         let content = encoded(sample(40, 30, 3), format);
         assert!(Picture::decode_up_to(&content, 1200).is_ok(), "{format:?}");
         let expected = DecodeError::TooManyPixels { width: 40, height: 30, most: 1199 };

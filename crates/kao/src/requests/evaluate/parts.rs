@@ -7,7 +7,6 @@
 use super::Evaluate;
 use crate::control::Control;
 use crate::dataset::Folder;
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files::{check_folder, prepare_path};
 use crate::formats::{self, StoreAs, TensorView};
@@ -56,7 +55,8 @@ impl Evaluate {
             };
             let described = data.as_ref().map(|data| self.described(data, count)).transpose()?;
             let described = described.flatten();
-            let parts = self.parts(&model, device, data.as_ref(), count)?;
+            let guide = self.guided().load_guide(&model.config, device)?;
+            let parts = self.parts(&model, guide.as_ref(), data.as_ref(), count);
             let parts = parts.ok_or_else(|| Error::invalid("parts", "none given"))?;
             parts.prepare(shard)?;
             if let Some(kept) = parts.kept(shard) {
@@ -64,7 +64,7 @@ impl Evaluate {
             }
             let conditions = self.conditions(&model, described.as_ref(), count)?;
             let range = shard.range(count);
-            let samples = self.sample(&model, device, &conditions, range, control)?;
+            let samples = self.sample(&model, guide.as_ref(), &conditions, range, control)?;
             parts.write(shard, &samples)
         })
     }
@@ -74,14 +74,14 @@ impl Evaluate {
     pub(super) fn parts(
         &self,
         model: &Model,
-        device: &Device,
+        guide: Option<&Model>,
         data: Option<&Folder>,
         count: usize,
-    ) -> Result<Option<Parts<'_>>> {
-        let Some(_) = &self.parts else { return Ok(None) };
+    ) -> Option<Parts<'_>> {
+        self.parts.as_ref()?;
         let mut provenance = self.provenance_of(model, count);
         provenance = provenance.with("model_fingerprint", model.fingerprint());
-        if let Some(guide) = self.guided().load_guide(&model.config, device)? {
+        if let Some(guide) = guide {
             provenance = provenance.with("guide_fingerprint", guide.fingerprint());
         }
         if let Some(data) = data.filter(|_| self.descriptions) {
@@ -89,7 +89,7 @@ impl Evaluate {
         }
         // The folder of pictures may be elsewhere on another machine.
         let texts = provenance.texts.into_iter().filter(|(key, _)| key != "data");
-        Ok(Parts::of(self, texts, count, &model.config))
+        Parts::of(self, texts, count, &model.config)
     }
 }
 
