@@ -4,14 +4,16 @@
     python surgery.py excise IN OUT FACES    a spot of huge activations removed, 8 groups a normalization
     python surgery.py deepen IN OUT          two residual blocks a level instead of one
 
-and for the second generation, which is not finished:
+and for the second generation:
 
     python surgery.py broaden IN OUT         the second level from 64 to 128 channels
     python surgery.py detail IN OUT          layers at full resolution behind the patches
+    python surgery.py wake IN OUT            faint vectors of tags made as long as those that are heard
+    python surgery.py guided IN OUT SCALE STEPS    the model says by itself that the built-in guide guides it
 
-IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two and `broaden` leave a
-network that is near what it was, not equal to it: some hundred steps of training heal the rest. The
-others leave its function as it was. Needs numpy, torch, safetensors and pillow.
+IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two, `broaden` and `wake`
+leave a network that is near what it was, not equal to it: some hundred steps of training heal the rest.
+The others leave its function as it was. Needs numpy, torch, safetensors and pillow.
 """
 
 import json
@@ -401,6 +403,31 @@ def detail(source, target, width=32):
     write(target, tensors, replaced(metadata, groups, f'{groups},"detail_channels":{width}'))
 
 
+def wake(source, target, shortest=1.2, share=0.9):
+    """Vectors of tags that are shorter than `shortest`: their direction, and as much of a random one,
+    each of length `share`. A vector that began at zero grows as slowly as the network learns to hear
+    it; a random one is a name that can be heard at once."""
+    tensors, metadata = read(source)
+    vectors = tensors["tag_embedding.weight"]
+    lengths = np.linalg.norm(vectors, axis=0)
+    faint = lengths < shortest
+    names = np.random.default_rng(3).normal(size=vectors.shape).astype(np.float32)
+    names /= np.linalg.norm(names, axis=0)
+    directions = vectors[:, faint] / np.maximum(lengths[faint], 1e-12)
+    vectors[:, faint] = share * directions + share * names[:, faint]
+    write(target, tensors, metadata)
+
+
+def guided(source, target, scale, steps):
+    """Says in the metadata how the model is sampled where nobody says otherwise."""
+    tensors, metadata = read(source)
+    config = json.loads(metadata["kao"])
+    guide = {"model": "built-in-guide", "guidance": float(scale)}
+    config["sampling"] = {**config.get("sampling", {}), "steps": int(steps), "guide": guide}
+    metadata["kao"] = json.dumps(config, separators=(",", ":"))
+    write(target, tensors, metadata)
+
+
 if __name__ == "__main__":
     commands = {
         "widen": (widen, 2),
@@ -408,6 +435,8 @@ if __name__ == "__main__":
         "deepen": (deepen, 2),
         "broaden": (broaden, 2),
         "detail": (detail, 2),
+        "wake": (wake, 2),
+        "guided": (guided, 4),
     }
     command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if command is None or len(sys.argv) != 2 + count:

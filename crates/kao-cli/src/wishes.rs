@@ -14,7 +14,8 @@ pub struct TagArguments {
     #[arg(long, value_name = "TAGS", help_heading = "Tags")]
     avoid: Option<String>,
     /// How strongly images are led to what is asked for; 1 is no guidance. Another value doubles the
-    /// evaluations of the network [default: 2 with tags, 1.5 with --guide]
+    /// evaluations of the network, unless a smaller model guides [default: as the model says; 2 with
+    /// tags, 1.5 with --guide]
     #[arg(long, value_name = "SCALE", help_heading = "Tags", allow_negative_numbers = true)]
     guidance: Option<f64>,
     /// How far guided predictions are scaled back to the spread of those without, 0 to 1 (Lin et al.
@@ -30,7 +31,8 @@ pub struct TagArguments {
     /// Guide only between these noise levels (Kynkäänniemi et al. 2024)
     #[arg(long, value_names = ["SIGMA", "SIGMA"], num_args = 2, help_heading = "Tags", allow_negative_numbers = true)]
     guidance_interval: Option<Vec<f64>>,
-    /// A weaker model to lead away from (autoguidance, Karras et al. 2024); it needs no tags
+    /// A weaker model to lead away from (autoguidance, Karras et al. 2024); it needs no tags. The
+    /// built-in model has one of its own, `built-in-guide`
     #[arg(long, value_name = "MODEL", help_heading = "Tags")]
     guide: Option<PathBuf>,
 }

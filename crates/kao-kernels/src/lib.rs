@@ -13,7 +13,7 @@
 //! | concatenation of channels | [`Source::pair`], [`concat_channels`] | [`Sink::pair`], [`split_channels`] |
 //! | activations alone | [`activation()`] | [`activation_backward`] |
 //! | loops of the evaluation | [`project`], [`squared_distance_below`] | |
-//! | optimizer, moving average | [`adam_step`], [`ema_update`], [`adam_ema_step`] | |
+//! | optimizer, moving average | [`adam_step`], [`muon_step`], [`ema_update`], [`adam_ema_step`] | |
 //!
 //! What comes before a convolution is fused into reading its input: a second part of the channels
 //! ([`Source::pair`]), normalization and activation ([`Prologue`]), upsampling. So is what comes
@@ -84,6 +84,7 @@ mod gathered;
 mod gemm;
 mod group_norm;
 mod memory;
+mod muon;
 mod operands;
 mod output;
 mod parallel;
@@ -115,6 +116,7 @@ pub use group_norm::{
     group_norm_backward, group_norm_stats,
 };
 pub use memory::{keep_freed_memory, release_freed_memory};
+pub use muon::{MuonStep, muon_step};
 pub use operands::{Epilogue, Padding, Pixels, Prologue, Sink, Source, Weights};
 pub use peak::peak_gflops;
 pub use profile::{KernelTime, profile};

@@ -4,9 +4,10 @@
 //! wants to know what a kernel computes reads it here. Shapes and panics are those of the kernel of
 //! the same name.
 
+use crate::muon::{MOMENTUM, N_ITERATIONS, POLYNOMIAL, UPDATE_RMS};
 use crate::{
-    Activation, AdamStep, AttentionShape, Dropout, Epilogue, GroupNorm, GroupNormStats, Padding,
-    Pixels, Sink, Source,
+    Activation, AdamStep, AttentionShape, Dropout, Epilogue, GroupNorm, GroupNormStats, MuonStep,
+    Padding, Pixels, Sink, Source,
 };
 
 /// `act(x)` in f64.
@@ -641,6 +642,43 @@ pub fn attention_backward(
                 dv[place] = sum_v as f32;
             }
         }
+    }
+}
+
+/// Reference of [`crate::muon_step`]: the iteration as the paper writes it, on the whole matrix.
+pub fn muon_step(muon: &MuonStep, shape: [usize; 2], p: &mut [f32], g: &[f32], m: &mut [f32]) {
+    let [rows, columns] = shape;
+    let (momentum, scale) = (f64::from(MOMENTUM), f64::from(muon.gradient_scale));
+    let mut x = vec![0.0; p.len()];
+    for i in 0..p.len() {
+        let gradient = scale * f64::from(g[i]);
+        let average = momentum * f64::from(m[i]) + (1.0 - momentum) * gradient;
+        m[i] = average as f32;
+        x[i] = momentum * average + (1.0 - momentum) * gradient;
+    }
+    let norm = x.iter().map(|value| value * value).sum::<f64>().sqrt() + 1e-12;
+    x.iter_mut().for_each(|value| *value /= norm);
+    // Entry (i, j) of a · b, where b has `columns` columns.
+    let product = |a: &[f64], b: &[f64], rows: usize, inner: usize, columns: usize| {
+        let entry = |at: usize| -> f64 {
+            let (i, j) = (at / columns, at % columns);
+            (0..inner).map(|k| a[i * inner + k] * b[k * columns + j]).sum()
+        };
+        (0..rows * columns).map(entry).collect::<Vec<f64>>()
+    };
+    let [a, b, c] = POLYNOMIAL.map(f64::from);
+    for _ in 0..N_ITERATIONS {
+        let turned: Vec<f64> = (0..x.len()).map(|at| x[at % rows * columns + at / rows]).collect();
+        let gram = product(&x, &turned, rows, columns, rows);
+        let square = product(&gram, &gram, rows, rows, rows);
+        let step: Vec<f64> = gram.iter().zip(&square).map(|(g, s)| b * g + c * s).collect();
+        let moved = product(&step, &x, rows, rows, columns);
+        x.iter_mut().zip(&moved).for_each(|(x, moved)| *x = a * *x + moved);
+    }
+    let rms = f64::from(UPDATE_RMS) * (rows.max(columns) as f64).sqrt();
+    let (lr, decay) = (f64::from(muon.lr), f64::from(muon.weight_decay));
+    for i in 0..p.len() {
+        p[i] = (f64::from(p[i]) * (1.0 - lr * decay) - lr * rms * x[i]) as f32;
     }
 }
 

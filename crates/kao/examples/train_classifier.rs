@@ -25,7 +25,7 @@ const LEARNING_RATE: f64 = 3e-3;
 fn main() -> kao::Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let [faces, out, rest @ ..] = arguments.as_slice() else {
-        eprintln!("usage: train_classifier FACES OUT.safetensors [STEPS]");
+        eprintln!("usage: train_classifier FACES OUT.safetensors [STEPS [FROM]]");
         std::process::exit(2);
     };
     let steps = rest.first().and_then(|n| n.to_str()?.parse().ok()).unwrap_or(24_000);
@@ -42,10 +42,13 @@ pub fn run(faces: &Path, out: &Path, steps: u64, from: Option<&Path>) -> kao::Re
     let of_training = split.train.iter().map(|&index| folder.tags_of(index));
     let (vocabulary, _) = Vocabulary::of_pictures(of_training, MIN_COUNT);
     let names: Vec<String> = vocabulary.tags().iter().map(|tag| tag.tag.clone()).collect();
-    let groups = tag_groups().into_iter().filter_map(|(name, tags)| {
-        let tags: Vec<String> =
-            tags.iter().map(|tag| (*tag).to_owned()).filter(|tag| names.contains(tag)).collect();
-        (!tags.is_empty()).then(|| TagGroup { name: name.to_owned(), tags })
+    let groups = tag_groups().into_iter().filter_map(|group| {
+        let known = |tags: &[&str]| -> Vec<String> {
+            tags.iter().map(|tag| (*tag).to_owned()).filter(|tag| names.contains(tag)).collect()
+        };
+        let (tags, about) = (known(&group.tags), known(&group.about));
+        let is_asked = !tags.is_empty() && about.is_empty() == group.about.is_empty();
+        is_asked.then(|| TagGroup { name: group.name.to_owned(), tags, about })
     });
     let config = ClassifierConfig::new(names.clone(), groups.collect());
     let numbers = |index: usize| -> Vec<usize> {
@@ -68,7 +71,13 @@ pub fn run(faces: &Path, out: &Path, steps: u64, from: Option<&Path>) -> kao::Re
         }
         let batch = &order[position..(position + BATCH).min(order.len())];
         position += BATCH;
-        let images = folder.images(batch)?;
+        let mut images = folder.images(batch)?;
+        for picture in 0..batch.len() {
+            if stream.below(2) == 1 {
+                // No tag tells left from right.
+                images.image_mut(picture).chunks_exact_mut(SIDE).for_each(<[f32]>::reverse);
+            }
+        }
         let tags: Vec<Vec<usize>> = batch.iter().map(|&index| numbers(index)).collect();
         let fallen = step as f64 / steps as f64;
         let rate = LEARNING_RATE * 0.5 * (1.0 + (std::f64::consts::PI * fallen).cos());

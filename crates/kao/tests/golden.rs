@@ -7,6 +7,7 @@ use kao::device::Device;
 use kao::formats::{HostTensor, NamedTensors};
 use kao::images::Images;
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
+use kao::train::Optimizer;
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::parameters::file_tensors;
@@ -120,7 +121,7 @@ fn noising_gradients_and_five_steps_of_adam() {
             check_gradients(&golden, &gradients);
         }
         let settings = AdamStep { lr: 1e-4, ..AdamStep::default() };
-        state.step(&mut unet, &gradients, settings, 0.0);
+        state.step(&mut unet, &gradients, Optimizer::Adam, settings, 0.0);
     }
     assert_eq!(state.ema, unet.values(), "an average without memory is the weights");
 }

@@ -198,7 +198,7 @@ fn trained(config: &UNetConfig, device: &Device) -> Vec<f32> {
     for step in 0..3 {
         let passes = GradientConfig { dropout_seed: Some(step), checkpointing: false };
         let LossGradients { gradients, .. } = gradients(&unet, passes, device);
-        optimizer.step(&mut unet, &gradients, settings, 0.9);
+        optimizer.step(&mut unet, &gradients, Optimizer::Adam, settings, 0.9);
     }
     let pairs = unet.values().iter().flatten().zip(began.values().iter().flatten());
     pairs.map(|(now, then)| now - then).collect()

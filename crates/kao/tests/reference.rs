@@ -11,6 +11,7 @@ use kao::model::Model;
 use kao::noise::{GivenNoise, NoNoise, NoiseSource};
 use kao::sampler::{Ddim, Ddpm, Sampler, Variance};
 use kao::timesteps::{End, Spacing, sequence, visited};
+use kao::train::Optimizer;
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::GradientConfig;
@@ -178,7 +179,7 @@ fn gradients_and_five_steps_of_adam() {
             check_gradients(&tensors, &file_tensors(&config, &gradients));
         }
         let settings = AdamStep { lr: 1e-4, ..AdamStep::default() };
-        state.step(&mut unet, &gradients, settings, 0.999);
+        state.step(&mut unet, &gradients, Optimizer::Adam, settings, 0.999);
     }
 }
 

@@ -88,7 +88,7 @@ pub struct Arguments {
     /// What the network predicts [epsilon, x0, v]
     #[arg(long, value_name = "WHAT", value_parser = named::<Prediction>)]
     prediction: Option<Prediction>,
-    /// How timesteps are drawn [uniform, stratified, cosine]
+    /// How timesteps are drawn [uniform, stratified, cosine, lognormal]
     #[arg(long, value_name = "HOW", value_parser = named::<TimestepSampling>)]
     timestep_sampling: Option<TimestepSampling>,
     /// Gamma of the min-SNR loss weights, such as 5; with 0 all timesteps have the same weight
@@ -97,10 +97,10 @@ pub struct Arguments {
     /// Dropout probability
     #[arg(long, value_name = "P")]
     dropout: Option<f64>,
-    /// Optimizer [adam, adamw]
+    /// Optimizer [adam, adamw, muon]
     #[arg(long, value_name = "NAME", value_parser = named::<Optimizer>)]
     optimizer: Option<Optimizer>,
-    /// Weight decay of adamw; a step applies it times the learning rate
+    /// Weight decay of adamw and muon; a step applies it times the learning rate
     #[arg(long, value_name = "SHARE")]
     weight_decay: Option<f64>,
     /// Highest learning rate

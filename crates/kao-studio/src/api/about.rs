@@ -76,6 +76,10 @@ async fn models(State(app): State<Arc<App>>) -> Answer {
                     "tags": config.tags.tags().iter().map(|tag| {
                         json!({ "tag": tag.tag, "count": tag.count })
                     }).collect::<Vec<_>>(),
+                    "sampling": {
+                        "steps": config.sampling.steps,
+                        "guidance": config.sampling.guide.map(|guide| guide.guidance),
+                    },
                     "training": config.training,
                 }),
             }

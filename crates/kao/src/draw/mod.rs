@@ -32,7 +32,7 @@ mod tests;
 use std::ops::RangeInclusive;
 
 pub use folder::{FolderConfig, Written, file_name, write_folder};
-pub use tags::{tag_groups, tags};
+pub use tags::{DrawnGroup, tag_groups, tags};
 
 use crate::error::{Error, Result};
 

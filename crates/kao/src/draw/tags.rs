@@ -43,41 +43,45 @@ pub fn tags(seed: u64, index: u64) -> Vec<&'static str> {
 
 /// Tags that belong together, by what they are about: of one group a face has one at most, or, where
 /// a group is a single tag, has it or not.
-pub fn tag_groups() -> Vec<(&'static str, Vec<&'static str>)> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DrawnGroup {
+    /// What they are about: `hair colour`.
+    pub name: &'static str,
+    /// The tags.
+    pub tags: Vec<&'static str>,
+    /// Those whose pictures this group is about; all where it is empty.
+    pub about: Vec<&'static str>,
+}
+
+/// Expressions that have lids, a mouth, a blush or pupils of their own.
+const PLAIN_EXPRESSIONS: [&str; 7] =
+    ["happy", "laughing", "grin", "wink", "shy", "surprised", "calm"];
+/// Expressions that share their mouths with each other, and differ by the slant of brows, which hair
+/// covers more often than not, or by a tenth of an eye's height.
+const QUIET_EXPRESSIONS: [&str; 9] =
+    ["neutral", "gentle", "smile", "smug", "pout", "sad", "angry", "cool", "sleepy"];
+
+/// The groups that tags are in.
+pub fn tag_groups() -> Vec<DrawnGroup> {
     let [hair, eyes] = colour_names();
-    let mut groups = vec![("hair colour", hair), ("eye colour", eyes)];
-    let lists: [(&str, &[&str]); 9] = [
-        ("hair length", &["short hair", "medium hair", "long hair"]),
-        (
-            "expression",
-            &[
-                "neutral",
-                "gentle",
-                "smile",
-                "happy",
-                "laughing",
-                "grin",
-                "wink",
-                "smug",
-                "pout",
-                "shy",
-                "surprised",
-                "sad",
-                "angry",
-                "cool",
-                "sleepy",
-                "calm",
-            ],
-        ),
-        ("mouth", &["open mouth", "closed mouth"]),
-        ("closed eyes", &["closed eyes"]),
-        ("glasses", &["glasses"]),
-        ("animal ears", &["animal ears"]),
-        ("kind of ears", &["cat ears", "fox ears", "rabbit ears"]),
-        ("hat", &["hat"]),
-        ("hair ribbon", &["hair ribbon"]),
+    let of = |name, tags: Vec<&'static str>| DrawnGroup { name, tags, about: Vec::new() };
+    let mut groups = vec![
+        of("hair colour", hair),
+        of("eye colour", eyes),
+        of("hair length", vec!["short hair", "medium hair", "long hair"]),
     ];
-    groups.extend(lists.map(|(name, tags)| (name, tags.to_vec())));
+    let expressions = [&PLAIN_EXPRESSIONS[..], &QUIET_EXPRESSIONS].concat();
+    for (name, about) in
+        [("expression", &PLAIN_EXPRESSIONS[..]), ("quiet expression", &QUIET_EXPRESSIONS)]
+    {
+        groups.push(DrawnGroup { name, tags: expressions.clone(), about: about.to_vec() });
+    }
+    groups.push(of("mouth", vec!["open mouth", "closed mouth"]));
+    for single in ["closed eyes", "glasses", "animal ears"] {
+        groups.push(of(single, vec![single]));
+    }
+    groups.push(of("kind of ears", vec!["cat ears", "fox ears", "rabbit ears"]));
+    groups.extend(["hat", "hair ribbon"].map(|single| of(single, vec![single])));
     groups
 }
 

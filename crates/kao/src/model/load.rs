@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use super::import::{self, CheckpointWeights};
-use super::place::{BUILT_IN, Place, read_built_in};
+use super::place::{BuiltIn, Place};
 use super::save::save;
 use crate::device::Device;
 use crate::error::{Error, Result, shortened};
@@ -56,8 +56,8 @@ impl Model {
     /// # Errors
     /// When the device takes no network.
     pub fn built_in(device: &Device) -> Result<Self> {
-        let file = read_built_in()?;
-        Self::from_file(Path::new(BUILT_IN), file, &LoadOptions::default(), device)
+        let (built_in, options) = (BuiltIn::Model, LoadOptions::default());
+        Self::from_file(Path::new(built_in.name()), built_in.read()?, &options, device)
     }
 
     /// Loads a Kao model, a run directory (its `model.safetensors`), a checkpoint of a run (the
@@ -93,9 +93,8 @@ impl Model {
         device: &Device,
     ) -> Result<Self> {
         match Place::of(path.as_ref())? {
-            Place::BuiltIn => {
-                let file = read_built_in()?;
-                Self::from_file(Path::new(BUILT_IN), file, options, device)
+            Place::BuiltIn(built_in) => {
+                Self::from_file(Path::new(built_in.name()), built_in.read()?, options, device)
             }
             Place::Folder(folder) => {
                 let path = folder.path().to_path_buf();
@@ -194,7 +193,13 @@ mod tests {
     #[test]
     fn the_built_in_model_is_whole() {
         let model = Model::built_in(&Device::Cpu).unwrap();
-        assert!(model.config.unet.parameter_count() <= 6_000_000);
+        assert!(model.config.unet.parameter_count() <= 8_000_000);
         assert_eq!(model.config.unet.image_size, [3, 64, 64]);
+        let guide = model.config.sampling.guide.unwrap();
+        let guide = Model::load(guide.model.name(), &Device::Cpu).unwrap();
+        assert!(guide.config.unet.parameter_count() <= 2_000_000);
+        assert_eq!(guide.config.unet.image_size, [3, 64, 64]);
+        assert!(guide.config.schedule.agrees_with(&model.config.schedule));
+        assert!(guide.config.sampling.guide.is_none());
     }
 }

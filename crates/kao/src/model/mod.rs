@@ -19,5 +19,7 @@ pub use config::ModelConfig;
 pub use folder::is_one as is_diffusers_folder;
 pub use import::{CheckpointWeights, compare};
 pub use load::{LoadOptions, Model};
-pub use place::{BUILT_IN, RUN_MODEL, check, fetch_if_needed, is_built_in, model_file, peek};
+pub use place::{
+    BUILT_IN, BUILT_IN_GUIDE, RUN_MODEL, check, fetch_if_needed, is_built_in, model_file, peek,
+};
 pub use save::save;

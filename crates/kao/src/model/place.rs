@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::formats::{self, Contents, WeightsFile};
 use crate::hub::{Hub, Repository};
+use crate::sampler::GuideModel;
 use std::path::{Path, PathBuf};
 
 /// The file of a run directory to sample from.
@@ -14,18 +15,54 @@ pub const RUN_MODEL: &str = "model.safetensors";
 /// What the built-in model is called where a path is asked for.
 pub const BUILT_IN: &str = "built-in";
 
+/// The same for the smaller model that guides it.
+pub const BUILT_IN_GUIDE: &str = GuideModel::BuiltInGuide.name();
+
 /// The file of the built-in model; `models/face64` tells how it came to be.
 static BUILT_IN_FILE: &[u8] = include_bytes!("../../../../models/face64/model.safetensors");
 
-/// Reads the built-in model.
-pub(super) fn read_built_in() -> Result<WeightsFile> {
-    formats::read_embedded(BUILT_IN, BUILT_IN_FILE)
+static BUILT_IN_GUIDE_FILE: &[u8] = include_bytes!("../../../../models/face64/guide.safetensors");
+
+/// A model that is part of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BuiltIn {
+    /// The one that samples.
+    Model,
+    /// The smaller one that guides it.
+    Guide,
+}
+
+impl BuiltIn {
+    /// The one of that name; a file of the name goes before it.
+    fn of(path: &Path) -> Option<Self> {
+        let all = [BuiltIn::Model, BuiltIn::Guide];
+        all.into_iter().find(|one| path == Path::new(one.name()) && !path.exists())
+    }
+
+    /// What it is called where a path is asked for.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            BuiltIn::Model => BUILT_IN,
+            BuiltIn::Guide => BUILT_IN_GUIDE,
+        }
+    }
+
+    fn bytes(self) -> &'static [u8] {
+        match self {
+            BuiltIn::Model => BUILT_IN_FILE,
+            BuiltIn::Guide => BUILT_IN_GUIDE_FILE,
+        }
+    }
+
+    pub(super) fn read(self) -> Result<WeightsFile> {
+        formats::read_embedded(self.name(), self.bytes())
+    }
 }
 
 /// What a path leads to.
 pub(super) enum Place {
-    /// The model that is part of the program.
-    BuiltIn,
+    /// A model that is part of the program.
+    BuiltIn(BuiltIn),
     /// A folder of diffusers, whose configuration has been read.
     Folder(DiffusersFolder),
     /// A file, that of a run directory perhaps.
@@ -36,8 +73,8 @@ impl Place {
     /// # Errors
     /// When a folder holds no model, or its configuration cannot be read.
     pub(super) fn of(path: &Path) -> Result<Self> {
-        if is_built_in(path) {
-            return Ok(Place::BuiltIn);
+        if let Some(built_in) = BuiltIn::of(path) {
+            return Ok(Place::BuiltIn(built_in));
         }
         if let Some(repository) = repository(path)? {
             return Place::of(&Hub::from_environment()?.needed(&repository)?);
@@ -67,7 +104,7 @@ impl Place {
 /// As [`check`], when there is no such file.
 pub fn model_file(path: &Path) -> Result<PathBuf> {
     match Place::of(path)? {
-        Place::BuiltIn | Place::Folder(_) => Ok(path.to_path_buf()),
+        Place::BuiltIn(_) | Place::Folder(_) => Ok(path.to_path_buf()),
         Place::File(file) => Ok(file),
     }
 }
@@ -78,7 +115,7 @@ pub fn model_file(path: &Path) -> Result<PathBuf> {
 /// When the file cannot be read, or is no weights file.
 pub fn peek(path: &Path) -> Result<Contents> {
     match Place::of(path)? {
-        Place::BuiltIn => formats::peek_embedded(BUILT_IN, BUILT_IN_FILE),
+        Place::BuiltIn(built_in) => formats::peek_embedded(built_in.name(), built_in.bytes()),
         Place::Folder(folder) => folder.contents(),
         Place::File(file) => formats::peek(file),
     }
@@ -91,7 +128,7 @@ pub fn peek(path: &Path) -> Result<Contents> {
 /// When there is no such file, or it is something else.
 pub fn check(path: &Path) -> Result<()> {
     match Place::of(path)? {
-        Place::BuiltIn => Ok(()),
+        Place::BuiltIn(_) => Ok(()),
         Place::Folder(folder) => folder.check(),
         Place::File(file) => formats::check(file),
     }
@@ -118,9 +155,9 @@ pub fn fetch_if_needed(path: &Path, control: &dyn Control) -> Result<()> {
     }
 }
 
-/// Whether a path means the built-in model; a file of that name goes before it.
+/// Whether a path means a model that is part of the program; a file of that name goes before it.
 pub fn is_built_in(path: &Path) -> bool {
-    path == Path::new(BUILT_IN) && !path.exists()
+    BuiltIn::of(path).is_some()
 }
 
 #[cfg(test)]
@@ -128,7 +165,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_model_is_small() {
-        assert!(BUILT_IN_FILE.len() <= 12 << 20);
+    fn the_built_in_models_are_small() {
+        assert!(BUILT_IN_FILE.len() <= 16 << 20);
+        assert!(BUILT_IN_GUIDE_FILE.len() <= 4 << 20);
     }
 }

@@ -196,9 +196,10 @@ impl Request for Edit {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        let way = self.of_model(&model).way(&NoiseSchedule::new(&model.schedule)?)?;
+        let edit = self.of_model(&model)?;
+        let way = edit.way(&NoiseSchedule::new(&model.schedule)?)?;
         let count = self.numbers()?.len().saturating_mul(self.pictures.len());
-        Ok(self.estimated(&model, &way, count))
+        Ok(edit.estimated(&model, &way, count))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Edited> {
@@ -206,7 +207,7 @@ impl Request for Edit {
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            work::edit(&self.of_model(&model.config), &model, control)
+            work::edit(&self.of_model(&model.config)?, &model, control)
         })
     }
 }
@@ -230,8 +231,9 @@ impl Way {
 
 impl Edit {
     /// The same, with what is left open as the model has it.
-    fn of_model(&self, model: &ModelConfig) -> Self {
-        Edit { sampling: self.sampling.of_model(&model.sampling), ..self.clone() }
+    fn of_model(&self, model: &ModelConfig) -> Result<Self> {
+        let sampling = self.sampling.of_model(&model.sampling);
+        Ok(Edit { sampling, wishes: self.wishes.of_model(model.sampling.guide)?, ..self.clone() })
     }
 
     /// As [`run`](Request::run), on a model that is loaded already.
@@ -240,7 +242,7 @@ impl Edit {
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Edited> {
         self.validate()?;
-        work::edit(&self.of_model(&model.config), model, control)
+        work::edit(&self.of_model(&model.config)?, model, control)
     }
 
     fn destination(&self) -> Result<Option<Destination>> {
@@ -295,11 +297,11 @@ impl Edit {
     }
 
     fn estimated(&self, model: &ModelConfig, way: &Way, count: usize) -> Estimate {
-        let evaluations = way.n_evaluations().saturating_mul(self.wishes.evaluations());
-        let n_evaluations = evaluations.saturating_mul(count);
+        let n_evaluations = way.n_evaluations().saturating_mul(count);
         let n_held = count.saturating_mul(2).saturating_add(self.pictures.len());
         let (batch_size, device) = (self.batch_size, self.compute.device);
-        Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device)
+        let alone = Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device);
+        self.wishes.added_to(alone, &model.unet)
     }
 
     /// What is known only with the model, looked at before the work.

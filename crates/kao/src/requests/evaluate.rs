@@ -20,7 +20,7 @@ use crate::eval::{Classifier, GroupAccuracy, MIN_SIDE, resolutions};
 use crate::files::prepare_path;
 use crate::images::Images;
 use crate::memory;
-use crate::model::Model;
+use crate::model::{Model, ModelConfig};
 use crate::noise::{ImageNumbers, NumberedNoise, Purpose};
 use crate::quantities::counted;
 use crate::render::{self, Layout};
@@ -192,10 +192,10 @@ impl Request for Evaluate {
         let count = self.count.unwrap_or(COUNT);
         let sampling = self.sampling.of_model(&model.sampling);
         let n_evaluations = sampling.plan(&schedule)?.n_evaluations().saturating_mul(count);
-        let n_evaluations = n_evaluations.saturating_mul(self.guided().evaluations());
         let (batch_size, device) = (self.batch_size, self.compute.device);
         // The samples, and two sets of pictures that they are compared with.
-        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, 3 * count, device))
+        let alone = Estimate::sampling(&model.unet, n_evaluations, batch_size, 3 * count, device);
+        Ok(self.guided(&model)?.added_to(alone, &model.unet))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Evaluated> {
@@ -260,15 +260,15 @@ impl Evaluate {
 
         self.model.report_default(control)?;
         let described = self.described(&data, count)?;
-        let guide = self.guided().load_guide(&model.config, device)?;
-        let samples = match self.parts(&model, guide.as_ref(), Some(&data), count) {
+        let guide = self.guided(&model.config)?.load_guide(&model.config, device)?;
+        let samples = match self.parts(&model, guide.as_ref(), Some(&data), count)? {
             Some(parts) => parts.together()?,
             None => {
                 let conditions = self.conditions(&model, described.as_ref(), count)?;
                 self.sample(&model, guide.as_ref(), &conditions, 0..count, control)?
             }
         };
-        let provenance = self.provenance_of(&model, count);
+        let provenance = self.provenance_of(&model, count)?;
         let tags = match described {
             Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,
             None => Vec::new(),
@@ -277,13 +277,13 @@ impl Evaluate {
     }
 
     /// How samples of the model come to be.
-    fn provenance_of(&self, model: &Model, count: usize) -> Provenance {
+    fn provenance_of(&self, model: &Model, count: usize) -> Result<Provenance> {
         let sampling = self.sampling.of_model(&model.config.sampling);
         let provenance = self
             .provenance(count)
             .with("model", self.model.name())
             .with_all(sampling.describe(model.schedule.n_timesteps()));
-        self.guided().describe(provenance)
+        Ok(self.guided(&model.config)?.describe(provenance))
     }
 
     /// What each of `count` samples is asked for.
@@ -310,7 +310,7 @@ impl Evaluate {
     ) -> Result<Images> {
         let sampling = self.sampling.of_model(&model.config.sampling);
         let plan = sampling.plan(&model.schedule)?;
-        let (wishes, image_shape) = (self.guided(), model.config.unet.image_size);
+        let (wishes, image_shape) = (self.guided(&model.config)?, model.config.unet.image_size);
         if range.is_empty() {
             let [c, h, w] = image_shape;
             return Ok(Images::zeros([0, c, h, w]));
@@ -360,13 +360,19 @@ impl Evaluate {
         self.wishes().config().validate()
     }
 
-    /// What samples are asked for, with the strength of guidance that descriptions have.
-    fn guided(&self) -> Wishes {
+    /// What samples of `model` are asked for, with the strength of guidance that descriptions have.
+    fn guided(&self, model: &ModelConfig) -> Result<Wishes> {
         let mut wishes = self.wishes();
-        if self.descriptions && wishes.guide.is_none() {
-            wishes.guidance = wishes.guidance.or(Some(TAG_GUIDANCE));
+        if !self.descriptions {
+            return wishes.of_model(model.sampling.guide);
         }
-        wishes
+        // It is not tags of these wishes that are asked for, so guidance needs no reason there.
+        let reason = Wishes { tags: Some(String::new()), ..wishes.clone() };
+        let reason = reason.of_model(model.sampling.guide)?;
+        let by_default = if reason.guide.is_none() { Some(TAG_GUIDANCE) } else { None };
+        wishes.guidance = reason.guidance.or(by_default);
+        wishes.guide = reason.guide;
+        Ok(wishes)
     }
 
     /// `data` with the tags of its pictures, where they are asked for; with tags that samples are asked

@@ -6,6 +6,7 @@
 //! sphere.
 
 use super::destinations::check_distinct;
+use super::latents::default_guide;
 use super::noise_file::GivenNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::sample::check_batch;
@@ -15,7 +16,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::memory;
-use crate::model::Model;
+use crate::model::{Model, ModelConfig};
 use crate::noise::ImageNumbers;
 use crate::quantities::{counted, duration};
 use crate::render::{Animation, AnimationFormat, Sheet};
@@ -186,12 +187,12 @@ impl Request for Interpolate {
         let count = self.numbers(self.n_ends(n_given))?.len();
         let sampling = self.sampling.of_model(&model.sampling);
         let plan = sampling.plan(&NoiseSchedule::new(&model.schedule)?)?;
-        let evaluations = plan.n_evaluations() * self.wishes.evaluations();
-        let n_evaluations = evaluations.saturating_mul(count);
+        let n_evaluations = plan.n_evaluations().saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         // The noise and the images.
         let n_held = count.saturating_mul(2);
-        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device))
+        let alone = Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device);
+        Ok(self.of_model(&model)?.wishes.added_to(alone, &model.unet))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Interpolated> {
@@ -199,9 +200,7 @@ impl Request for Interpolate {
         self.validate()?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            // What is left open is as the model has it.
-            let sampling = self.sampling.of_model(&model.config.sampling);
-            work::interpolate(&Interpolate { sampling, ..self.clone() }, &model, control)
+            work::interpolate(&self.of_model(&model.config)?, &model, control)
         })
     }
 }
@@ -213,8 +212,14 @@ impl Interpolate {
     /// As [`run`](Request::run).
     pub fn run_on(&self, model: &Model, control: &dyn Control) -> Result<Interpolated> {
         self.validate()?;
-        let sampling = self.sampling.of_model(&model.config.sampling);
-        work::interpolate(&Interpolate { sampling, ..self.clone() }, model, control)
+        work::interpolate(&self.of_model(&model.config)?, model, control)
+    }
+
+    /// The same, with what is left open as the model has it.
+    fn of_model(&self, model: &ModelConfig) -> Result<Self> {
+        let sampling = self.sampling.of_model(&model.sampling);
+        let guide = default_guide(model, self.latents.as_deref());
+        Ok(Interpolate { sampling, wishes: self.wishes.of_model(guide)?, ..self.clone() })
     }
 
     fn destination(&self) -> Result<Option<Destination>> {

@@ -1,10 +1,11 @@
 //! What a file of noise says of the pictures that were encoded to it.
 
+use super::other_noise::OtherNoise;
 use crate::control::{Control, Report};
 use crate::error::{Result, shortened};
 use crate::formats::{self, Metadata};
-use crate::model::Model;
-use crate::sampler::SamplingConfig;
+use crate::model::{Model, ModelConfig};
+use crate::sampler::{DefaultGuide, SamplingConfig};
 use std::path::Path;
 
 /// The entry of the metadata by which encoded pictures are told from other noise: their names.
@@ -26,6 +27,18 @@ pub(super) fn warn_of_differences(
     let path = path.display();
     let message = format!("warning: `{path}` was encoded otherwise: {differences}");
     control.check(&Report::message("sampling", &message))
+}
+
+/// The guide that a model of this configuration has by default, where images come from the noise in
+/// the file `noise`: none for that of encoded pictures, which leads back to them without a guide
+/// alone.
+pub(super) fn default_guide(model: &ModelConfig, noise: Option<&Path>) -> Option<DefaultGuide> {
+    let is_encoded = |path: &Path| {
+        // What cannot be read is told when the noise is read.
+        formats::peek(path).is_ok_and(|contents| contents.metadata.get(ENCODED).is_some())
+    };
+    let noise = noise.filter(|path| OtherNoise::of(path).is_none());
+    model.sampling.guide.filter(|_| !noise.is_some_and(is_encoded))
 }
 
 /// What differs; none where nothing does, or the noise is of no pictures.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 use crate::noise::SeededNoise;
 use crate::schedule::NoiseSchedule;
+use crate::train::Optimizer;
 use crate::train::objective::{ObjectiveConfig, TimestepSampling};
 use crate::train::step::{StepConfig, TrainState, TrainStep, UpdateConfig};
 use crate::unet::{Network, UNet};
@@ -203,6 +204,7 @@ fn training_step<'a>(
         seed: 0,
     };
     let update = UpdateConfig {
+        optimizer: Optimizer::Adam,
         learning_rate: 1e-4,
         weight_decay: 0.0,
         max_gradient_norm: 0.0,

@@ -1,7 +1,7 @@
 //! Images from a model.
 
 use super::destinations::{check_distinct, check_no_model_of_a_run};
-use super::latents::warn_of_differences;
+use super::latents::{default_guide, warn_of_differences};
 use super::noise_file::GivenNoise;
 use super::other_noise::OtherNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
@@ -203,13 +203,15 @@ impl Request for Sample {
         let count = range_of(self.shard, self.numbers(n_given)?.len()).len();
         let sampling = self.sampling.of_model(&model.sampling);
         let evaluations = sampling.plan(&schedule)?.n_evaluations();
-        let n_evaluations = (evaluations * self.wishes.evaluations()).saturating_mul(count);
+        let n_evaluations = evaluations.saturating_mul(count);
         let (batch_size, device) = (self.batch_size, self.compute.device);
         let n_held = match self.destination()? {
             Some(Destination::Folder(_)) => count.min(batch_size),
             _ => count,
         };
-        Ok(Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device))
+        let alone = Estimate::sampling(&model.unet, n_evaluations, batch_size, n_held, device);
+        let guide = default_guide(&model, self.noise.as_deref());
+        Ok(self.wishes.of_model(guide)?.added_to(alone, &model.unet))
     }
 
     fn run(&self, control: &dyn Control) -> Result<Sampled> {
@@ -258,7 +260,9 @@ impl Sample {
         self.validate()?;
         // What the request leaves open is as the model has it.
         let sampling = self.sampling.of_model(&model.config.sampling);
-        let request = &Sample { sampling, ..self.clone() };
+        let guide = default_guide(&model.config, self.noise.as_deref());
+        let wishes = self.wishes.of_model(guide)?;
+        let request = &Sample { sampling, wishes, ..self.clone() };
         let plan = sampling.plan(&model.schedule)?;
         let image_shape = model.config.unet.image_size;
         let given = self.noise.as_deref().map(|path| self.given(path, model, &plan)).transpose()?;
@@ -268,11 +272,11 @@ impl Sample {
         let numbers = self.numbers(given.as_ref().map(|given| given.x_t.len()))?;
         self.check(model, &numbers, &plan)?;
         let conditions = match conditions.is_none() {
-            true => self.wishes.conditions_of(&model.config.tags, &numbers)?,
+            true => request.wishes.conditions_of(&model.config.tags, &numbers)?,
             false => conditions.clone(),
         };
-        let guide = self.wishes.load_guide(&model.config, &model.network.device())?;
-        let denoiser = self.wishes.guided(model, guide.as_ref())?;
+        let guide = request.wishes.load_guide(&model.config, &model.network.device())?;
+        let denoiser = request.wishes.guided(model, guide.as_ref())?;
         if let Some(warning) = model.schedule.leftover_warning() {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }

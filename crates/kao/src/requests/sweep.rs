@@ -3,7 +3,9 @@
 use super::destinations::check_no_run;
 use super::sample::check_batch;
 use super::series::{PlannedRun, Record, Series, escape};
-use super::{Compute, Estimate, ModelSource, Provenance, Request, Sample, check_at_least_one};
+use super::{
+    Compute, Estimate, ModelSource, Provenance, Request, Sample, Wishes, check_at_least_one,
+};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
 use crate::error::{Error, Result};
@@ -243,6 +245,7 @@ impl Sweep {
                 seed: self.seed,
                 batch_size: self.batch_size,
                 compute: self.compute.clone(),
+                wishes: Wishes::unguided(),
                 ..Sample::default()
             };
             let (conditions, snapshots) = (Conditions::none(), Some(SnapshotsConfig::default()));

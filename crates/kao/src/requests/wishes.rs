@@ -1,6 +1,6 @@
 //! What images are asked to show: tags, guidance, and a grid over two lists of tags.
 
-use super::Provenance;
+use super::{Estimate, Provenance};
 use crate::denoiser::{Conditions, Denoiser};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -9,6 +9,8 @@ use crate::guidance::{GuidanceConfig, Guided, Negative};
 use crate::model::{Model, ModelConfig};
 use crate::noise::ImageNumbers;
 use crate::quantities::counted;
+use crate::sampler::DefaultGuide;
+use crate::unet::UNetConfig;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,8 +39,9 @@ pub struct Wishes {
     pub rows: Option<String>,
     /// A tag for each column of the grid.
     pub columns_of: Option<String>,
-    /// How strongly images are led to what is asked for; 1 is no guidance. By default 2 with tags,
-    /// 1.5 with `guide`. It takes a second evaluation of a network in each.
+    /// How strongly images are led to what is asked for; 1 is no guidance. By default as the model
+    /// says; otherwise 2 with tags, 1.5 with `guide`. It takes a second evaluation of a network in
+    /// each.
     pub guidance: Option<f64>,
     /// How far guided predictions are scaled back to the spread of those without, 0 to 1.
     pub guidance_rescale: f64,
@@ -49,6 +52,11 @@ pub struct Wishes {
 }
 
 impl Wishes {
+    /// Nothing is asked for, and nothing guides, whatever the model says.
+    pub fn unguided() -> Self {
+        Wishes { guidance: Some(1.0), ..Wishes::default() }
+    }
+
     /// Checks what can be told without a model.
     ///
     /// # Errors
@@ -71,24 +79,40 @@ impl Wishes {
                 return Err(Error::invalid(field, "names no tag; expected one or more"));
             }
         }
-        let only = "only applies with guidance, which tags or a weaker model bring";
-        if self.config().is_none() && self.guidance_rescale != 0.0 {
-            return Err(Error::invalid("guidance_rescale", only));
+        match self.avoid.is_some() && self.config().is_none() {
+            true => Err(Error::invalid("avoid", "has no effect at a guidance of 1")),
+            false => Ok(()),
         }
-        if self.config().is_none() && self.guidance_interval.is_some() {
-            return Err(Error::invalid("guidance_interval", only));
+    }
+
+    /// The same for a model that has this `guide` by default: guided by it, unless another guide is
+    /// asked for, or tags to avoid.
+    ///
+    /// # Errors
+    /// When settings of guidance are given and nothing guides.
+    pub fn of_model(&self, guide: Option<DefaultGuide>) -> Result<Self> {
+        let mut wishes = self.clone();
+        let asks_otherwise = self.guide.is_some() || self.avoid.is_some();
+        let default = guide.filter(|_| !asks_otherwise);
+        if let Some(default) = default.filter(|_| self.guidance != Some(1.0)) {
+            wishes.guide = Some(PathBuf::from(default.model.name()));
+            wishes.guidance = self.guidance.or(Some(default.guidance));
         }
-        if self.config().is_none() {
-            if self.avoid.is_some() {
-                return Err(Error::invalid("avoid", "has no effect at a guidance of 1"));
-            }
-            return Ok(());
-        }
-        if !self.asks_for_tags() && self.guide.is_none() {
+        if wishes.config().is_none() {
+            let is_given = |is_given: bool, field: &str| match is_given {
+                true => {
+                    let only = "only applies with guidance, which tags or a weaker model bring";
+                    Err(Error::invalid(field, only))
+                }
+                false => Ok(()),
+            };
+            is_given(self.guidance_rescale != 0.0, "guidance_rescale")?;
+            is_given(self.guidance_interval.is_some(), "guidance_interval")?;
+        } else if !wishes.asks_for_tags() && wishes.guide.is_none() {
             let problem = "only applies with tags that are asked for or avoided, or with `guide`";
             return Err(Error::invalid("guidance", problem));
         }
-        Ok(())
+        Ok(wishes)
     }
 
     /// Whether tags are asked for or avoided.
@@ -113,6 +137,23 @@ impl Wishes {
     /// Evaluations of a network in the place of one.
     pub fn evaluations(&self) -> usize {
         if self.config().is_none() { 1 } else { 2 }
+    }
+
+    /// `estimate`, which is that of a network alone, with what guidance adds.
+    pub(super) fn added_to(&self, estimate: Estimate, unet: &UNetConfig) -> Estimate {
+        let of_guide = match &self.guide {
+            _ if self.config().is_none() => return estimate,
+            None => 1.0,
+            // What cannot be read is told when it is needed.
+            Some(path) => ModelConfig::of(path).map_or(1.0, |guide| {
+                guide.unet.cpu_forward_flop() as f64 / unet.cpu_forward_flop() as f64
+            }),
+        };
+        Estimate {
+            n_evaluations: estimate.n_evaluations.saturating_mul(2),
+            operations: estimate.operations * (1.0 + of_guide),
+            ..estimate
+        }
     }
 
     /// How many columns the grid of two lists has; none where there are no two lists.
@@ -309,8 +350,10 @@ impl Wishes {
         };
         let lists = [&self.rows, &self.columns_of].into_iter().flatten().cloned();
         let words: Vec<String> = tags.into_iter().chain(lists).collect();
-        let guidance = (!self.config().is_none())
-            .then(|| format!("guidance {}, twice the evaluations", self.config().scale));
+        let guidance = (!self.config().is_none()).then(|| match &self.guide {
+            Some(guide) => format!("guided by {}, {}", guide.display(), self.config().scale),
+            None => format!("guidance {}, twice the evaluations", self.config().scale),
+        });
         let words: Vec<String> =
             (!words.is_empty()).then(|| words.join(" × ")).into_iter().chain(guidance).collect();
         (!words.is_empty()).then(|| words.join(" · "))
@@ -374,6 +417,9 @@ fn lines_of(path: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::BUILT_IN_GUIDE;
+    use crate::sampler::GuideModel;
+    use crate::train::Preset;
     use crate::vocabulary::TagCount;
 
     fn vocabulary() -> Vocabulary {
@@ -448,8 +494,8 @@ mod tests {
             ),
         ];
         for (wishes, field) in cases {
-            let error = wishes.validate().unwrap_err().to_string();
-            assert!(error.starts_with(field), "{error}");
+            let error = wishes.validate().and_then(|()| wishes.of_model(None)).unwrap_err();
+            assert!(error.to_string().starts_with(field), "{error}");
         }
         for (wishes, evaluations) in [
             (Wishes::default(), 1),
@@ -458,7 +504,44 @@ mod tests {
             (Wishes { guide: Some("weak".into()), ..Wishes::default() }, 2),
         ] {
             wishes.validate().unwrap();
+            assert_eq!(wishes.of_model(None).unwrap(), wishes);
             assert_eq!(wishes.evaluations(), evaluations);
         }
+    }
+
+    #[test]
+    fn the_guide_of_a_model_is_used_unless_something_else_is_asked_for() {
+        let guide = Some(DefaultGuide { model: GuideModel::BuiltInGuide, guidance: 1.75 });
+        let of = |wishes: Wishes| {
+            let wishes = wishes.of_model(guide).unwrap();
+            // Asking again changes nothing.
+            assert_eq!(wishes.of_model(guide).unwrap(), wishes);
+            (wishes.guide.clone().map(|path| path.display().to_string()), wishes.config().scale)
+        };
+        let own = Some("built-in-guide".to_owned());
+        assert_eq!(of(Wishes::default()), (own.clone(), 1.75));
+        assert_eq!(of(Wishes { tags: text("hat"), ..Wishes::default() }), (own.clone(), 1.75));
+        assert_eq!(of(Wishes { guidance: Some(3.0), ..Wishes::default() }), (own.clone(), 3.0));
+        assert_eq!(of(Wishes { guidance_rescale: 0.5, ..Wishes::default() }), (own, 1.75));
+        assert_eq!(of(Wishes { guidance: Some(1.0), ..Wishes::default() }), (None, 1.0));
+        assert_eq!(of(Wishes { avoid: text("hat"), ..Wishes::default() }), (None, TAG_GUIDANCE));
+        let other = Wishes { guide: Some("weak".into()), ..Wishes::default() };
+        assert_eq!(of(other), (Some("weak".to_owned()), AUTOGUIDANCE));
+    }
+
+    #[test]
+    fn guidance_adds_to_an_estimate_what_the_other_network_takes() {
+        let unet = Preset::Tiny.config().model;
+        let alone = Estimate { memory_bytes: 5, n_evaluations: 10, operations: 1e9 };
+        let tags = Wishes { tags: text("hat"), ..Wishes::default() };
+        let twice = Estimate { n_evaluations: 20, operations: 2e9, ..alone };
+        assert_eq!(tags.added_to(alone, &unet), twice);
+        assert_eq!(Wishes::default().added_to(alone, &unet), alone);
+        // A small guide adds little to a large network.
+        let guided = Wishes { guide: Some(BUILT_IN_GUIDE.into()), ..Wishes::default() };
+        let large = Preset::Anime64.config().model;
+        let found = guided.added_to(alone, &large);
+        assert!((1.0..1.1).contains(&(found.operations / 1e9)), "{found:?}");
+        assert_eq!(found.n_evaluations, 20);
     }
 }

@@ -17,7 +17,8 @@ pub struct SamplingConfig {
     /// noise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Sampler>,
-    /// Steps; by default all T with DDPM and 20 with the others.
+    /// Steps; by default all T with DDPM, and with the others as the model's configuration says, or
+    /// 20.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
     /// How the visited timesteps are spread; by default as the model's configuration says, or
@@ -95,7 +96,11 @@ impl SamplingConfig {
 
     /// Steps over a schedule of `n_timesteps`.
     pub fn n_steps(&self, n_timesteps: usize) -> usize {
-        self.steps.unwrap_or_else(|| self.sampler().default_steps(n_timesteps))
+        let sampler = self.sampler();
+        let of_model = self.defaults.steps.filter(|_| !matches!(sampler, Sampler::Ddpm(_)));
+        let of_model = of_model.map(|steps| steps.min(n_timesteps));
+        let by_default = || sampler.default_steps(n_timesteps);
+        self.steps.or(of_model).unwrap_or_else(by_default)
     }
 
     fn end(&self) -> End {
@@ -262,6 +267,8 @@ mod tests {
             clip: Some(1.5),
             thresholding: None,
             variance: Some(Variance::Beta),
+            steps: Some(12),
+            guide: None,
         };
         let of = |sampler: Sampler| {
             let sampler = Some(sampler);
@@ -277,6 +284,8 @@ mod tests {
         assert_eq!((ddim.clipping(), ddpm.clipping()), (clamped(true), clamped(false)));
         assert!(ddpm.describe(1000).contains(&("variance".to_owned(), "beta".to_owned())));
         assert_eq!(of(Sampler::default()).clipping(), Clipping::None);
+        assert_eq!((ddim.n_steps(1000), ddim.n_steps(8), ddpm.n_steps(1000)), (12, 8, 1000));
+        assert_eq!(SamplingConfig { steps: Some(4), ..ddim }.n_steps(1000), 4);
         // What is asked for goes before it.
         let asked = SamplingConfig {
             spacing: Some(Spacing::Trailing),

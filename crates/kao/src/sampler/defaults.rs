@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingDefaults {
+    /// Steps, with all samplers but DDPM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
+    /// The weaker model that it is guided by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guide: Option<DefaultGuide>,
     /// How the visited timesteps are spread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spacing: Option<Spacing>,
@@ -28,6 +34,33 @@ pub struct SamplingDefaults {
     /// The variance of DDPM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<Variance>,
+}
+
+/// Autoguidance where nothing else is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DefaultGuide {
+    /// Which model.
+    pub model: GuideModel,
+    /// How strongly it guides; 1 is not at all.
+    pub guidance: f64,
+}
+
+/// A model that others may be guided by without anybody naming a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuideModel {
+    /// The smaller one that is part of the program.
+    BuiltInGuide,
+}
+
+impl GuideModel {
+    /// What it is called where a path is asked for.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GuideModel::BuiltInGuide => "built-in-guide",
+        }
+    }
 }
 
 /// Dynamic thresholding (Saharia et al. 2022, section 2.3).
@@ -58,6 +91,14 @@ impl SamplingDefaults {
         let refuse = |entry: &str, value: f64, allowed: &str| {
             Err(Error::out_of_range(format!("model: sampling.{entry}"), value, allowed))
         };
+        if self.steps == Some(0) {
+            return refuse("steps", 0.0, "at least 1");
+        }
+        if let Some(DefaultGuide { guidance, .. }) = self.guide {
+            if !(0.0..=100.0).contains(&guidance) {
+                return refuse("guide.guidance", guidance, "between 0 and 100");
+            }
+        }
         if let Some(clip) = self.clip.filter(|&clip| !(clip > 0.0 && clip.is_finite())) {
             return refuse("clip", clip, "a finite number above 0");
         }

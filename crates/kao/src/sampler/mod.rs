@@ -33,7 +33,7 @@ mod unipc;
 pub use config::SamplingConfig;
 pub use ddim::{Ddim, check_eta};
 pub use ddpm::{Ddpm, Variance};
-pub use defaults::{SamplingDefaults, Thresholding};
+pub use defaults::{DefaultGuide, GuideModel, SamplingDefaults, Thresholding};
 pub use dpm::DpmPlusPlus;
 pub use dpm_3m::DpmPlusPlus3M;
 pub use dpm_sde::DpmPlusPlusSde;

@@ -1,6 +1,7 @@
 //! What the ranks of a run must have in common: the program, how their processors round, the
 //! configuration and the pictures.
 
+use super::adam::Optimizer;
 use super::config::TrainConfig;
 use super::objective::{ObjectiveConfig, StepPart, TimestepSampling};
 use super::step::{StepConfig, TrainStep, UpdateConfig};
@@ -76,6 +77,7 @@ fn rounding(device: &Device) -> Result<String> {
         seed: 3,
     };
     let update = UpdateConfig {
+        optimizer: Optimizer::Adam,
         learning_rate: 0.0,
         weight_decay: 0.0,
         max_gradient_norm: 0.0,

@@ -27,6 +27,7 @@ mod exchange;
 pub mod facts;
 pub mod history;
 mod log;
+pub mod muon;
 pub mod objective;
 mod output;
 mod path_text;
@@ -48,7 +49,8 @@ mod tests;
 pub mod timelapse;
 mod validation;
 
-pub use config::{Decay, Optimizer, Preset, TrainConfig};
+pub use adam::Optimizer;
+pub use config::{Decay, Preset, TrainConfig};
 pub use estimate::RunEstimate;
 pub use history::StepReport;
 pub use objective::TimestepSampling;

@@ -4,7 +4,7 @@
 //! their numbers (from which their random numbers follow), the noise schedule and the settings.
 //! Where pictures come from, and what is logged and saved, is known elsewhere.
 
-use super::adam::OptimizerState;
+use super::adam::{Optimizer, OptimizerState};
 use super::objective::{LossGradients, NoisyBatch, ObjectiveConfig, StepPart, loss_gradients};
 use super::reduction::{Addend, TreeSum};
 use crate::dataset::Batch;
@@ -54,6 +54,8 @@ pub struct StepConfig {
 /// The settings of the update of weights and average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UpdateConfig {
+    /// The rule.
+    pub optimizer: Optimizer,
     /// Learning rate.
     pub learning_rate: f64,
     /// Decoupled weight decay (Loshchilov & Hutter 2019); 0 is plain Adam.
@@ -183,7 +185,7 @@ impl TrainStep<'_> {
             let problem = format!("step {step} has loss {loss}, gradient norm {gradient_norm}");
             return Err(Error::from(ErrorKind::Diverged { problem }));
         }
-        let UpdateConfig { learning_rate, weight_decay, max_gradient_norm, ema_decay } =
+        let UpdateConfig { optimizer, learning_rate, weight_decay, max_gradient_norm, ema_decay } =
             self.config.update;
         let gradient_scale = match max_gradient_norm {
             0.0 => 1.0,
@@ -195,7 +197,7 @@ impl TrainStep<'_> {
             gradient_scale,
             ..AdamStep::default()
         };
-        state.optimizer.step(&mut state.unet, gradients, adam, ema_decay as f32);
+        state.optimizer.step(&mut state.unet, gradients, optimizer, adam, ema_decay as f32);
         Ok(StepResult { loss, gradient_norm })
     }
 }
@@ -259,6 +261,7 @@ mod tests {
             micro_batch_size,
             gradient_checkpointing: false,
             update: UpdateConfig {
+                optimizer: Optimizer::Adam,
                 learning_rate: 1e-3,
                 weight_decay: 0.0,
                 max_gradient_norm: 1.0,

@@ -1,9 +1,10 @@
 //! Whole runs: that they can be stopped and resumed anywhere, and what they report.
 
+use super::muon::matrix_of;
 use super::reports::{SAMPLING, SAVING, TRAINING, VALIDATION};
 use super::{
-    CONFIG_FILE, LOG_FILE, Occupied, Preset, RunDir, TrainConfig, Trained, Training,
-    check_initial_model, fingerprint, start,
+    CONFIG_FILE, LOG_FILE, Occupied, Optimizer, Preset, RunDir, TimestepSampling, TrainConfig,
+    Trained, Training, check_initial_model, fingerprint, start,
 };
 use crate::control::{Control, Report, Unattended};
 use crate::dataset::{Folder, Tags};
@@ -58,7 +59,11 @@ pub(super) fn images() -> Images {
 }
 
 fn train(run_dir: &RunDir, control: &dyn Control) -> Trained {
-    let mut training = Training::new(config()).images(images()).run_dir(run_dir);
+    train_as(config(), run_dir, control)
+}
+
+fn train_as(config: TrainConfig, run_dir: &RunDir, control: &dyn Control) -> Trained {
+    let mut training = Training::new(config).images(images()).run_dir(run_dir);
     if run_dir.checkpoints().read_dir().unwrap().next().is_some() {
         training = training.resume(run_dir.newest_checkpoint().unwrap().checkpoint);
     }
@@ -142,6 +147,41 @@ fn threads_do_not_change_a_run() {
         folder
     });
     assert_same_files(runs[0].path(), runs[1].path(), "1 and 3 threads");
+}
+
+#[test]
+fn with_muon_neither_threads_nor_a_stop_change_a_run() {
+    let config = TrainConfig {
+        optimizer: Optimizer::Muon,
+        timestep_sampling: TimestepSampling::Lognormal,
+        learning_rate: 3e-3,
+        steps: 60,
+        ..config()
+    };
+    let trained = |n_threads: usize, stop_at: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::open(folder.path()).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        let control = |report: &Report<'_>| match report.stage == TRAINING && report.done == stop_at
+        {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        pool.install(|| {
+            train_as(config.clone(), &run_dir, &control);
+            train_as(config.clone(), &run_dir, &Unattended);
+        });
+        run_dir.newest_checkpoint().unwrap().checkpoint
+    };
+    let (whole, stopped) = (trained(1, u64::MAX), trained(3, 5));
+    assert_eq!(whole.weights, stopped.weights);
+    assert_eq!(whole.optimizer, stopped.optimizer);
+    // What Muon updates has no second moment; what it leaves to Adam has.
+    let named = config.model.parameters().into_iter().zip(&whole.optimizer.second);
+    for (spec, second) in named.filter(|(spec, _)| spec.name.ends_with("weight")) {
+        assert_eq!(second.iter().all(|v| *v == 0.0), matrix_of(&spec).is_some(), "{}", spec.name);
+    }
+    assert!(whole.position.best_validation_loss.unwrap() < 0.9, "{:?}", whole.position);
 }
 
 #[test]

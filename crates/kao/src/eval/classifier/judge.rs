@@ -48,8 +48,11 @@ impl Classifier {
                     .iter()
                     .map(AsRef::as_ref)
                     .filter(|tag| group.tags.iter().any(|of_group| of_group == tag));
+                let counts = |tag: &str| {
+                    group.about.is_empty() || group.about.iter().any(|about| about == tag)
+                };
                 match (tags.next(), tags.next(), group.tags.as_slice()) {
-                    (Some(tag), None, _) => {
+                    (Some(tag), None, _) if counts(tag) => {
                         found.n_asked += 1;
                         found.n_right += usize::from(self.shows(row, tag) == Some(true));
                     }

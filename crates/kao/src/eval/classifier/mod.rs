@@ -52,6 +52,9 @@ pub struct TagGroup {
     /// The tags. An image that is asked for one of them shows it when that one is the most likely of
     /// them; of a single tag, when it is more likely than not.
     pub tags: Vec<String>,
+    /// Images count that are asked for one of these; where it is empty, for any of the tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<String>,
 }
 
 /// What a classifier looks like and what it knows.
@@ -105,8 +108,8 @@ impl ClassifierConfig {
             let found = self.tags.len();
             return wrong("tags", format!("{found} of them; expected 1 to {MAX_WIDTH}"));
         }
-        let unknown =
-            self.groups.iter().flat_map(|group| &group.tags).find(|tag| !self.tags.contains(tag));
+        let named = self.groups.iter().flat_map(|group| group.tags.iter().chain(&group.about));
+        let unknown = named.into_iter().find(|tag| !self.tags.contains(tag));
         match unknown {
             Some(tag) => wrong("groups", format!("`{tag}` is no tag of the classifier")),
             None => Ok(()),

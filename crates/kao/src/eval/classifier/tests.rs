@@ -4,7 +4,7 @@ use crate::formats::{StoreAs, TensorView, write_safetensors};
 fn config() -> ClassifierConfig {
     let layer = |(width, stride)| ClassifierLayer { width, stride };
     let tags = ["dark", "light", "red"].map(str::to_owned).to_vec();
-    let group = TagGroup { name: "brightness".into(), tags: tags[..2].to_vec() };
+    let group = TagGroup { name: "brightness".into(), tags: tags[..2].to_vec(), about: vec![] };
     ClassifierConfig {
         layers: [(8, 1), (16, 2), (16, 1)].map(layer).to_vec(),
         norm_groups: 4,
@@ -78,19 +78,27 @@ fn what_is_plain_to_see_is_learned() {
 
 #[test]
 fn what_was_asked_for_is_judged_by_group() {
-    let only = TagGroup { name: "redness".into(), tags: vec!["red".into()] };
+    let only = TagGroup { name: "redness".into(), tags: vec!["red".into()], about: vec![] };
     let mut config = config();
     config.groups.push(only);
+    // Both are possible, and images count that are asked for one of them.
+    let light =
+        TagGroup { name: "light".into(), about: vec!["light".into()], ..config.groups[0].clone() };
+    config.groups.push(light);
     let classifier = Classifier::init(config, 1).unwrap();
     let probabilities =
         [[0.9, 0.2, 0.6], [0.3, 0.4, 0.7], [0.6, 0.1, 0.2], [0.1, 0.1, 0.9]].concat();
     let asked = [vec!["dark"], vec!["dark", "red"], vec!["red", "green"], vec!["dark", "light"]];
     let found = classifier.accuracies(&probabilities, &asked);
+    let of_light =
+        classifier.accuracies(&[0.9, 0.2, 0.6, 0.3, 0.4, 0.7], &[vec!["light"], vec!["light"]]);
     let of = |group: &str, numbers: [usize; 4]| {
         let [n_asked, n_right, n_others, n_wrong] = numbers;
         GroupAccuracy { group: group.into(), n_asked, n_right, n_others, n_wrong }
     };
-    assert_eq!(found, [of("brightness", [2, 1, 0, 0]), of("redness", [2, 1, 2, 2])]);
+    let light = of("light", [0; 4]);
+    assert_eq!(found, [of("brightness", [2, 1, 0, 0]), of("redness", [2, 1, 2, 2]), light]);
+    assert_eq!(of_light[2], of("light", [2, 1, 0, 0]));
     assert_eq!(found[0].accuracy(), Some(0.5));
     assert_eq!(of("x", [0; 4]).accuracy(), None);
     assert_eq!(classifier.shows(&[0.1, 0.1, 0.1], "green"), None);
@@ -126,6 +134,10 @@ fn files_hold_classifiers_and_what_is_none_is_named() {
         ClassifierConfig { channels: 2, ..config() },
         ClassifierConfig { tags: vec![], ..config() },
         ClassifierConfig { tags: vec!["light".into()], ..config() },
+        ClassifierConfig {
+            groups: vec![TagGroup { about: vec!["green".into()], ..config().groups[0].clone() }],
+            ..config()
+        },
     ] {
         assert!(Classifier::init(wrong.clone(), 1).is_err(), "{wrong:?}");
     }

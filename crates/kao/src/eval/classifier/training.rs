@@ -1,12 +1,13 @@
-//! Training a classifier: the binary cross-entropy of every tag, and Adam.
+//! Training a classifier: the binary cross-entropy of every tag, [Muon](kao_kernels::muon_step) for the
+//! convolutions behind the first, Adam for the rest.
 
 use super::{Classifier, Computed, moments, sigmoid, source};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use kao_kernels::{
-    AdamStep, AffineGradients, Padding, Pixels, Sink, Source, Unwritten, adam_step,
+    AdamStep, AffineGradients, MuonStep, Padding, Pixels, Sink, Source, Unwritten, adam_step,
     conv3x3_data_grad, conv3x3_stride2_data_grad, conv3x3_stride2_weight_grad, conv3x3_weight_grad,
-    group_norm_backward, linear_data_grad, linear_weight_grad, sum_pixels,
+    group_norm_backward, linear_data_grad, linear_weight_grad, muon_step, sum_pixels,
 };
 
 /// A classifier in training, with the moments of its gradients.
@@ -45,10 +46,17 @@ impl ClassifierTraining {
         let (loss, gradients) = self.classifier.gradients(images, tags)?;
         self.n_steps += 1;
         let step = AdamStep { lr: learning_rate, step: self.n_steps, ..AdamStep::default() };
+        let muon = MuonStep { lr: learning_rate, weight_decay: 0.0, gradient_scale: 1.0 };
+        let parameters = self.classifier.config.parameters();
         let moments = self.m.iter_mut().zip(&mut self.v);
         let values = self.classifier.values.iter_mut().zip(&gradients);
-        for ((values, gradients), (m, v)) in values.zip(moments) {
-            adam_step(&step, values, gradients, m, v);
+        for (((values, gradients), (m, v)), (name, shape)) in values.zip(moments).zip(&parameters) {
+            match shape.as_slice() {
+                &[side, _, c_in, width] if name != "conv.0.weight" => {
+                    muon_step(&muon, [side * side * c_in, width], values, gradients, m);
+                }
+                _ => adam_step(&step, values, gradients, m, v),
+            }
         }
         Ok(loss)
     }

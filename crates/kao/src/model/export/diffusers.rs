@@ -157,8 +157,17 @@ fn whole_if_possible(value: f64) -> Value {
 /// The configuration of a DDPMScheduler.
 fn scheduler(config: &ModelConfig) -> Result<Value> {
     let schedule = &config.schedule;
-    let SamplingDefaults { spacing, steps_offset, end, clip, thresholding, variance } =
-        config.sampling;
+    // Steps and guidance are said in each call of a pipeline.
+    let SamplingDefaults {
+        spacing,
+        steps_offset,
+        end,
+        clip,
+        thresholding,
+        variance,
+        steps: _,
+        guide: _,
+    } = config.sampling;
     let name = match schedule.kind {
         ScheduleKind::Linear => Some("linear"),
         ScheduleKind::ScaledLinear => Some("scaled_linear"),

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::images::Images;
 use crate::model::Model;
 use crate::requests::distances::DistanceAndFloor;
-use crate::requests::{Provenance, Sample};
+use crate::requests::{Provenance, Sample, Wishes};
 use std::ops::ControlFlow;
 
 /// The images of one combination, and what they cost.
@@ -86,6 +86,8 @@ impl Compare {
             seed: self.seed,
             batch_size: self.batch_size,
             compute: self.compute.clone(),
+            // Samplers are compared by what they make of one network.
+            wishes: Wishes::unguided(),
             ..Sample::default()
         }
     }

@@ -55,8 +55,8 @@ impl Evaluate {
             };
             let described = data.as_ref().map(|data| self.described(data, count)).transpose()?;
             let described = described.flatten();
-            let guide = self.guided().load_guide(&model.config, device)?;
-            let parts = self.parts(&model, guide.as_ref(), data.as_ref(), count);
+            let guide = self.guided(&model.config)?.load_guide(&model.config, device)?;
+            let parts = self.parts(&model, guide.as_ref(), data.as_ref(), count)?;
             let parts = parts.ok_or_else(|| Error::invalid("parts", "none given"))?;
             parts.prepare(shard)?;
             if let Some(kept) = parts.kept(shard) {
@@ -77,9 +77,11 @@ impl Evaluate {
         guide: Option<&Model>,
         data: Option<&Folder>,
         count: usize,
-    ) -> Option<Parts<'_>> {
-        self.parts.as_ref()?;
-        let mut provenance = self.provenance_of(model, count);
+    ) -> Result<Option<Parts<'_>>> {
+        if self.parts.is_none() {
+            return Ok(None);
+        }
+        let mut provenance = self.provenance_of(model, count)?;
         provenance = provenance.with("model_fingerprint", model.fingerprint());
         if let Some(guide) = guide {
             provenance = provenance.with("guide_fingerprint", guide.fingerprint());
@@ -89,7 +91,7 @@ impl Evaluate {
         }
         // The folder of pictures may be elsewhere on another machine.
         let texts = provenance.texts.into_iter().filter(|(key, _)| key != "data");
-        Parts::of(self, texts, count, &model.config)
+        Ok(Parts::of(self, texts, count, &model.config))
     }
 }
 

@@ -65,7 +65,7 @@ pub struct Train {
     pub dropout: Option<f64>,
     /// The update rule.
     pub optimizer: Option<Optimizer>,
-    /// Weight decay of `adamw`.
+    /// Weight decay of `adamw` and `muon`.
     pub weight_decay: Option<f64>,
     /// The highest learning rate. Without `final_learning_rate` the final one changes in proportion.
     pub learning_rate: Option<f64>,

@@ -1,7 +1,8 @@
 //! Which configurations are possible.
 
-use super::{Optimizer, TrainConfig};
+use super::TrainConfig;
 use crate::error::{Error, Result};
+use crate::train::adam::Optimizer;
 
 impl TrainConfig {
     /// Checks that the run is possible, as far as that is known without the pictures.
@@ -70,7 +71,7 @@ impl TrainConfig {
         if self.weight_decay > 0.0 && self.optimizer == Optimizer::Adam {
             let allowed = "0 with the optimizer adam";
             return Err(Error::out_of_range("weight_decay", self.weight_decay, allowed)
-                .with_hint("the optimizer adamw has weight decay"));
+                .with_hint("the optimizers adamw and muon have weight decay"));
         }
         if self.final_learning_rate > self.learning_rate {
             let (end, start) = (self.final_learning_rate, self.learning_rate);

@@ -12,6 +12,7 @@ mod presets;
 
 pub use presets::Preset;
 
+use super::adam::Optimizer;
 use super::objective::{ObjectiveConfig, TimestepSampling};
 use super::path_text;
 use super::step::{StepConfig, UpdateConfig};
@@ -49,7 +50,7 @@ pub struct TrainConfig {
     pub initial_model: Option<PathBuf>,
     /// The update rule.
     pub optimizer: Optimizer,
-    /// Weight decay of `adamw`: in a step each weight loses this share of itself times the learning
+    /// Weight decay of `adamw` and `muon`: in a step each weight loses this share of itself times the learning
     /// rate.
     pub weight_decay: f64,
     /// The highest learning rate.
@@ -119,16 +120,6 @@ impl Default for TrainConfig {
     }
 }
 
-/// The update rule: how weights follow from gradients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Optimizer {
-    /// Adam (Kingma & Ba 2015).
-    Adam,
-    /// Adam with decoupled weight decay (Loshchilov & Hutter 2019).
-    Adamw,
-}
-
 /// The learning-rate schedule after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -146,6 +137,8 @@ impl TrainConfig {
     /// tags, and the rest of the `small64` preset.
     pub fn of_model(model: ModelConfig) -> Self {
         let ModelConfig { unet: model, schedule, prediction, tags, sampling, .. } = model;
+        // The guide suits those very weights.
+        let sampling = SamplingDefaults { steps: None, guide: None, ..sampling };
         TrainConfig { model, schedule, prediction, tags, sampling, ..Preset::Small64.config() }
     }
 
@@ -210,6 +203,7 @@ impl TrainConfig {
             micro_batch_size: self.micro_batch_size,
             gradient_checkpointing: self.gradient_checkpointing,
             update: UpdateConfig {
+                optimizer: self.optimizer,
                 learning_rate: self.learning_rate_at(n_steps),
                 weight_decay: self.weight_decay,
                 max_gradient_norm: self.max_gradient_norm,

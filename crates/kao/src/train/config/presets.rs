@@ -1,9 +1,10 @@
 //! Named configurations.
 
-use super::{Decay, Optimizer, TAG_DROPOUT, TrainConfig};
+use super::{Decay, TAG_DROPOUT, TrainConfig};
 use crate::denoiser::Prediction;
 use crate::sampler::SamplingDefaults;
 use crate::schedule::{ScheduleConfig, ScheduleKind};
+use crate::train::adam::Optimizer;
 use crate::train::objective::TimestepSampling;
 use crate::unet::{Activation, UNetConfig};
 use crate::vocabulary::Vocabulary;
@@ -14,8 +15,8 @@ use std::path::PathBuf;
 pub enum Preset {
     /// The original's: 64×64, 25.4 million parameters, batch 128.
     Anime64,
-    /// 64×64, 3.4 million parameters on patches of 2×2 pixels: hours on a laptop. The built-in model
-    /// has this architecture.
+    /// 64×64, 4.8 million parameters on patches of 2×2 pixels: hours on a laptop. The built-in model
+    /// grew from this architecture.
     Small64,
     /// 32×32, 1.1 million parameters: minutes on a laptop.
     Tiny,
