@@ -5,17 +5,20 @@ set -eu
 kao=$(realpath "$(command -v "${KAO:-kao}")")
 cd "$(dirname "$0")"
 
-for steps in 10 20 100; do
+"$kao" sample --count 24 --columns 8 --out samples.png
+"$kao" sample --rows "blonde hair, blue hair, pink hair, black hair" \
+    --columns-of "happy, laughing, wink, surprised, closed eyes, glasses" --seed 3 --labels --out wishes.png
+for steps in 10 100; do
     "$kao" sample --count 24 --steps $steps --columns 8 --out samples-$steps.png
 done
 "$kao" sample --count 8 --steps 10 --sampler ddim --out ddim-10.png
-"$kao" sample --count 4 --steps 20 --out strip-grid.png --strip strip.png
+"$kao" sample --count 4 --out strip-grid.png --strip strip.png
 rm strip-grid.png
 for eta in 0 0.5 1; do
     "$kao" sample --count 8 --steps 20 --eta $eta --out eta-$eta.png
 done
 
-"$kao" sample --count 4 --steps 20 --out strip-grid.png --strip strip-x0.png --strip-of x0
+"$kao" sample --count 4 --out strip-grid.png --strip strip-x0.png --strip-of x0
 rm strip-grid.png
 "$kao" interpolate --between 3,17,42 --frames 12 --labels --out interpolation.png
 "$kao" interpolate --between 3,17,42,3 --frames 12 --scale 2 --out interpolation.webp

@@ -8,11 +8,13 @@ and for the second generation:
 
     python surgery.py broaden IN OUT         the second level from 64 to 128 channels
     python surgery.py detail IN OUT          layers at full resolution behind the patches
-    python surgery.py wake IN OUT            faint vectors of tags made as long as those that are heard
-    python surgery.py guided IN OUT SCALE STEPS    the model says by itself that the built-in guide guides it
+    python surgery.py wake IN OUT            faint vectors of tags get random names besides
+    python surgery.py louder IN OUT LENGTH   vectors of tags that are shorter made so long
+    python surgery.py guided IN OUT SCALE BELOW STEPS    the model says by itself that the built-in guide
+                                             guides it, below which noise level, and in how many steps
 
-IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two, `broaden` and `wake`
-leave a network that is near what it was, not equal to it: some hundred steps of training heal the rest.
+IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two, `broaden`, `wake`
+and `louder` leave a network that is near what it was, not equal to it: some hundred steps of training heal the rest.
 The others leave its function as it was. Needs numpy, torch, safetensors and pillow.
 """
 
@@ -418,11 +420,21 @@ def wake(source, target, shortest=1.2, share=0.9):
     write(target, tensors, metadata)
 
 
-def guided(source, target, scale, steps):
+def louder(source, target, length):
+    """Vectors of tags that are shorter than `length`, as long as that: what an update of the layers
+    that hear a tag changes in its images is proportional to the length of its vector."""
+    tensors, metadata = read(source)
+    vectors = tensors["tag_embedding.weight"]
+    lengths = np.linalg.norm(vectors, axis=0)
+    tensors["tag_embedding.weight"] = vectors * np.maximum(1, float(length) / np.maximum(lengths, 1e-12))
+    write(target, tensors, metadata)
+
+
+def guided(source, target, scale, below, steps):
     """Says in the metadata how the model is sampled where nobody says otherwise."""
     tensors, metadata = read(source)
     config = json.loads(metadata["kao"])
-    guide = {"model": "built-in-guide", "guidance": float(scale)}
+    guide = {"model": "built-in-guide", "guidance": float(scale), "below": float(below)}
     config["sampling"] = {**config.get("sampling", {}), "steps": int(steps), "guide": guide}
     metadata["kao"] = json.dumps(config, separators=(",", ":"))
     write(target, tensors, metadata)
@@ -436,7 +448,8 @@ if __name__ == "__main__":
         "broaden": (broaden, 2),
         "detail": (detail, 2),
         "wake": (wake, 2),
-        "guided": (guided, 4),
+        "louder": (louder, 3),
+        "guided": (guided, 5),
     }
     command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))
     if command is None or len(sys.argv) != 2 + count:

@@ -89,6 +89,8 @@ fn the_command_line_of_a_request_repeats_it() {
             guidance_interval: Some([0.25, 3.0]),
             guide: Some("weak.safetensors".into()),
             tags_from: None,
+            own_guide: None,
+            asks_for_others: false,
         },
         count: Some(3),
         first: 7,

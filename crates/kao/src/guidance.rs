@@ -90,10 +90,25 @@ pub enum Negative<'a> {
 
 /// A denoiser with guidance.
 pub struct Guided<'a> {
-    denoiser: &'a dyn Denoiser,
+    denoiser: Inner<'a>,
     negative: Negative<'a>,
     schedule: &'a NoiseSchedule,
     config: GuidanceConfig,
+}
+
+/// What is guided: a network, or one that is guided already, by something else or elsewhere.
+enum Inner<'a> {
+    Network(&'a dyn Denoiser),
+    Guided(Box<Guided<'a>>),
+}
+
+impl<'a> Inner<'a> {
+    fn get(&self) -> &(dyn Denoiser + 'a) {
+        match self {
+            Inner::Network(denoiser) => *denoiser,
+            Inner::Guided(guided) => &**guided,
+        }
+    }
 }
 
 impl<'a> Guided<'a> {
@@ -114,7 +129,19 @@ impl<'a> Guided<'a> {
             let problem = "it predicts something else than the model that it is to guide";
             return Err(Error::invalid("guide", problem));
         }
-        Ok(Guided { denoiser, negative, schedule, config })
+        Ok(Guided { denoiser: Inner::Network(denoiser), negative, schedule, config })
+    }
+
+    /// Guides what is guided already once more, away from what the same network predicts under the
+    /// tags to avoid. Where both guidances act, both of its predictions have the first.
+    ///
+    /// # Errors
+    /// When a setting is impossible.
+    pub fn and_by_tags(self, config: GuidanceConfig) -> Result<Self> {
+        config.validate()?;
+        let schedule = self.schedule;
+        let denoiser = Inner::Guided(Box::new(self));
+        Ok(Guided { denoiser, negative: Negative::Same, schedule, config })
     }
 
     /// The positive predictions and the negative ones, for arguments as
@@ -134,14 +161,15 @@ impl<'a> Guided<'a> {
                 let positive = (0..n).map(|k| conditions.of(k).to_vec());
                 let avoided = (0..n).map(|k| conditions.avoided_of(k).to_vec());
                 let asked = Conditions::new(positive.chain(avoided).collect());
-                let predicted = self.denoiser.predict(&twice, &timesteps.repeat(2), &asked)?;
+                let predicted =
+                    self.denoiser.get().predict(&twice, &timesteps.repeat(2), &asked)?;
                 Ok([predicted.slice(0..n), predicted.slice(n..2 * n)])
             }
             Negative::Weaker { denoiser: weaker, tags } => {
                 let known = |tag: &usize| tags.get(*tag).copied().flatten();
                 let asked = |k| conditions.of(k).iter().filter_map(known).collect();
                 let asked = Conditions::new((0..x_t.len()).map(asked).collect());
-                let positive = self.denoiser.predict(x_t, timesteps, conditions)?;
+                let positive = self.denoiser.get().predict(x_t, timesteps, conditions)?;
                 Ok([positive, weaker.predict(x_t, timesteps, &asked)?])
             }
         }
@@ -161,7 +189,7 @@ impl Denoiser for Guided<'_> {
                 && self.config.acts_at(self.schedule.alpha_bar(t))
         };
         if !timesteps.iter().any(is_guided) {
-            return self.denoiser.predict(x_t, timesteps, conditions);
+            return self.denoiser.get().predict(x_t, timesteps, conditions);
         }
         if !timesteps.iter().all(is_guided) {
             // Samplers give all images of a batch one timestep; who does not, gets them singly.
@@ -188,7 +216,7 @@ impl Denoiser for Guided<'_> {
     }
 
     fn prediction(&self) -> Prediction {
-        self.denoiser.prediction()
+        self.denoiser.get().prediction()
     }
 }
 

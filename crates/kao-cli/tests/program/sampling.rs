@@ -265,3 +265,46 @@ fn without_a_model_the_built_in_one_is_used_and_named() {
     let ran = kao(folder.path(), "sample --raw-weights --count 1");
     assert_eq!(ran.code, Some(2), "{ran:?}");
 }
+
+#[test]
+fn the_built_in_model_is_guided_unless_something_else_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let sampled = |arguments: &str, name: &str| {
+        let command = format!("sample --count 1 --steps 4 --out {name} {arguments}");
+        let err = kao(folder.path(), &command).ok().err;
+        (image::open(folder.path().join(name)).unwrap().into_rgb8(), err)
+    };
+    let (guided, said) = sampled("", "guided.png");
+    assert!(said.contains("guided by built-in-guide"), "{said}");
+    // What is used is said, and can be asked for by name.
+    let told = kao(folder.path(), "info guided.png").ok().out;
+    assert!(told.contains("built-in-guide"), "{told}");
+    let of = |key: &str| {
+        let value = told.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        value.trim().to_owned()
+    };
+    let (guidance, interval) = (of("own_guidance "), of("own_guidance_interval "));
+    let named =
+        format!("--guide built-in-guide --guidance {guidance} --guidance-interval {interval}");
+    assert_eq!(sampled(&named, "named.png").0, guided);
+    // The model alone, whether the file or its name is given.
+    let (alone, said) = sampled("--guidance 1", "alone.png");
+    assert!(alone != guided && !said.contains("guide"), "{said}");
+    kao(folder.path(), "convert built-in mine.safetensors").ok();
+    assert_eq!(sampled("--guidance 1 --model mine.safetensors", "mine.png").0, alone);
+    assert_eq!(sampled("--model mine.safetensors", "mine-guided.png").0, guided);
+    // Tags guide above the noise levels of the guide.
+    let (_, said) = sampled("--avoid glasses", "without.png");
+    assert!(said.contains("guidance 2, twice the evaluations · guided by built-in"), "{said}");
+    let told = kao(folder.path(), "info built-in-guide").ok().out;
+    assert!(told.contains("parameters"), "{told}");
+    // Pictures that were encoded come back along the way of the model alone.
+    kao(folder.path(), "encode guided.png --steps 20 --out latents.safetensors").ok();
+    let decode = "sample --noise latents.safetensors --sampler ddim --steps 20 --out back.png";
+    let said = kao(folder.path(), decode).ok().err;
+    assert!(!said.contains("guide"), "{said}");
+    let back = image::open(folder.path().join("back.png")).unwrap().into_rgb8();
+    let difference: u64 =
+        back.iter().zip(guided.iter()).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+    assert!(difference < 4 * 3 * 64 * 64, "{difference}");
+}

@@ -112,6 +112,36 @@ fn guided_samples_keep_to_their_side() {
 }
 
 #[test]
+fn a_guide_and_tags_act_each_at_their_own_noise_levels() {
+    let (mixture, weaker) = (Mixture::new(0.7, 0.2), Mixture::new(0.7, 0.35));
+    let schedule = &mixture.schedule;
+    let sigma = |t: usize| ((1.0 - schedule.alpha_bar(t)) / schedule.alpha_bar(t)).sqrt();
+    let within =
+        |s: f64, low: f64, high: f64| GuidanceConfig { interval: Some([low, high]), ..scale(s) };
+    let negative = Negative::Weaker { denoiser: &weaker, tags: vec![None, None] };
+    let guided = Guided::new(&mixture, negative, schedule, within(1.8, 0.0, 1.0)).unwrap();
+    let guided = guided.and_by_tags(within(2.5, 0.5, f64::INFINITY)).unwrap();
+    let x = 0.4f32;
+    let mut seen = [0; 3];
+    for t in (0..1000).step_by(50) {
+        let found = guided.predict(&noisy(&[x]), &[t], &asked(&[&[1]])).unwrap().data()[0];
+        let weak = weaker.epsilon(f64::from(x), t, &[]);
+        // What the guide makes of a prediction under these tags.
+        let by_guide = |tags: &[usize]| {
+            let own = mixture.epsilon(f64::from(x), t, tags);
+            if sigma(t) <= 1.0 { weak + 1.8 * (own - weak) } else { own }
+        };
+        let expected = match sigma(t) >= 0.5 {
+            true => by_guide(&[]) + 2.5 * (by_guide(&[1]) - by_guide(&[])),
+            false => by_guide(&[1]),
+        };
+        seen[usize::from(sigma(t) >= 0.5) + usize::from(sigma(t) > 1.0)] += 1;
+        assert!((f64::from(found) - expected).abs() < 1e-4, "{t}: {found} and {expected}");
+    }
+    assert!(seen.iter().all(|&n| n > 0), "the guide alone, both, tags alone: {seen:?}");
+}
+
+#[test]
 fn autoguidance_leads_away_from_what_the_weaker_one_does_worse() {
     // A weaker denoiser knows the components less exactly: it takes them to be wider. Guided away
     // from it, samples concentrate (Karras et al. 2024, section 3).

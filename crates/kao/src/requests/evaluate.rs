@@ -6,7 +6,6 @@ pub use parts::SampledPart;
 
 use super::destinations::check_distinct;
 use super::sample::check_batch;
-use super::wishes::TAG_GUIDANCE;
 use super::{
     Compute, Estimate, Evaluation, EvaluationConfig, ModelSource, Provenance, Request, Wishes,
     check_at_least_one, evaluate,
@@ -360,19 +359,10 @@ impl Evaluate {
         self.wishes().config().validate()
     }
 
-    /// What samples of `model` are asked for, with the strength of guidance that descriptions have.
+    /// What samples of `model` are asked for, and how they are guided.
     fn guided(&self, model: &ModelConfig) -> Result<Wishes> {
-        let mut wishes = self.wishes();
-        if !self.descriptions {
-            return wishes.of_model(model.sampling.guide);
-        }
-        // It is not tags of these wishes that are asked for, so guidance needs no reason there.
-        let reason = Wishes { tags: Some(String::new()), ..wishes.clone() };
-        let reason = reason.of_model(model.sampling.guide)?;
-        let by_default = if reason.guide.is_none() { Some(TAG_GUIDANCE) } else { None };
-        wishes.guidance = reason.guidance.or(by_default);
-        wishes.guide = reason.guide;
-        Ok(wishes)
+        let wishes = Wishes { asks_for_others: self.descriptions, ..self.wishes() };
+        wishes.of_model(model.sampling.guide)
     }
 
     /// `data` with the tags of its pictures, where they are asked for; with tags that samples are asked

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Guidance where tags are asked for or avoided and nobody says how strong.
-pub(super) const TAG_GUIDANCE: f64 = 2.0;
+const TAG_GUIDANCE: f64 = 2.0;
 /// The same where a weaker model guides.
 const AUTOGUIDANCE: f64 = 1.5;
 
@@ -49,6 +49,12 @@ pub struct Wishes {
     pub guidance_interval: Option<[f64; 2]>,
     /// A weaker model to lead away from (autoguidance); it needs no tags.
     pub guide: Option<PathBuf>,
+    /// The guide that the model has by default, where it guides; see [`of_model`](Self::of_model).
+    #[serde(skip)]
+    pub own_guide: Option<DefaultGuide>,
+    /// Whether images are asked for tags that are not among these fields, such as those of pictures.
+    #[serde(skip)]
+    pub asks_for_others: bool,
 }
 
 impl Wishes {
@@ -85,29 +91,25 @@ impl Wishes {
         }
     }
 
-    /// The same for a model that has this `guide` by default: guided by it, unless another guide is
-    /// asked for, or tags to avoid.
+    /// The same for a model that has this guide by `default`: guided by it where its noise levels are,
+    /// and by what tags ask for above them, unless another guide is asked for or no guidance.
     ///
     /// # Errors
     /// When settings of guidance are given and nothing guides.
-    pub fn of_model(&self, guide: Option<DefaultGuide>) -> Result<Self> {
-        let mut wishes = self.clone();
-        let asks_otherwise = self.guide.is_some() || self.avoid.is_some();
-        let default = guide.filter(|_| !asks_otherwise);
-        if let Some(default) = default.filter(|_| self.guidance != Some(1.0)) {
-            wishes.guide = Some(PathBuf::from(default.model.name()));
-            wishes.guidance = self.guidance.or(Some(default.guidance));
+    pub fn of_model(&self, default: Option<DefaultGuide>) -> Result<Self> {
+        let is_left_open = self.guide.is_none() && self.guidance != Some(1.0);
+        let wishes = Wishes { own_guide: default.filter(|_| is_left_open), ..self.clone() };
+        if wishes.own_guide.is_some() {
+            return Ok(wishes);
         }
         if wishes.config().is_none() {
-            let is_given = |is_given: bool, field: &str| match is_given {
-                true => {
-                    let only = "only applies with guidance, which tags or a weaker model bring";
-                    Err(Error::invalid(field, only))
-                }
-                false => Ok(()),
-            };
-            is_given(self.guidance_rescale != 0.0, "guidance_rescale")?;
-            is_given(self.guidance_interval.is_some(), "guidance_interval")?;
+            let only = "only applies with guidance, which tags or a weaker model bring";
+            if self.guidance_rescale != 0.0 {
+                return Err(Error::invalid("guidance_rescale", only));
+            }
+            if self.guidance_interval.is_some() {
+                return Err(Error::invalid("guidance_interval", only));
+            }
         } else if !wishes.asks_for_tags() && wishes.guide.is_none() {
             let problem = "only applies with tags that are asked for or avoided, or with `guide`";
             return Err(Error::invalid("guidance", problem));
@@ -118,40 +120,66 @@ impl Wishes {
     /// Whether tags are asked for or avoided.
     fn asks_for_tags(&self) -> bool {
         let texts = [&self.tags, &self.avoid, &self.rows, &self.columns_of];
-        self.tags_from.is_some() || texts.into_iter().any(Option::is_some)
+        let is_any = texts.into_iter().any(Option::is_some);
+        self.tags_from.is_some() || self.asks_for_others || is_any
     }
 
+    /// The guidance that was asked for: by tags, or by the guide that was named. Without tags, the
+    /// settings are those of a model's own guide where it has one.
     pub(super) fn config(&self) -> GuidanceConfig {
-        let by_default = match (&self.guide, self.asks_for_tags()) {
-            (Some(_), _) => AUTOGUIDANCE,
-            (None, true) => TAG_GUIDANCE,
-            (None, false) => 1.0,
+        let (asks, own) = (self.asks_for_tags(), self.own_guide);
+        let scale = match (&self.guide, asks, own) {
+            (None, false, Some(_)) => 1.0,
+            (Some(_), _, _) => self.guidance.unwrap_or(AUTOGUIDANCE),
+            (None, true, _) => self.guidance.unwrap_or(TAG_GUIDANCE),
+            (None, false, None) => self.guidance.unwrap_or(1.0),
         };
-        GuidanceConfig {
-            scale: self.guidance.unwrap_or(by_default),
-            rescale: self.guidance_rescale,
-            interval: self.guidance_interval,
+        let above = own.map(|guide| [guide.below, f64::INFINITY]);
+        let interval = self.guidance_interval.or(above);
+        GuidanceConfig { scale, rescale: self.guidance_rescale, interval }
+    }
+
+    /// The guidance by the model's own guide, where it guides.
+    fn own_config(&self) -> Option<GuidanceConfig> {
+        let DefaultGuide { guidance, below, .. } = self.own_guide?;
+        let by_default =
+            GuidanceConfig { scale: guidance, interval: Some([0.0, below]), rescale: 0.0 };
+        Some(match self.asks_for_tags() {
+            true => by_default,
+            false => GuidanceConfig {
+                scale: self.guidance.unwrap_or(guidance),
+                interval: self.guidance_interval.or(by_default.interval),
+                rescale: self.guidance_rescale,
+            },
+        })
+    }
+
+    /// The weaker model that is read.
+    fn guide_path(&self) -> Option<PathBuf> {
+        match self.own_guide {
+            Some(guide) => Some(PathBuf::from(guide.model.name())),
+            None => self.guide.clone().filter(|_| !self.config().is_none()),
         }
     }
 
-    /// Evaluations of a network in the place of one.
+    /// Evaluations of the network in the place of one; those of a guide of its own are not counted.
     pub fn evaluations(&self) -> usize {
         if self.config().is_none() { 1 } else { 2 }
     }
 
-    /// `estimate`, which is that of a network alone, with what guidance adds.
+    /// `estimate`, which is that of a network alone, with what guidance adds at most.
     pub(super) fn added_to(&self, estimate: Estimate, unet: &UNetConfig) -> Estimate {
-        let of_guide = match &self.guide {
-            _ if self.config().is_none() => return estimate,
-            None => 1.0,
-            // What cannot be read is told when it is needed.
-            Some(path) => ModelConfig::of(path).map_or(1.0, |guide| {
+        // What cannot be read is told when it is needed.
+        let of_guide = self.guide_path().map(|path| {
+            ModelConfig::of(&path).map_or(1.0, |guide| {
                 guide.unet.cpu_forward_flop() as f64 / unet.cpu_forward_flop() as f64
-            }),
-        };
+            })
+        });
+        let is_by_tags = self.guide.is_none() && !self.config().is_none();
+        let of_tags = if is_by_tags { 1.0 } else { 0.0 };
         Estimate {
-            n_evaluations: estimate.n_evaluations.saturating_mul(2),
-            operations: estimate.operations * (1.0 + of_guide),
+            n_evaluations: estimate.n_evaluations.saturating_mul(self.evaluations() as u64),
+            operations: estimate.operations * (1.0 + of_guide.unwrap_or(0.0) + of_tags),
             ..estimate
         }
     }
@@ -296,10 +324,8 @@ impl Wishes {
     /// # Errors
     /// When it cannot be read; when its images or its noise schedule are others.
     pub fn load_guide(&self, model: &ModelConfig, device: &Device) -> Result<Option<Model>> {
-        let Some(path) = self.guide.as_ref().filter(|_| !self.config().is_none()) else {
-            return Ok(None);
-        };
-        let guide = Model::load(path, device)?;
+        let Some(path) = self.guide_path() else { return Ok(None) };
+        let guide = Model::load(&path, device)?;
         let (found, expected) = (&guide.config, model);
         let problem = if found.unet.image_size != expected.unet.image_size {
             let (found, expected) = (found.unet.image_size, expected.unet.image_size);
@@ -325,20 +351,20 @@ impl Wishes {
         guide: Option<&'a Model>,
     ) -> Result<Box<dyn Denoiser + 'a>> {
         let config = self.config();
-        let negative = match guide {
-            None => Negative::Same,
-            Some(guide) => Negative::Weaker {
-                denoiser: &guide.network,
-                tags: model
-                    .config
-                    .tags
-                    .tags()
-                    .iter()
-                    .map(|tag| guide.config.tags.number(&tag.tag))
-                    .collect(),
-            },
+        let Some(guide) = guide else {
+            let guided = Guided::new(&model.network, Negative::Same, &model.schedule, config)?;
+            return Ok(Box::new(guided));
         };
-        Ok(Box::new(Guided::new(&model.network, negative, &model.schedule, config)?))
+        let tags = model.config.tags.tags().iter();
+        let tags = tags.map(|tag| guide.config.tags.number(&tag.tag)).collect();
+        let weaker = Negative::Weaker { denoiser: &guide.network, tags };
+        let own = self.own_config();
+        let by_guide = own.unwrap_or(config);
+        let guided = Guided::new(&model.network, weaker, &model.schedule, by_guide)?;
+        Ok(Box::new(match own {
+            Some(_) if !config.is_none() => guided.and_by_tags(config)?,
+            _ => guided,
+        }))
     }
 
     /// What was asked for, in a few words; none where nothing was.
@@ -354,6 +380,10 @@ impl Wishes {
             Some(guide) => format!("guided by {}, {}", guide.display(), self.config().scale),
             None => format!("guidance {}, twice the evaluations", self.config().scale),
         });
+        let own = self.own_guide.zip(self.own_config());
+        let own = own
+            .map(|(guide, config)| format!("guided by {}, {}", guide.model.name(), config.scale));
+        let guidance = guidance.into_iter().chain(own);
         let words: Vec<String> =
             (!words.is_empty()).then(|| words.join(" × ")).into_iter().chain(guidance).collect();
         (!words.is_empty()).then(|| words.join(" · "))
@@ -375,6 +405,16 @@ impl Wishes {
         for (key, path) in [("tags_from", &self.tags_from), ("guide", &self.guide)] {
             if let Some(path) = path {
                 provenance = provenance.with_path(key, path);
+            }
+        }
+        if let Some((guide, config)) = self.own_guide.zip(self.own_config()) {
+            provenance = provenance.with("own_guide", guide.model.name());
+            provenance = provenance.with("own_guidance", config.scale);
+            if let Some([low, high]) = config.interval {
+                provenance = provenance.with("own_guidance_interval", format!("{low} {high}"));
+            }
+            if config.rescale > 0.0 {
+                provenance = provenance.with("guidance_rescale", config.rescale);
             }
         }
         let config = self.config();
@@ -511,22 +551,36 @@ mod tests {
 
     #[test]
     fn the_guide_of_a_model_is_used_unless_something_else_is_asked_for() {
-        let guide = Some(DefaultGuide { model: GuideModel::BuiltInGuide, guidance: 1.75 });
+        let model = GuideModel::BuiltInGuide;
+        let default = Some(DefaultGuide { model, guidance: 1.75, below: 0.5 });
+        // What acts by its guide, and what by tags or another guide: scale and noise levels.
         let of = |wishes: Wishes| {
-            let wishes = wishes.of_model(guide).unwrap();
+            let wishes = wishes.of_model(default).unwrap();
             // Asking again changes nothing.
-            assert_eq!(wishes.of_model(guide).unwrap(), wishes);
-            (wishes.guide.clone().map(|path| path.display().to_string()), wishes.config().scale)
+            assert_eq!(wishes.of_model(default).unwrap(), wishes);
+            let config = Some(wishes.config()).filter(|config| !config.is_none());
+            let part = |config: GuidanceConfig| (config.scale, config.interval);
+            (wishes.own_config().map(part), config.map(part), wishes.evaluations())
         };
-        let own = Some("built-in-guide".to_owned());
-        assert_eq!(of(Wishes::default()), (own.clone(), 1.75));
-        assert_eq!(of(Wishes { tags: text("hat"), ..Wishes::default() }), (own.clone(), 1.75));
-        assert_eq!(of(Wishes { guidance: Some(3.0), ..Wishes::default() }), (own.clone(), 3.0));
-        assert_eq!(of(Wishes { guidance_rescale: 0.5, ..Wishes::default() }), (own, 1.75));
-        assert_eq!(of(Wishes { guidance: Some(1.0), ..Wishes::default() }), (None, 1.0));
-        assert_eq!(of(Wishes { avoid: text("hat"), ..Wishes::default() }), (None, TAG_GUIDANCE));
+        let (low, high) = (Some([0.0, 0.5]), Some([0.5, f64::INFINITY]));
+        let own = Some((1.75, low));
+        assert_eq!(of(Wishes::default()), (own, None, 1));
+        let tags = Wishes { tags: text("hat"), ..Wishes::default() };
+        assert_eq!(of(tags.clone()), (own, Some((TAG_GUIDANCE, high)), 2));
+        assert_eq!(of(Wishes { guidance: Some(4.0), ..tags.clone() }), (own, Some((4.0, high)), 2));
+        let avoid = Wishes { avoid: text("hat"), ..Wishes::default() };
+        assert_eq!(of(avoid), (own, Some((TAG_GUIDANCE, high)), 2));
+        // Settings of guidance are those of what was asked for, or of the guide where nothing was.
+        let everywhere = Some([0.0, 9.0]);
+        let wishes = Wishes { guidance_interval: everywhere, ..tags.clone() };
+        assert_eq!(of(wishes), (own, Some((TAG_GUIDANCE, everywhere)), 2));
+        let wishes =
+            Wishes { guidance: Some(3.0), guidance_interval: everywhere, ..Wishes::default() };
+        assert_eq!(of(wishes), (Some((3.0, everywhere)), None, 1));
+        assert_eq!(of(Wishes::unguided()), (None, None, 1));
+        assert_eq!(of(Wishes { guidance: Some(1.0), ..tags }), (None, None, 1));
         let other = Wishes { guide: Some("weak".into()), ..Wishes::default() };
-        assert_eq!(of(other), (Some("weak".to_owned()), AUTOGUIDANCE));
+        assert_eq!(of(other), (None, Some((AUTOGUIDANCE, None)), 2));
     }
 
     #[test]

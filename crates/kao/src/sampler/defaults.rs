@@ -44,6 +44,9 @@ pub struct DefaultGuide {
     pub model: GuideModel,
     /// How strongly it guides; 1 is not at all.
     pub guidance: f64,
+    /// It guides at noise levels σ below this one, where lines and textures are decided; above it
+    /// what tags ask for guides, which is decided there.
+    pub below: f64,
 }
 
 /// A model that others may be guided by without anybody naming a file.
@@ -94,9 +97,12 @@ impl SamplingDefaults {
         if self.steps == Some(0) {
             return refuse("steps", 0.0, "at least 1");
         }
-        if let Some(DefaultGuide { guidance, .. }) = self.guide {
+        if let Some(DefaultGuide { guidance, below, .. }) = self.guide {
             if !(0.0..=100.0).contains(&guidance) {
                 return refuse("guide.guidance", guidance, "between 0 and 100");
+            }
+            if !(below > 0.0 && below.is_finite()) {
+                return refuse("guide.below", below, "a noise level above 0");
             }
         }
         if let Some(clip) = self.clip.filter(|&clip| !(clip > 0.0 && clip.is_finite())) {
