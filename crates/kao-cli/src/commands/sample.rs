@@ -16,6 +16,8 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
+  kao sample
+  kao sample --tags glasses,happy --count 8                            `kao info built-in` lists tags
   kao sample --model run
   kao sample --model run --steps 10 --count 256 --columns 16 --out grid.png
   kao sample --model run --steps 100 --eta 1                           DDIM with noise

@@ -181,12 +181,12 @@ impl NoisyBatch {
                 };
                 let timestep = match config.timestep_sampling {
                     TimestepSampling::Uniform => stream.below(n_timesteps),
-                    TimestepSampling::Stratified => {
-                        ((share() * n_timesteps as f64) as usize).min(n_timesteps - 1)
-                    }
-                    levels @ (TimestepSampling::Cosine | TimestepSampling::Lognormal) => {
-                        let alpha_bar = levels.alpha_bar(share()).expect("noise levels are drawn");
-                        schedule.timestep_at(alpha_bar)
+                    sampling => {
+                        let share = share();
+                        match sampling.alpha_bar(share) {
+                            Some(alpha_bar) => schedule.timestep_at(alpha_bar),
+                            None => ((share * n_timesteps as f64) as usize).min(n_timesteps - 1),
+                        }
                     }
                 };
                 stream.fill_normal(epsilon);
