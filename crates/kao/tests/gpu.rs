@@ -13,6 +13,7 @@ use kao::noise::{NoNoise, SeededNoise};
 use kao::sampler::{Ddim, Sampler};
 use kao::schedule::{NoiseSchedule, ScheduleConfig};
 use kao::timesteps::{End, Spacing, sequence};
+use kao::train::Optimizer;
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
 use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
