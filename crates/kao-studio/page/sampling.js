@@ -5,8 +5,8 @@ import { choice, entry, h, slider } from "./dom.js";
 /** The fields that all pages share which sample: method, steps, η, tags. */
 export function samplingFields({ about, models }, kept = {}) {
   const said = (name) => {
-    const { steps, guidance } = models.find((model) => model.name === name)?.sampling ?? {};
-    return { steps: steps ?? 20, guidance: guidance ?? 2, isGuided: guidance != null };
+    const { steps } = models.find((model) => model.name === name)?.sampling ?? {};
+    return { steps: steps ?? 20 };
   };
   const model = choice("Model", models.map(({ name }) => [name, name]), { value: kept.model, name: "model" });
   const sampler = choice("Sampler", about.samplers.map(({ name, title }) => [name, title]), { value: kept.sampler ?? "dpm++", name: "sampler" });
@@ -15,23 +15,22 @@ export function samplingFields({ about, models }, kept = {}) {
   const spacing = choice("Timesteps", about.spacings.map((name) => [name, name]), { value: kept.spacing ?? "trailing", name: "spacing" });
   const tags = entry("Tags", { value: kept.tags, help: "separated by commas", name: "tags", list: "known-tags" });
   const avoid = entry("Rather not", { value: kept.avoid, name: "avoid", list: "known-tags" });
-  const guidance = slider("Guidance", { min: 1, max: 6, step: 0.25, value: kept.guidance ?? said(model.value).guidance, name: "guidance" });
+  const guidance = slider("Guidance", { min: 1, max: 6, step: 0.25, value: kept.guidance ?? 2, name: "guidance" });
   const list = h("datalist", { id: "known-tags" });
   const chips = h("div", { class: "chips" });
-  const wishes = h("div", { class: "wishes" }, tags, chips, avoid, guidance, list);
+  const wishes = h("div", { class: "wishes" }, tags, chips,
+    h("details", {}, h("summary", {}, "Rather not, and how strongly"), avoid, guidance), list);
 
   let shown = said(model.value);
   function adapt() {
     // What nobody has changed is as the model has it.
     const now = said(model.value);
     if (steps.value === shown.steps) steps.value = now.steps;
-    if (guidance.value === shown.guidance) guidance.value = now.guidance;
     shown = now;
     const chosen = about.samplers.find(({ name }) => name === sampler.value);
     eta.hidden = !("eta" in (chosen?.settings ?? {}));
     const known = models.find(({ name }) => name === model.value)?.tags ?? [];
-    wishes.hidden = known.length === 0 && !now.isGuided;
-    tags.hidden = avoid.hidden = known.length === 0;
+    wishes.hidden = known.length === 0;
     list.replaceChildren(...known.map(({ tag }) => h("option", { value: tag })));
     chips.replaceChildren(...known.slice(0, 24).map(({ tag }) => h("button", {
       type: "button", class: "chip", "aria-pressed": parts(tags.value).includes(tag) ? "true" : "false",
@@ -59,10 +58,9 @@ export function samplingFields({ about, models }, kept = {}) {
       if (sampler.value !== "dpm++" || settings.eta) request.sampler = { name: sampler.value, ...settings };
       if (spacing.value !== "trailing") request.spacing = spacing.value;
       if (!wishes.hidden) {
-        if (!tags.hidden && tags.value) request.tags = tags.value;
-        if (!avoid.hidden && avoid.value) request.avoid = avoid.value;
-        const isOther = shown.isGuided && guidance.value !== shown.guidance;
-        if (request.tags || request.avoid || isOther) request.guidance = guidance.value;
+        if (tags.value) request.tags = tags.value;
+        if (avoid.value) request.avoid = avoid.value;
+        if (tags.value || avoid.value) request.guidance = guidance.value;
       }
       return request;
     },

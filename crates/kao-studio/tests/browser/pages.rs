@@ -369,13 +369,14 @@ fn a_training_is_begun_watched_and_stopped() {
 fn the_pictures_of_the_readme() {
     let n_steps = std::env::var("KAO_PICTURE_STEPS").map_or(12, |n| n.parse::<u64>().unwrap());
     let server = Server::with_faces(600, 64);
-    let browser = Browser::open(1200, 640);
+    let browser = Browser::open(1200, 800);
     browser.go(&server.url("create"));
     browser.wait_for("document.querySelectorAll('.face img').length === 16");
     browser.set("input[name=count]", "18");
     browser.click("form .primary");
     browser.wait_for("document.querySelectorAll('.face img').length === 18");
     browser.run("document.activeElement.blur()");
+    browser.run("scrollTo(0, 0)");
     browser.move_away();
     browser.screenshot("studio-create");
     browser.resize(1200, 700);
