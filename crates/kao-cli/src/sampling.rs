@@ -14,8 +14,8 @@ pub struct SamplingArguments {
     /// Sampler [default: dpm++; ddim where --eta or one of the original's spacings is given]
     #[arg(long, value_parser = sampler_names())]
     sampler: Option<String>,
-    /// Steps; by default all with DDPM, with the others as the model says or 20. Each is one evaluation of the network,
-    /// with heun two, but the last
+    /// Steps; by default all with DDPM, with the others as the model says or 20. Each is one
+    /// evaluation of the network, with heun two, but the last
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Noise of ddim, dpm++, dpm++-sde and euler-a: 0 is deterministic, 1 as noisy as DDPM [default:
