@@ -43,8 +43,10 @@ from safetensors.torch import save_file
 from golden import uniform
 
 DATA = Path(__file__).parents[1] / "crates/kao/tests/data"
-N_CASES = 28
-GRADIENT_CASES = (24, 25, 26)
+N_CASES = 34
+# The last ones scale and shift by the time embedding.
+SCALE_SHIFT_CASES = range(28, N_CASES)
+GRADIENT_CASES = (24, 25, 26, 28)
 
 
 def made(name: str, shape: tuple[int, ...], factor: float) -> torch.Tensor:
@@ -118,6 +120,9 @@ def random_config(seed: int) -> dict:
         config["time_embedding_dim"] = 20
     if draw.random() < 0.3:
         config["dropout"] = 0.1
+    if seed in SCALE_SHIFT_CASES:
+        # Without this number of groups, attention in the middle would have no normalization.
+        config |= {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": groups}
     return config
 
 

@@ -10,11 +10,15 @@ and for the second generation:
     python surgery.py detail IN OUT          layers at full resolution behind the patches
     python surgery.py wake IN OUT            faint vectors of tags get random names besides
     python surgery.py louder IN OUT LENGTH   vectors of tags that are shorter made so long
+    python surgery.py modulate IN OUT FACES LENGTH    time and tags scale and shift behind the second
+                                             normalization of a block, where they were added before
+                                             it; the vectors of tags get this length
     python surgery.py guided IN OUT SCALE BELOW STEPS    the model says by itself that the built-in guide
                                              guides it, below which noise level, and in how many steps
 
-IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two, `broaden`, `wake`
-and `louder` leave a network that is near what it was, not equal to it: some hundred steps of training heal the rest.
+IN and OUT are Kao's model files; FACES is a folder of drawn faces. The first two, `broaden`, `wake`,
+`louder` and `modulate` leave a network that is near what it was, not equal to it: some hundred steps of training heal
+the rest.
 The others leave its function as it was. Needs numpy, torch, safetensors and pillow.
 """
 
@@ -430,6 +434,82 @@ def louder(source, target, length):
     write(target, tensors, metadata)
 
 
+def modulate(source, target, faces, length, n_faces=1536, ridge=1e-3):
+    """A row that was added before a normalization changes its statistics, and what is normalized then
+    differs from what it would be without by a scale and a shift. Both are fitted, block after block
+    and channel by channel, as functions of the time embedding with its tags. What they are functions
+    of may as well be a time embedding with longer vectors of tags (see `louder`)."""
+    torch.manual_seed(0)
+    tensors, metadata = read(source)
+    config = json.loads(metadata["kao"])
+    vocabulary = {entry["tag"]: index for index, entry in enumerate(config["tags"])}
+    with open(Path(faces) / "metadata.jsonl", encoding="utf-8") as lines:
+        entries = [json.loads(line) for line, _ in zip(lines, range(n_faces))]
+    tags = torch.zeros(n_faces, len(vocabulary))
+    pictures = []
+    for row, entry in zip(tags, entries):
+        row[[vocabulary[tag] for tag in entry["tags"]]] = 1
+        pictures.append(np.asarray(Image.open(Path(faces) / entry["file_name"]).convert("RGB"), dtype=np.float32))
+    tags[::10] = 0
+    x_0 = torch.tensor(np.stack(pictures) / 127.5 - 1).permute(0, 3, 1, 2)
+    sigma = torch.linspace(0.02 ** (1 / 7), 80 ** (1 / 7), N_TIMESTEPS, dtype=torch.float64) ** 7
+    alpha_bars = (1 / (1 + sigma**2)).float()
+    t = torch.randint(0, N_TIMESTEPS, (n_faces,))
+    alpha_bar = alpha_bars[t].view(-1, 1, 1, 1)
+    x_t = alpha_bar.sqrt() * x_0 + (1 - alpha_bar).sqrt() * torch.randn_like(x_0)
+
+    network = unet.UNet(unet.UNetConfig(
+        patch_size=2, ch_mult=(1, 2, 2), attn=(1, 2), activation="silu", norm_groups=NORM_GROUPS
+    )).eval()
+    ends = ("tail.2", "detail", "tag_embedding")
+    state = {name: torch.from_numpy(v) for name, v in tensors.items() if not name.startswith(ends)}
+    network.load_state_dict(state, strict=False)
+    vectors, bias = (torch.from_numpy(tensors[f"tag_embedding.{kind}"]) for kind in ("weight", "bias"))
+    longer = vectors * (float(length) / vectors.norm(dim=0)).clamp(min=1)
+    times = network.time_embedding(t).detach()
+    print(f"time embeddings are {times.norm(dim=1).mean():.1f} long, tags of a face {(tags @ longer.T).norm(dim=1).mean():.1f}")
+    heard = torch.nn.functional.silu(times + tags @ longer.T + bias)
+    before = torch.nn.functional.silu(times + tags @ vectors.T + bias)
+    rows = torch.cat([heard, torch.ones(n_faces, 1)], 1).double()
+
+    seen = {}
+    def summary(name, values):
+        """Means and deviations of the groups."""
+        groups = values.reshape(len(values), NORM_GROUPS, -1)
+        seen.setdefault(name, []).append((groups.mean(2), groups.var(2, unbiased=False).add(1e-5).sqrt()))
+
+    for name, block in network.named_modules():
+        if isinstance(block, unet.ResidualBlock):
+            block.block1.register_forward_hook(lambda _l, _i, output, name=name: summary(name + " bare", output))
+            block.block2[0].register_forward_hook(lambda _l, inputs, _o, name=name: summary(name, inputs[0]))
+    network.time_embedding.register_forward_hook(lambda _l, _i, output: output + part_tags @ vectors.T + bias)
+    with torch.no_grad():
+        for part in range(0, n_faces, 128):
+            part_tags = tags[part : part + 128]
+            network(x_t[part : part + 128], t[part : part + 128])
+    for name, block in network.named_modules():
+        if not isinstance(block, unet.ResidualBlock):
+            continue
+        (_, bare), (_, whole) = (map(torch.cat, zip(*seen[key])) for key in (name + " bare", name))
+        linear, norm = block.temb_proj[1], block.block2[0]
+        gamma, beta = norm.weight.detach(), norm.bias.detach()
+        width = len(gamma) // NORM_GROUPS
+        added = (before @ linear.weight.T + linear.bias).detach()
+        centred = (added.reshape(n_faces, NORM_GROUPS, -1) - added.reshape(n_faces, NORM_GROUPS, -1).mean(2, keepdim=True))
+        scale = (bare / whole - 1).repeat_interleave(width, 1)
+        shift = gamma * centred.flatten(1) / whole.repeat_interleave(width, 1) - beta * scale
+        wanted = torch.cat([scale, shift], 1).double()
+        fitted = torch.linalg.solve(rows.T @ rows + ridge * n_faces * torch.eye(rows.shape[1]), rows.T @ wanted)
+        left = (rows @ fitted - wanted).pow(2).mean(0) / wanted.var(0).clamp(min=1e-12)
+        print(f"{name}: {left[: len(gamma)].mean():.3f} of the scales' variance left, {left[len(gamma) :].mean():.3f} of the shifts'")
+        tensors[f"{name}.temb_proj.1.weight"] = fitted[:-1].T.float().numpy()
+        tensors[f"{name}.temb_proj.1.bias"] = fitted[-1].float().numpy()
+    tensors["tag_embedding.weight"] = longer.numpy()
+    config["unet"]["resnet_time_scale_shift"] = "scale_shift"
+    metadata["kao"] = json.dumps(config, separators=(",", ":"))
+    write(target, tensors, metadata)
+
+
 def guided(source, target, scale, below, steps):
     """Says in the metadata how the model is sampled where nobody says otherwise."""
     tensors, metadata = read(source)
@@ -449,6 +529,7 @@ if __name__ == "__main__":
         "detail": (detail, 2),
         "wake": (wake, 2),
         "louder": (louder, 3),
+        "modulate": (modulate, 4),
         "guided": (guided, 5),
     }
     command, count = commands.get(sys.argv[1] if len(sys.argv) > 1 else "", (None, 0))

@@ -237,6 +237,7 @@ fn normalization(bench: &mut Bench, n: usize, side: usize, c: usize, count: usiz
         groups: 32,
         gamma: &gamma,
         beta: &beta,
+        per_image: false,
         stats: &stats,
         activation: Activation::Hardswish,
         dropout: None,

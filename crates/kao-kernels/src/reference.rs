@@ -471,7 +471,8 @@ pub fn group_norm(pixels: Pixels, source: &Source<'_>, norm: &GroupNorm<'_>, y: 
         let group = n * groups + channel / per_group;
         let normalized =
             (x[i] - f64::from(norm.stats.mean[group])) * f64::from(norm.stats.rstd[group]);
-        let affine = normalized * f64::from(norm.gamma[channel]) + f64::from(norm.beta[channel]);
+        let [gamma, beta] = norm.affine_of(n, c).map(|values| f64::from(values[channel]));
+        let affine = normalized * gamma + beta;
         let kept = norm.dropout.map_or(1.0, |dropout| dropout_factor(dropout, i));
         *y = (activate(norm.activation, affine) * kept) as f32;
     }
@@ -497,33 +498,34 @@ pub fn group_norm_backward(
     let (groups, per_group) = (norm.groups, c / norm.groups);
     let place = |i: usize| {
         let (n, channel) = (i / (pixels.per_image() * c), i % c);
-        (n * groups + channel / per_group, channel)
+        let affine = if norm.per_image { n * c + channel } else { channel };
+        (n * groups + channel / per_group, affine)
     };
     let mut normalized = vec![0.0; x.len()];
     let mut dz = vec![0.0; x.len()];
-    let (mut dgamma64, mut dbeta64) = (vec![0.0; c], vec![0.0; c]);
+    let (mut dgamma64, mut dbeta64) = (vec![0.0; norm.gamma.len()], vec![0.0; norm.gamma.len()]);
     // Per group: the sums of dz·gamma and of dz·gamma·normalized.
     let (mut sum, mut sum_normalized) =
         (vec![0.0; pixels.n * groups], vec![0.0; pixels.n * groups]);
     for i in 0..x.len() {
-        let (group, channel) = place(i);
-        let gamma = f64::from(norm.gamma[channel]);
+        let (group, place) = place(i);
+        let gamma = f64::from(norm.gamma[place]);
         normalized[i] =
             (x[i] - f64::from(norm.stats.mean[group])) * f64::from(norm.stats.rstd[group]);
-        let affine = normalized[i] * gamma + f64::from(norm.beta[channel]);
+        let affine = normalized[i] * gamma + f64::from(norm.beta[place]);
         let kept = norm.dropout.map_or(1.0, |dropout| dropout_factor(dropout, i));
         dz[i] = f64::from(dy[i]) * kept * activate_derivative(norm.activation, affine);
-        dgamma64[channel] += dz[i] * normalized[i];
-        dbeta64[channel] += dz[i];
+        dgamma64[place] += dz[i] * normalized[i];
+        dbeta64[place] += dz[i];
         sum[group] += dz[i] * gamma;
         sum_normalized[group] += dz[i] * gamma * normalized[i];
     }
     let count = (pixels.per_image() * per_group) as f64;
     let dx: Vec<f64> = (0..x.len())
         .map(|i| {
-            let (group, channel) = place(i);
+            let (group, place) = place(i);
             f64::from(norm.stats.rstd[group])
-                * (dz[i] * f64::from(norm.gamma[channel])
+                * (dz[i] * f64::from(norm.gamma[place])
                     - sum[group] / count
                     - normalized[i] * sum_normalized[group] / count)
         })

@@ -190,12 +190,15 @@ proptest! {
         let (a, b) = (random.values(pixels.total() * c_a, 1.0), random.values(pixels.total() * c_b, 1.0));
         let (x, source) = (random.values(pixels.total() * c, 1.0), Source::pair(&a, c_a, &b, c_b));
         let stats = group_norm_stats(pixels, &source, groups, 1e-5);
-        let (gamma, beta) = (random.values(c, 1.0), random.values(c, 1.0));
+        let per_image = random.below(2) == 0;
+        let n_affine = if per_image { pixels.n * c } else { c };
+        let (gamma, beta) = (random.values(n_affine, 1.0), random.values(n_affine, 1.0));
         let dropout = (random.below(2) == 0).then_some(Dropout { rate: 0.3, seed });
         let (gamma, beta, stats) = (&gamma, &beta, &stats);
-        let norm = GroupNorm { groups, gamma, beta, stats, activation: Activation::Silu, dropout };
+        let activation = Activation::Silu;
+        let norm = GroupNorm { groups, gamma, beta, per_image, stats, activation, dropout };
         check("group_norm", [x.len()], |[y]| group_norm(pixels, &source, &norm, y));
-        check("group_norm_backward", [a.len(), b.len(), c, c], |[a, b, dgamma, dbeta]| {
+        check("group_norm_backward", [a.len(), b.len(), n_affine, n_affine], |[a, b, dgamma, dbeta]| {
             let sink = Sink::pair(a, c_a, b, c_b);
             let affine = AffineGradients { gamma: dgamma, beta: dbeta };
             group_norm_backward(pixels, &source, &norm, &x, sink, affine);

@@ -16,6 +16,7 @@ struct Norm {
     second: Vec<f32>,
     gamma: Vec<f32>,
     beta: Vec<f32>,
+    per_image: bool,
     dy: Vec<f32>,
     activation: Activation,
     dropout: Option<Dropout>,
@@ -58,6 +59,8 @@ impl Norm {
         let second = x(pixels.total() * c_second);
         let c = c_first + c_second;
         let dropout = (random.below(2) == 0).then(|| Dropout { rate: 0.3, seed: random.next() });
+        let per_image = random.below(2) == 0;
+        let n_affine = if per_image { pixels.n * c } else { c };
         let mut norm = Self {
             pixels,
             c_first,
@@ -65,8 +68,9 @@ impl Norm {
             groups,
             first,
             second,
-            gamma: random.values(c, 2.0),
-            beta: random.values(c, 2.0),
+            gamma: random.values(n_affine, 2.0),
+            beta: random.values(n_affine, 2.0),
+            per_image,
             dy: random.values(pixels.total() * c, 1.0),
             activation: ACTIVATIONS[random.below(3)],
             dropout,
@@ -86,6 +90,7 @@ impl Norm {
             groups: self.groups,
             gamma: &self.gamma,
             beta: &self.beta,
+            per_image: self.per_image,
             stats: &self.stats,
             activation: self.activation,
             dropout: self.dropout,

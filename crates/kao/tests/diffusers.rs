@@ -261,11 +261,15 @@ fn what_is_not_supported_is_refused_by_name_and_value() {
     for (entries, expected) in [
         (json!({ "act_fn": "gelu" }), r#"`act_fn` is "gelu": Kao has silu"#),
         (json!({ "time_embedding_type": "fourier" }), r#"`time_embedding_type` is "fourier""#),
-        (json!({ "resnet_time_scale_shift": "scale_shift" }), "`resnet_time_scale_shift` is"),
+        (json!({ "resnet_time_scale_shift": "spatial" }), "`resnet_time_scale_shift` is"),
         (json!({ "mid_block_scale_factor": 2 }), "`mid_block_scale_factor` is 2"),
         (json!({ "downsample_type": "resnet" }), "`downsample_type` is"),
         (json!({ "upsample_type": "resnet" }), "`upsample_type` is"),
         (json!({ "class_embed_type": "timestep" }), "`class_embed_type` is"),
+        (
+            json!({ "resnet_time_scale_shift": "scale_shift" }),
+            "`attn_norm_num_groups` is not given: with scale_shift",
+        ),
         (json!({ "attn_norm_num_groups": 2 }), "`attn_norm_num_groups` is 2"),
         (json!({ "out_channels": 6 }), "`out_channels` is 6"),
         (json!({ "in_channels": 4, "out_channels": 4 }), "`in_channels` is 4"),

@@ -15,7 +15,7 @@ use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
 use kao::train::timelapse::{self, Timelapse};
 use kao::train::{CONFIG_FILE, RanksReport, checkpoint, curves};
-use kao::unet::UNetConfig;
+use kao::unet::{TimeScaleShift, UNetConfig};
 use kao::vocabulary::TagCount;
 use kao::{Error, Result, render};
 use serde::Serialize;
@@ -421,6 +421,9 @@ fn describe(path: &Path, contents: &Contents) -> Result<()> {
     row("dropout", unet.dropout)?;
     row("activation", in_files(unet.activation))?;
     row("norm_groups", unet.norm_groups)?;
+    if unet.resnet_time_scale_shift != TimeScaleShift::Default {
+        row("resnet_time_scale_shift", in_files(unet.resnet_time_scale_shift))?;
+    }
     if unet.detail_channels > 0 {
         row("detail_channels", unet.detail_channels)?;
     }

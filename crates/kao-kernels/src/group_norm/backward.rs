@@ -38,7 +38,9 @@ pub fn backward(
     unsafe { sink.mark_written() };
     let AffineGradients { gamma, beta } = affine;
     let gradients = gamma.into_slice().iter_mut().zip(beta.into_slice());
-    for (channel, (dgamma, dbeta)) in gradients.enumerate() {
+    for (i, (dgamma, dbeta)) in gradients.enumerate() {
+        let (image, channel) = (i / source.channels(), i % source.channels());
+        let totals = if norm.per_image { &totals[image..=image] } else { &totals[..] };
         *dgamma = totals.iter().map(|totals| totals.dz_normalized[channel]).sum::<f64>() as f32;
         *dbeta = totals.iter().map(|totals| totals.dz[channel]).sum::<f64>() as f32;
     }
@@ -167,6 +169,7 @@ impl BackwardPass<'_> {
         let count = (self.pixels.per_image() * per_group) as f64;
         let mut totals = ImageTotals { dz: vec![0.0; c], dz_normalized: vec![0.0; c] };
         let (mut slope, mut offset) = (vec![0.0; c], vec![0.0; c]);
+        let [gamma, _] = self.norm.affine_of(image, c);
         for group in 0..groups {
             let channels = group * per_group..(group + 1) * per_group;
             let rstd = f64::from(self.norm.stats.rstd[image * groups + group]);
@@ -179,7 +182,7 @@ impl BackwardPass<'_> {
                 }
                 totals.dz[channel] = dz;
                 totals.dz_normalized[channel] = dz_centred * rstd;
-                let gamma = f64::from(self.norm.gamma[channel]);
+                let gamma = f64::from(gamma[channel]);
                 sum += dz * gamma;
                 sum_normalized += totals.dz_normalized[channel] * gamma;
             }

@@ -30,10 +30,12 @@ pub struct GroupNormStats {
 pub struct GroupNorm<'a> {
     /// Number of groups; divides the channels.
     pub groups: usize,
-    /// `[C]`.
+    /// `[C]`, or `[N, C]` where `per_image` says so.
     pub gamma: &'a [f32],
-    /// `[C]`.
+    /// The same.
     pub beta: &'a [f32],
+    /// Whether every image has its own gamma and beta.
+    pub per_image: bool,
     /// Of [`group_norm_stats`], on the same input.
     pub stats: &'a GroupNormStats,
     /// Applied after gamma and beta.
@@ -45,9 +47,9 @@ pub struct GroupNorm<'a> {
 /// Where the gradients with respect to the affine part of a normalization go.
 #[derive(Debug)]
 pub struct AffineGradients<'a> {
-    /// `[C]`.
+    /// `[C]` or `[N, C]`, as [`GroupNorm::gamma`].
     pub gamma: Destination<'a>,
-    /// `[C]`.
+    /// The same.
     pub beta: Destination<'a>,
 }
 
@@ -72,11 +74,13 @@ impl GroupNorm<'_> {
     /// Normalization and affine part folded into one scale and one shift for every image and
     /// channel; without the dropout.
     pub fn folded(&self) -> FoldedNorm {
-        let per_group = self.gamma.len() / self.groups;
+        let images = self.stats.mean.len() / self.groups;
+        let n_affine = if self.per_image { self.groups * images } else { self.groups };
+        let per_group = self.gamma.len() / n_affine.max(1);
         let mut scale = Vec::with_capacity(self.stats.mean.len() * per_group);
         let mut shift = Vec::with_capacity(self.stats.mean.len() * per_group);
         for (i, (&mean, &rstd)) in self.stats.mean.iter().zip(&self.stats.rstd).enumerate() {
-            let first = i % self.groups * per_group;
+            let first = i % n_affine * per_group;
             let affine = self.gamma[first..].iter().zip(&self.beta[first..]).take(per_group);
             for (&gamma, &beta) in affine {
                 scale.push(rstd * gamma);
@@ -86,6 +90,17 @@ impl GroupNorm<'_> {
         FoldedNorm { scale, shift, activation: self.activation }
     }
 
+    /// Gamma and beta of an image.
+    pub(crate) fn affine_of(&self, image: usize, channels: usize) -> [&[f32]; 2] {
+        let first = if self.per_image { image * channels } else { 0 };
+        [self.gamma, self.beta].map(|values| &values[first..first + channels])
+    }
+
+    /// The length of gamma and beta for `images` images of `channels` channels.
+    fn affine_len(&self, images: usize, channels: usize) -> usize {
+        if self.per_image { images * channels } else { channels }
+    }
+
     #[track_caller]
     fn check(&self, pixels: Pixels, channels: usize) {
         assert!(
@@ -93,8 +108,9 @@ impl GroupNorm<'_> {
             "{} groups do not divide {channels} channels",
             self.groups
         );
-        assert_eq!(self.gamma.len(), channels, "length of gamma");
-        assert_eq!(self.beta.len(), channels, "length of beta");
+        let len = self.affine_len(pixels.n, channels);
+        assert_eq!(self.gamma.len(), len, "length of gamma");
+        assert_eq!(self.beta.len(), len, "length of beta");
         assert_eq!(self.stats.mean.len(), pixels.n * self.groups, "length of the means");
         assert_eq!(self.stats.rstd.len(), pixels.n * self.groups, "length of the deviations");
         if let Some(dropout) = self.dropout {
@@ -154,7 +170,7 @@ pub fn group_norm<'a>(
 ///
 /// # Shapes
 /// source and dy `[N, H, W, C]`, those of the forward pass; sink `[N, H, W, C]`, one part or two;
-/// the affine gradients `[C]`, overwritten.
+/// the affine gradients as gamma and beta, overwritten.
 ///
 /// # Panics
 /// As [`group_norm`], or if the sink is upsampled.
@@ -174,8 +190,9 @@ pub fn group_norm_backward(
     assert!(!sink.upsampled, "a normalization has no upsampled gradient");
     assert_eq!(sink.channels(), source.channels(), "channels of the gradient");
     assert_eq!(dy.len(), pixels.total() * source.channels(), "length of dy");
-    assert_eq!(affine.gamma.len(), source.channels(), "length of dgamma");
-    assert_eq!(affine.beta.len(), source.channels(), "length of dbeta");
+    let len = norm.affine_len(pixels.n, source.channels());
+    assert_eq!(affine.gamma.len(), len, "length of dgamma");
+    assert_eq!(affine.beta.len(), len, "length of dbeta");
     backward::backward(simd_level(), pixels, source, norm, dy, sink, affine);
 }
 

@@ -254,7 +254,7 @@ impl Operations for Builder<'_> {
     fn residual_block(
         &mut self,
         input: BlockInput<Map>,
-        image_bias: String,
+        time: String,
         block: &ResidualBlock,
         _dropout: Option<Dropout>,
     ) -> Map {
@@ -263,9 +263,26 @@ impl Operations for Builder<'_> {
             None => input.x,
         };
         let h = self.conv3x3(x.clone(), Some(block.norm1), block.conv1);
-        let row = self.reshape(&image_bias, &[0, h.channels as i64, 1, 1]);
-        let h = Map { name: self.node("Add", &[&h.name, &row], &[]), ..h };
-        let h = self.conv3x3(h, Some(block.norm2), block.conv2);
+        let channels = h.channels as i64;
+        let h = if block.scale_shift {
+            let h = self.norm(&h, block.norm2);
+            let [scale, shift] = [0, 1].map(|half| {
+                let ends = [half * channels, (half + 1) * channels, 1];
+                let [starts, ends, axes] = ends.map(|value| self.integers(&[value]));
+                let half = self.node("Slice", &[&time, &starts, &ends, &axes], &[]);
+                self.reshape(&half, &[0, channels, 1, 1])
+            });
+            let one = self.number(1.0);
+            let factor = self.node("Add", &[&scale, &one], &[]);
+            let scaled = self.node("Mul", &[&h.name, &factor], &[]);
+            let shifted = self.node("Add", &[&scaled, &shift], &[]);
+            let h = Map { name: self.activate(&shifted), ..h };
+            self.convolution(h, block.conv2)
+        } else {
+            let row = self.reshape(&time, &[0, channels, 1, 1]);
+            let h = Map { name: self.node("Add", &[&h.name, &row], &[]), ..h };
+            self.conv3x3(h, Some(block.norm2), block.conv2)
+        };
         let around = match block.shortcut {
             Some(shortcut) => self.conv1x1(&x, shortcut),
             None => x,

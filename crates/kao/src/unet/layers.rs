@@ -7,7 +7,7 @@
 //! Every layer has exactly two parameters, a weight and a bias (of a normalization: scale and
 //! shift), so the number of a layer in the list says where its parameters are.
 
-use super::config::{Middle, UNetConfig};
+use super::config::{Middle, TimeScaleShift, UNetConfig};
 use super::layout::Layout;
 use kao_kernels::Padding;
 
@@ -138,8 +138,11 @@ pub struct ResidualBlock {
     pub norm1: LayerId,
     /// C_in to C_out.
     pub conv1: LayerId,
-    /// From the time embedding to C_out.
+    /// From the time embedding to C_out, or to twice as many.
     pub time: LayerId,
+    /// Whether these are a scale and a shift behind the second normalization, rather than added
+    /// before it.
+    pub scale_shift: bool,
     /// Before the second convolution.
     pub norm2: LayerId,
     /// C_out to C_out.
@@ -430,10 +433,16 @@ impl<'a> Builder<'a> {
 
     fn block(&mut self, name: &str, [c_in, c_out]: [usize; 2], attention: bool) -> ResidualBlock {
         let same = Resolution::SameSize;
+        let scale_shift = self.config.resnet_time_scale_shift == TimeScaleShift::ScaleShift;
         ResidualBlock {
             norm1: self.norm(&format!("{name}.block1.0"), c_in),
             conv1: self.conv3x3(&format!("{name}.block1.2"), c_in, c_out, same),
-            time: self.linear(&format!("{name}.temb_proj.1"), self.config.time_width(), c_out),
+            time: self.linear(
+                &format!("{name}.temb_proj.1"),
+                self.config.time_width(),
+                if scale_shift { 2 * c_out } else { c_out },
+            ),
+            scale_shift,
             norm2: self.norm(&format!("{name}.block2.0"), c_out),
             conv2: self.conv3x3(&format!("{name}.block2.3"), c_out, c_out, same),
             shortcut: (c_in != c_out)

@@ -26,7 +26,7 @@ mod self_test;
 mod tests;
 mod time_table;
 
-pub use config::{Activation, Middle, UNetConfig};
+pub use config::{Activation, Middle, TimeScaleShift, UNetConfig};
 pub(crate) use cpu::add_values;
 pub use layers::Layers;
 pub use layout::Layout;

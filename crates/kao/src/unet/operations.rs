@@ -38,12 +38,15 @@ pub(super) trait Operations {
     /// of the normalized and activated x.
     fn conv3x3(&mut self, x: Self::Map, norm: Option<LayerId>, conv: LayerId) -> Self::Map;
 
-    /// conv2(drop(act(norm2(conv1(act(norm1(x))) + `image_bias`)))) + shortcut(x): `[N, H, W, C_in]`
-    /// to `[N, H, W, C_out]`; `image_bias` `[N, C_out]` is the same for all pixels of an image.
+    /// conv2(drop(act(norm2(conv1(act(norm1(x))) + `time`)))) + shortcut(x): `[N, H, W, C_in]` to
+    /// `[N, H, W, C_out]`; `time` `[N, C_out]` is the same for all pixels of an image.
+    ///
+    /// Where the block is one of scale and shift, `time` `[N, 2·C_out]` is both side by side, and
+    /// the second normalization becomes norm2(conv1(…)) · (1 + scale) + shift.
     fn residual_block(
         &mut self,
         input: BlockInput<Self::Map>,
-        image_bias: Self::Rows,
+        time: Self::Rows,
         block: &ResidualBlock,
         dropout: Option<Dropout>,
     ) -> Self::Map;
@@ -101,9 +104,9 @@ pub(super) fn forward<O: Operations>(
                     Skip::Pop => skips.pop(),
                     Skip::Push | Skip::None => None,
                 };
-                let image_bias = ops.linear(&time, block.time);
+                let of_block = ops.linear(&time, block.time);
                 let input = BlockInput { x: h, skip };
-                let h = ops.residual_block(input, image_bias, block, dropout.next());
+                let h = ops.residual_block(input, of_block, block, dropout.next());
                 match &block.attention {
                     Some(attention) => ops.attention(h, attention),
                     None => h,

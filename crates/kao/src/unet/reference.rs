@@ -200,14 +200,16 @@ impl<'a> Reference<'a> {
         let (gamma, beta) = (self.weight(id), self.bias(id));
         let source = Source::new(&x.values, c);
         let stats = reference::group_norm_stats(pixels, &source, groups, epsilon);
-        let norm = GroupNorm { groups, gamma, beta, stats: &stats, activation, dropout };
+        let per_image = false;
+        let norm = GroupNorm { groups, gamma, beta, per_image, stats: &stats, activation, dropout };
         let mut y = vec![0.0; x.values.len()];
         reference::group_norm(pixels, &source, &norm, &mut y);
         let y = self.value(y, pixels, c);
         let (x, out) = (x.clone(), y.clone());
         self.tape.push(Box::new(move |gradients| {
             let dy = gradients.take(&out);
-            let norm = GroupNorm { groups, gamma, beta, stats: &stats, activation, dropout };
+            let norm =
+                GroupNorm { groups, gamma, beta, per_image, stats: &stats, activation, dropout };
             let mut dx = vec![0.0; x.values.len()];
             let (mut dgamma, mut dbeta) = (vec![0.0; c], vec![0.0; c]);
             let (source, sink) = (Source::new(&x.values, c), Sink::new(&mut dx, c));
@@ -254,6 +256,50 @@ impl<'a> Reference<'a> {
             reference::sum_pixels(pixels, &dy, c, &mut drows);
             gradients.add(&rows, drows);
             gradients.add(&x, dy);
+        }));
+        y
+    }
+
+    /// x · (1 + scale) + shift, with scale and shift side by side in the row of each image.
+    fn scale_and_shift(&mut self, x: Value, rows: Value) -> Value {
+        let (pixels, c) = (x.pixels, x.channels);
+        // Where the scale and the shift of element i are.
+        let places = move |i: usize| {
+            let scale = i / (pixels.per_image() * c) * 2 * c + i % c;
+            [scale, scale + c]
+        };
+        let values = x.values.iter().enumerate().map(|(i, x)| {
+            let [scale, shift] = places(i).map(|place| rows.values[place]);
+            x * (1.0 + scale) + shift
+        });
+        let values = values.collect();
+        let y = self.value(values, pixels, c);
+        let out = y.clone();
+        self.tape.push(Box::new(move |gradients| {
+            let mut dx = gradients.take(&out);
+            let mut drows = vec![0.0; rows.values.len()];
+            for (i, d) in dx.iter_mut().enumerate() {
+                let [scale, shift] = places(i);
+                drows[scale] += *d * x.values[i];
+                drows[shift] += *d;
+                *d *= 1.0 + rows.values[scale];
+            }
+            gradients.add(&rows, drows);
+            gradients.add(&x, dx);
+        }));
+        y
+    }
+
+    fn dropout(&mut self, x: Value, dropout: Option<Dropout>) -> Value {
+        let Some(dropout) = dropout else { return x };
+        let factor = move |i| reference::dropout_factor(dropout, i) as f32;
+        let values = x.values.iter().enumerate().map(|(i, x)| x * factor(i)).collect();
+        let y = self.value(values, x.pixels, x.channels);
+        let out = y.clone();
+        self.tape.push(Box::new(move |gradients| {
+            let mut dx = gradients.take(&out);
+            dx.iter_mut().enumerate().for_each(|(i, d)| *d *= factor(i));
+            gradients.add(&x, dx);
         }));
         y
     }
@@ -309,7 +355,7 @@ impl Operations for Reference<'_> {
     fn residual_block(
         &mut self,
         input: BlockInput<Value>,
-        image_bias: Value,
+        time: Value,
         block: &ResidualBlock,
         dropout: Option<Dropout>,
     ) -> Value {
@@ -320,8 +366,15 @@ impl Operations for Reference<'_> {
         let activation = self.activation_kind();
         let h = self.norm(&x, block.norm1, activation, None);
         let h = self.convolution(h, block.conv1);
-        let h = self.sum_rows(h, image_bias);
-        let h = self.norm(&h, block.norm2, activation, dropout);
+        let h = if block.scale_shift {
+            let h = self.norm(&h, block.norm2, kao_kernels::Activation::Identity, None);
+            let h = self.scale_and_shift(h, time);
+            let h = self.activation(h);
+            self.dropout(h, dropout)
+        } else {
+            let h = self.sum_rows(h, time);
+            self.norm(&h, block.norm2, activation, dropout)
+        };
         let h = self.convolution(h, block.conv2);
         let around = match block.shortcut {
             Some(shortcut) => self.matrix(&x, shortcut),

@@ -2,8 +2,8 @@
 //! results that depend neither on the batch nor on the number of threads.
 
 use super::{
-    Activation, GradientConfig, Middle, Network, NoisyImages, ParameterSpec, UNet, UNetConfig,
-    reference,
+    Activation, GradientConfig, Middle, Network, NoisyImages, ParameterSpec, TimeScaleShift, UNet,
+    UNetConfig, reference,
 };
 use crate::denoiser::{Conditions, Denoiser, Prediction};
 use crate::device::Device;
@@ -52,7 +52,20 @@ fn configs() -> Vec<UNetConfig> {
             n_tags: 5,
             ..small()
         },
-        // The same behind single pixels, of one channel.
+        // Scale and shift by the time embedding, in layers as above.
+        UNetConfig {
+            image_size: [3, 24, 16],
+            activation: Activation::Silu,
+            patch_size: 2,
+            norm_groups: 8,
+            resnet_time_scale_shift: TimeScaleShift::ScaleShift,
+            detail_channels: 16,
+            n_tags: 5,
+            ..small()
+        },
+        // And in the original's.
+        UNetConfig { resnet_time_scale_shift: TimeScaleShift::ScaleShift, ..small() },
+        // Layers at full resolution behind single pixels, of one channel.
         UNetConfig { image_size: [1, 8, 10], detail_channels: 32, n_tags: 1, ..small() },
         // Several heads, attention on the way down alone, padding at two sides, another
         // normalization and time embedding.

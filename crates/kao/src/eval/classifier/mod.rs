@@ -317,6 +317,7 @@ impl Classifier {
             groups: self.config.norm_groups,
             gamma: &self.values[3 * layer + 1],
             beta: &self.values[3 * layer + 2],
+            per_image: false,
             stats,
             activation: Activation::Silu,
             dropout: None,

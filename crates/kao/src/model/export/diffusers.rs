@@ -11,7 +11,7 @@ use crate::sampler::{SamplingDefaults, Thresholding, Variance};
 use crate::schedule::{NoiseSchedule, ScheduleKind};
 use crate::timesteps::{End, Spacing};
 use crate::unet::layers::TAG_EMBEDDING;
-use crate::unet::{Activation, Middle, UNet, UNetConfig};
+use crate::unet::{Activation, Middle, TimeScaleShift, UNet, UNetConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -122,7 +122,11 @@ fn network(config: &UNetConfig, n_classes: usize) -> Result<Value> {
         "act_fn": "silu",
         "add_attention": config.middle != Middle::Plain,
         "attention_head_dim": optional(config.attention_head_dim),
-        "attn_norm_num_groups": null,
+        // Without it, attention in the middle of a network of scale and shift has no normalization.
+        "attn_norm_num_groups": match config.resnet_time_scale_shift {
+            TimeScaleShift::Default => Value::Null,
+            TimeScaleShift::ScaleShift => json!(config.norm_groups),
+        },
         "block_out_channels": widths,
         "center_input_sample": config.center_input_sample,
         "class_embed_type": null,
@@ -141,7 +145,7 @@ fn network(config: &UNetConfig, n_classes: usize) -> Result<Value> {
         "num_class_embeds": optional(n_classes),
         "num_train_timesteps": null,
         "out_channels": channels,
-        "resnet_time_scale_shift": "default",
+        "resnet_time_scale_shift": config.resnet_time_scale_shift,
         "sample_size": if h == w { json!(h) } else { json!([h, w]) },
         "time_embedding_dim": optional(config.time_embedding_dim),
         "time_embedding_type": "positional",

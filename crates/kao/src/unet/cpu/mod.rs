@@ -222,6 +222,7 @@ impl<'a> CpuEngine<'a> {
             groups: self.norm_groups(),
             gamma: self.weight(id),
             beta: self.bias(id),
+            per_image: false,
             stats,
             activation,
             dropout,
@@ -263,18 +264,17 @@ impl Operations for CpuEngine<'_> {
     fn residual_block(
         &mut self,
         input: BlockInput<Value>,
-        image_bias: Value,
+        time: Value,
         block: &ResidualBlock,
         dropout: Option<Dropout>,
     ) -> Value {
         let saves = self.saves();
-        let computed = residual_block::compute(self, &input, &image_bias, block, dropout, saves);
+        let computed = residual_block::compute(self, &input, &time, block, dropout, saves);
         let [_, c_out] = self.network.layers().block_channels(block);
         let y = self.value(computed.y, input.x.pixels, c_out);
         self.record(|| {
             let (block, saved, y) = (block.clone(), computed.saved, y.slot);
-            let recorded =
-                residual_block::RecordedBlock { input, image_bias, block, dropout, saved, y };
+            let recorded = residual_block::RecordedBlock { input, time, block, dropout, saved, y };
             Recorded::ResidualBlock(recorded)
         });
         y

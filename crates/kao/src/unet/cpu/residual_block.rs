@@ -25,7 +25,7 @@ pub(super) struct Saved {
 pub(super) fn compute(
     engine: &CpuEngine<'_>,
     input: &BlockInput<Value>,
-    image_bias: &Value,
+    time: &Value,
     block: &ResidualBlock,
     dropout: Option<Dropout>,
     saves: bool,
@@ -38,7 +38,7 @@ pub(super) fn compute(
     let folded1 = norm1(engine, block, &stats1).folded();
     let normalized = source.with_prologue(folded1.prologue());
     let epilogue = Epilogue {
-        image_bias: Some(&image_bias.values),
+        image_bias: (!block.scale_shift).then_some(&time.values),
         ..Epilogue::bias(engine.bias(block.conv1))
     };
     let mut h = Unwritten::new(len);
@@ -56,7 +56,8 @@ pub(super) fn compute(
 
     let between = Source::new(&h, c_out);
     let stats2 = engine.norm_stats(pixels, &between);
-    let norm2 = norm2(engine, block, &stats2, dropout);
+    let modulated = Modulated::of(engine, block, time);
+    let norm2 = norm2(engine, block, &stats2, modulated.as_ref(), dropout);
     let epilogue = Epilogue {
         residual: block.shortcut.is_none().then_some(&input.x.values),
         accumulate: block.shortcut.is_some(),
@@ -111,14 +112,79 @@ fn norm2<'s>(
     engine: &CpuEngine<'s>,
     block: &ResidualBlock,
     stats: &'s GroupNormStats,
+    modulated: Option<&'s Modulated>,
     dropout: Option<Dropout>,
 ) -> GroupNorm<'s> {
-    engine.norm(block.norm2, stats, engine.activation_kind(), dropout)
+    let norm = engine.norm(block.norm2, stats, engine.activation_kind(), dropout);
+    match modulated {
+        Some(Modulated { gamma, beta }) => GroupNorm { gamma, beta, per_image: true, ..norm },
+        None => norm,
+    }
+}
+
+/// The affine part of the second normalization with scale and shift of every image in it.
+struct Modulated {
+    /// `[N, C_out]`: gamma · (1 + scale).
+    gamma: Vec<f32>,
+    /// `[N, C_out]`: beta · (1 + scale) + shift.
+    beta: Vec<f32>,
+}
+
+/// The gradients through a [`Modulated`].
+struct ModulatedGradients {
+    /// `[C_out]`.
+    gamma: Vec<f32>,
+    /// `[C_out]`.
+    beta: Vec<f32>,
+    /// `[N, 2·C_out]`.
+    time: Vec<f32>,
+}
+
+impl Modulated {
+    fn of(engine: &CpuEngine<'_>, block: &ResidualBlock, time: &Value) -> Option<Self> {
+        if !block.scale_shift {
+            return None;
+        }
+        let [gammas, betas] = [engine.weight(block.norm2), engine.bias(block.norm2)];
+        let (mut gamma, mut beta) = (Vec::new(), Vec::new());
+        for image in time.values.chunks_exact(2 * gammas.len()) {
+            let (scale, shift) = image.split_at(gammas.len());
+            gamma.extend(gammas.iter().zip(scale).map(|(gamma, scale)| gamma * (1.0 + scale)));
+            let betas = betas.iter().zip(scale).zip(shift);
+            beta.extend(betas.map(|((beta, scale), shift)| beta * (1.0 + scale) + shift));
+        }
+        Some(Modulated { gamma, beta })
+    }
+
+    /// From the gradients of both parts, `[N, C_out]` each.
+    fn backward(
+        engine: &CpuEngine<'_>,
+        block: &ResidualBlock,
+        time: &Value,
+        [dgamma, dbeta]: [Vec<f32>; 2],
+    ) -> ModulatedGradients {
+        let [gammas, betas] = [engine.weight(block.norm2), engine.bias(block.norm2)];
+        let c = gammas.len();
+        let mut gradients =
+            ModulatedGradients { gamma: vec![0.0; c], beta: vec![0.0; c], time: Vec::new() };
+        let of_images = dgamma.chunks_exact(c).zip(dbeta.chunks_exact(c));
+        for ((dgamma, dbeta), time) in of_images.zip(time.values.chunks_exact(2 * c)) {
+            for channel in 0..c {
+                let factor = 1.0 + time[channel];
+                gradients.gamma[channel] += dgamma[channel] * factor;
+                gradients.beta[channel] += dbeta[channel] * factor;
+                let dscale = dgamma[channel] * gammas[channel] + dbeta[channel] * betas[channel];
+                gradients.time.push(dscale);
+            }
+            gradients.time.extend_from_slice(dbeta);
+        }
+        gradients
+    }
 }
 
 pub(super) struct RecordedBlock {
     pub(super) input: BlockInput<Value>,
-    pub(super) image_bias: Value,
+    pub(super) time: Value,
     pub(super) block: ResidualBlock,
     pub(super) dropout: Option<Dropout>,
     /// `None` where the backward pass computes it again.
@@ -129,17 +195,17 @@ pub(super) struct RecordedBlock {
 
 impl RecordedBlock {
     pub(super) fn backward(self, engine: &CpuEngine<'_>, gradients: &mut Gradients<'_>) {
-        let RecordedBlock { input, image_bias, block, dropout, saved, y } = self;
+        let RecordedBlock { input, time, block, dropout, saved, y } = self;
         let dy = gradients.take(y);
-        let saved =
-            saved.or_else(|| compute(engine, &input, &image_bias, &block, dropout, true).saved);
+        let saved = saved.or_else(|| compute(engine, &input, &time, &block, dropout, true).saved);
         let Saved { stats1, h, stats2 } = saved.expect("saved or computed again");
         let (pixels, source) = (input.x.pixels, source(&input));
         let [c_in, c_out] = engine.network.layers().block_channels(&block);
         let all = Pixels::new(1, pixels.total(), 1);
 
         // The second convolution, and the normalization before it.
-        let norm2 = norm2(engine, &block, &stats2, dropout);
+        let modulated = Modulated::of(engine, &block, &time);
+        let norm2 = norm2(engine, &block, &stats2, modulated.as_ref(), dropout);
         let between = Source::new(&h, c_out);
         let mut dweight2 = Unwritten::new(9 * c_out * c_out);
         with_norm2(pixels, &between, &norm2, |source| {
@@ -153,7 +219,7 @@ impl RecordedBlock {
         kernels::conv3x3_data_grad(pixels, &dy, c_out, engine.weight(block.conv2), sink);
         let dnormalized = dnormalized.into_vec();
         let mut dh = Unwritten::new(pixels.total() * c_out);
-        let [mut dgamma2, mut dbeta2] = [c_out; 2].map(Unwritten::new);
+        let [mut dgamma2, mut dbeta2] = [norm2.gamma.len(); 2].map(Unwritten::new);
         kernels::group_norm_backward(
             pixels,
             &between,
@@ -164,15 +230,23 @@ impl RecordedBlock {
         );
         let dh = dh.into_vec();
         drop((dnormalized, h));
-        gradients.layer(block.norm2, dgamma2.into_vec(), dbeta2.into_vec());
+        let affine = [dgamma2, dbeta2].map(Unwritten::into_vec);
 
         // The first convolution.
-        let mut dimage_bias = Unwritten::new(pixels.n * c_out);
-        kernels::sum_pixels(pixels, &dh, c_out, &mut dimage_bias);
-        let dimage_bias = dimage_bias.into_vec();
+        let mut of_images = Unwritten::new(pixels.n * c_out);
+        kernels::sum_pixels(pixels, &dh, c_out, &mut of_images);
+        let of_images = of_images.into_vec();
         let mut dbias1 = Unwritten::new(c_out);
-        kernels::sum_pixels(Pixels::new(1, pixels.n, 1), &dimage_bias, c_out, &mut dbias1);
-        gradients.add(&image_bias, dimage_bias);
+        kernels::sum_pixels(Pixels::new(1, pixels.n, 1), &of_images, c_out, &mut dbias1);
+        if block.scale_shift {
+            let through = Modulated::backward(engine, &block, &time, affine);
+            gradients.layer(block.norm2, through.gamma, through.beta);
+            gradients.add(&time, through.time);
+        } else {
+            let [dgamma2, dbeta2] = affine;
+            gradients.layer(block.norm2, dgamma2, dbeta2);
+            gradients.add(&time, of_images);
+        }
         let norm1 = norm1(engine, &block, &stats1);
         let folded1 = norm1.folded();
         let mut dweight1 = Unwritten::new(9 * c_in * c_out);

@@ -163,7 +163,7 @@ impl Operations for BurnEngine<'_> {
     fn residual_block(
         &mut self,
         input: BlockInput<Tensor<4>>,
-        image_bias: Tensor<2>,
+        time: Tensor<2>,
         block: &ResidualBlock,
         dropout: Option<Dropout>,
     ) -> Tensor<4> {
@@ -173,9 +173,13 @@ impl Operations for BurnEngine<'_> {
         };
         let h = self.activate(self.norm(x.clone(), block.norm1));
         let h = self.convolution(h, block.conv1);
-        let [n, c] = image_bias.dims();
-        let h = h + image_bias.reshape([n, 1, 1, c]);
-        let mut h = self.activate(self.norm(h, block.norm2));
+        let [n, _, _, c] = h.dims();
+        let rows = |first: usize| time.clone().narrow(1, first, c).reshape([n, 1, 1, c]);
+        let h = match block.scale_shift {
+            true => self.norm(h, block.norm2) * (rows(0) + 1.0) + rows(c),
+            false => self.norm(h + rows(0), block.norm2),
+        };
+        let mut h = self.activate(h);
         if let Some(dropout) = dropout {
             h = h.clone() * mask(dropout, &h);
         }

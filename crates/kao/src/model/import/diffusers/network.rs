@@ -2,7 +2,7 @@
 
 use super::entries::Entries;
 use crate::error::{Error, Result, shortened};
-use crate::unet::{Activation, Middle, UNetConfig};
+use crate::unet::{Activation, Middle, TimeScaleShift, UNetConfig};
 use serde_json::json;
 
 /// Every argument of the constructor.
@@ -63,6 +63,7 @@ pub fn read(entries: &Entries<'_>, n_timesteps: usize) -> Result<UNetConfig> {
         dropout: entries.number("dropout")?.unwrap_or(0.0),
         activation: Activation::Silu,
         downsample_padding: entries.whole("downsample_padding")?.unwrap_or(1),
+        resnet_time_scale_shift: time_scale_shift(entries),
         norm_eps: entries.number("norm_eps")?.unwrap_or(1e-5),
         norm_groups: entries.whole("norm_num_groups")?.unwrap_or(32),
         flip_sin_to_cos: entries.flag("flip_sin_to_cos")?.unwrap_or(true),
@@ -91,12 +92,23 @@ fn one_head_is_none(config: &UNetConfig) -> usize {
     if has_several { config.attention_head_dim } else { 0 }
 }
 
+fn time_scale_shift(entries: &Entries<'_>) -> TimeScaleShift {
+    match entries.get("resnet_time_scale_shift") {
+        Some(value) if value == "scale_shift" => TimeScaleShift::ScaleShift,
+        _ => TimeScaleShift::Default,
+    }
+}
+
 fn refuse_what_is_not_built(entries: &Entries<'_>) -> Result<()> {
     let conv = "Kao resamples by a convolution";
     for (name, allowed, why) in [
         ("act_fn", &[json!("silu"), json!("swish")][..], "Kao has silu"),
         ("time_embedding_type", &[json!("positional")], "Kao has positional time embeddings"),
-        ("resnet_time_scale_shift", &[json!("default")], "Kao adds the time embedding"),
+        (
+            "resnet_time_scale_shift",
+            &[json!("default"), json!("scale_shift")],
+            "Kao adds the time embedding, or scales and shifts by it",
+        ),
         ("mid_block_scale_factor", &[json!(1)], "Kao has the factor 1"),
         ("downsample_type", &[json!("conv")], conv),
         ("upsample_type", &[json!("conv")], conv),
@@ -105,6 +117,13 @@ fn refuse_what_is_not_built(entries: &Entries<'_>) -> Result<()> {
         entries.only(name, allowed, why)?;
     }
     let groups = entries.whole("norm_num_groups")?.unwrap_or(32);
+    let scales = time_scale_shift(entries) == TimeScaleShift::ScaleShift;
+    let no_groups = entries.whole("attn_norm_num_groups")?.is_none();
+    if scales && no_groups && middle(entries)? == Middle::Attention {
+        let why = "with scale_shift, attention in the middle then has no normalization, which is not \
+                   built";
+        return Err(entries.refused("attn_norm_num_groups", why));
+    }
     entries.only(
         "attn_norm_num_groups",
         &[json!(groups)],
