@@ -261,6 +261,7 @@ fn what_is_not_supported_is_refused_by_name_and_value() {
     for (entries, expected) in [
         (json!({ "act_fn": "gelu" }), r#"`act_fn` is "gelu": Kao has silu"#),
         (json!({ "time_embedding_type": "fourier" }), r#"`time_embedding_type` is "fourier""#),
+        (json!({ "resnet_time_scale_shift": null }), "`resnet_time_scale_shift` is null"),
         (json!({ "resnet_time_scale_shift": "spatial" }), "`resnet_time_scale_shift` is"),
         (json!({ "mid_block_scale_factor": 2 }), "`mid_block_scale_factor` is 2"),
         (json!({ "downsample_type": "resnet" }), "`downsample_type` is"),

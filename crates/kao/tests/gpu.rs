@@ -16,7 +16,7 @@ use kao::timesteps::{End, Spacing, sequence};
 use kao::train::Optimizer;
 use kao::train::adam::OptimizerState;
 use kao::train::objective::{LossGradients, NoisyBatch, loss_gradients};
-use kao::unet::{Activation, GradientConfig, Network, UNet, UNetConfig};
+use kao::unet::{Activation, GradientConfig, Network, TimeScaleShift, UNet, UNetConfig};
 use kao_kernels::AdamStep;
 
 /// The first kind of GPU that this build has.
@@ -63,6 +63,12 @@ fn configs() -> Vec<UNetConfig> {
             patch_size: 2,
             norm_groups: 8,
             detail_channels: 32,
+            n_tags: 5,
+            ..small.clone()
+        },
+        // Scale and shift by time and tags.
+        UNetConfig {
+            resnet_time_scale_shift: TimeScaleShift::ScaleShift,
             n_tags: 5,
             ..small.clone()
         },

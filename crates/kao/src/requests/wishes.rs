@@ -92,7 +92,7 @@ impl Wishes {
     }
 
     /// The same for a model that has this guide by `default`: guided by it where its noise levels are,
-    /// and by what tags ask for above them, unless another guide is asked for or no guidance.
+    /// and by what tags ask for, unless another guide is asked for or no guidance.
     ///
     /// # Errors
     /// When settings of guidance are given and nothing guides.
@@ -134,8 +134,7 @@ impl Wishes {
             (None, true, _) => self.guidance.unwrap_or(TAG_GUIDANCE),
             (None, false, None) => self.guidance.unwrap_or(1.0),
         };
-        let above = own.map(|guide| [guide.below, f64::INFINITY]);
-        let interval = self.guidance_interval.or(above);
+        let interval = self.guidance_interval;
         GuidanceConfig { scale, rescale: self.guidance_rescale, interval }
     }
 
@@ -179,7 +178,7 @@ impl Wishes {
         let of_tags = if is_by_tags { 1.0 } else { 0.0 };
         Estimate {
             n_evaluations: estimate.n_evaluations.saturating_mul(self.evaluations() as u64),
-            operations: estimate.operations * (1.0 + of_guide.unwrap_or(0.0) + of_tags),
+            operations: estimate.operations * (1.0 + of_guide.unwrap_or(0.0)) * (1.0 + of_tags),
             ..estimate
         }
     }
@@ -562,14 +561,13 @@ mod tests {
             let part = |config: GuidanceConfig| (config.scale, config.interval);
             (wishes.own_config().map(part), config.map(part), wishes.evaluations())
         };
-        let (low, high) = (Some([0.0, 0.5]), Some([0.5, f64::INFINITY]));
-        let own = Some((1.75, low));
+        let own = Some((1.75, Some([0.0, 0.5])));
         assert_eq!(of(Wishes::default()), (own, None, 1));
         let tags = Wishes { tags: text("hat"), ..Wishes::default() };
-        assert_eq!(of(tags.clone()), (own, Some((TAG_GUIDANCE, high)), 2));
-        assert_eq!(of(Wishes { guidance: Some(4.0), ..tags.clone() }), (own, Some((4.0, high)), 2));
+        assert_eq!(of(tags.clone()), (own, Some((TAG_GUIDANCE, None)), 2));
+        assert_eq!(of(Wishes { guidance: Some(4.0), ..tags.clone() }), (own, Some((4.0, None)), 2));
         let avoid = Wishes { avoid: text("hat"), ..Wishes::default() };
-        assert_eq!(of(avoid), (own, Some((TAG_GUIDANCE, high)), 2));
+        assert_eq!(of(avoid), (own, Some((TAG_GUIDANCE, None)), 2));
         // Settings of guidance are those of what was asked for, or of the guide where nothing was.
         let everywhere = Some([0.0, 9.0]);
         let wishes = Wishes { guidance_interval: everywhere, ..tags.clone() };

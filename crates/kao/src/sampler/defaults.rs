@@ -44,8 +44,8 @@ pub struct DefaultGuide {
     pub model: GuideModel,
     /// How strongly it guides; 1 is not at all.
     pub guidance: f64,
-    /// It guides at noise levels σ below this one, where lines and textures are decided; above it
-    /// what tags ask for guides, which is decided there.
+    /// It guides at noise levels σ below this one, where lines and textures are decided. What tags
+    /// ask for guides at all levels, of both predictions guided so.
     pub below: f64,
 }
 

@@ -140,7 +140,7 @@ fn refuse_what_is_not_built(entries: &Entries<'_>) -> Result<()> {
         );
         return Err(entries.refused("out_channels", &why));
     }
-    for name in ["downsample_type", "upsample_type", "norm_num_groups"] {
+    for name in ["downsample_type", "upsample_type", "norm_num_groups", "resnet_time_scale_shift"] {
         if entries.is_null(name) {
             return Err(entries.refused(name, "expected a value"));
         }
