@@ -467,12 +467,14 @@ def modulate(source, target, faces, length, n_faces=1536, ridge=1e-3):
     vectors, bias = (torch.from_numpy(tensors[f"tag_embedding.{kind}"]) for kind in ("weight", "bias"))
     longer = vectors * (float(length) / vectors.norm(dim=0)).clamp(min=1)
     times = network.time_embedding(t).detach()
-    print(f"time embeddings are {times.norm(dim=1).mean():.1f} long, tags of a face {(tags @ longer.T).norm(dim=1).mean():.1f}")
+    lengths = times.norm(dim=1).mean(), (tags @ longer.T).norm(dim=1).mean()
+    print(f"time embeddings are {lengths[0]:.1f} long, tags of a face {lengths[1]:.1f}")
     heard = torch.nn.functional.silu(times + tags @ longer.T + bias)
     before = torch.nn.functional.silu(times + tags @ vectors.T + bias)
     rows = torch.cat([heard, torch.ones(n_faces, 1)], 1).double()
 
     seen = {}
+
     def summary(name, values):
         """Means and deviations of the groups."""
         groups = values.reshape(len(values), NORM_GROUPS, -1)
@@ -495,13 +497,15 @@ def modulate(source, target, faces, length, n_faces=1536, ridge=1e-3):
         gamma, beta = norm.weight.detach(), norm.bias.detach()
         width = len(gamma) // NORM_GROUPS
         added = (before @ linear.weight.T + linear.bias).detach()
-        centred = (added.reshape(n_faces, NORM_GROUPS, -1) - added.reshape(n_faces, NORM_GROUPS, -1).mean(2, keepdim=True))
+        groups = added.reshape(n_faces, NORM_GROUPS, -1)
+        centred = groups - groups.mean(2, keepdim=True)
         scale = (bare / whole - 1).repeat_interleave(width, 1)
         shift = gamma * centred.flatten(1) / whole.repeat_interleave(width, 1) - beta * scale
         wanted = torch.cat([scale, shift], 1).double()
         fitted = torch.linalg.solve(rows.T @ rows + ridge * n_faces * torch.eye(rows.shape[1]), rows.T @ wanted)
         left = (rows @ fitted - wanted).pow(2).mean(0) / wanted.var(0).clamp(min=1e-12)
-        print(f"{name}: {left[: len(gamma)].mean():.3f} of the scales' variance left, {left[len(gamma) :].mean():.3f} of the shifts'")
+        left = left[: len(gamma)].mean(), left[len(gamma) :].mean()
+        print(f"{name}: {left[0]:.3f} of the variance of scales left, {left[1]:.3f} of that of shifts")
         tensors[f"{name}.temb_proj.1.weight"] = fitted[:-1].T.float().numpy()
         tensors[f"{name}.temb_proj.1.bias"] = fitted[-1].float().numpy()
     tensors["tag_embedding.weight"] = longer.numpy()
