@@ -476,9 +476,9 @@ def modulate(source, target, faces, length, n_faces=1536, ridge=1e-3):
     seen = {}
 
     def summary(name, values):
-        """Means and deviations of the groups."""
+        """Deviations of the groups."""
         groups = values.reshape(len(values), NORM_GROUPS, -1)
-        seen.setdefault(name, []).append((groups.mean(2), groups.var(2, unbiased=False).add(1e-5).sqrt()))
+        seen.setdefault(name, []).append(groups.var(2, unbiased=False).add(1e-5).sqrt())
 
     for name, block in network.named_modules():
         if isinstance(block, unet.ResidualBlock):
@@ -492,7 +492,7 @@ def modulate(source, target, faces, length, n_faces=1536, ridge=1e-3):
     for name, block in network.named_modules():
         if not isinstance(block, unet.ResidualBlock):
             continue
-        (_, bare), (_, whole) = (map(torch.cat, zip(*seen[key])) for key in (name + " bare", name))
+        bare, whole = (torch.cat(seen[key]) for key in (name + " bare", name))
         linear, norm = block.temb_proj[1], block.block2[0]
         gamma, beta = norm.weight.detach(), norm.bias.detach()
         width = len(gamma) // NORM_GROUPS
