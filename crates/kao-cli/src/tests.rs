@@ -251,6 +251,7 @@ fn so_do_those_of_all_other_requests() {
         guidance: Some(1.5),
         avoid: Some("hat".into()),
         descriptions: true,
+        unseen: true,
         ..Evaluate::default()
     };
     let of_folder =
@@ -351,6 +352,7 @@ fn so_do_those_of_all_other_requests() {
         prediction: Some(Prediction::V),
         timestep_sampling: Some(TimestepSampling::Stratified),
         min_snr_gamma: Some(5.5),
+        loss_focus: Some(2.5),
         dropout: Some(0.25),
         optimizer: Some(Optimizer::Adamw),
         weight_decay: Some(0.01),

@@ -72,6 +72,10 @@ pub struct Arguments {
     /// it, which is tested on those pictures too
     #[arg(long, help_heading = "Tags", conflicts_with_all = ["tags", "samples"])]
     descriptions: bool,
+    /// The model was not trained on --data: take descriptions from all its pictures, and not only
+    /// from those that training would leave out
+    #[arg(long, help_heading = "Tags", requires = "descriptions")]
+    unseen: bool,
     /// Seed of the samples' noise, and of which patches and pictures are compared
     #[arg(long, default_value_t = 999)]
     seed: u64,
@@ -117,6 +121,7 @@ impl Arguments {
             shard: self.shard.request()?,
             sampling: self.sampling.request()?,
             descriptions: self.descriptions,
+            unseen: self.unseen,
             seed: self.seed,
             neighbours: self.neighbours.clone(),
             rows: self.rows,
@@ -127,10 +132,12 @@ impl Arguments {
 
     /// What was found, as one JSON object.
     fn json(&self, evaluated: Evaluated) -> Value {
-        let Evaluated { evaluation, tags, picture_names, provenance, files } = evaluated;
+        let Evaluated { evaluation, tags, n_described, picture_names, provenance, files } =
+            evaluated;
         let mut object = json!(evaluation);
         if self.descriptions {
             object["tags"] = json!(tags);
+            object["n_described"] = json!(n_described);
         }
         let settings: serde_json::Map<_, _> =
             provenance.texts.into_iter().map(|(key, value)| (key, json!(value))).collect();
@@ -172,7 +179,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     result(report(&evaluated.evaluation))?;
     if arguments.descriptions {
-        result(accuracies(&evaluated.tags))?;
+        result(accuracies(&evaluated.tags, evaluated.n_described))?;
     }
     evaluated.files.iter().try_for_each(|file| result(file.display()))
 }
@@ -221,11 +228,13 @@ fn report(evaluation: &Evaluation) -> String {
 }
 
 /// How often samples show what they were asked for, as a table.
-fn accuracies(tags: &[TagAccuracy]) -> String {
+fn accuracies(tags: &[TagAccuracy], n_described: usize) -> String {
     let mut lines = vec![
-        "\nsamples that show what they were asked for, and pictures that have these tags\n"
-            .to_owned(),
-        format!("{:<14} {:>7} {:>9} {:>9}", "", "asked", "samples", "pictures"),
+        format!(
+            "\nsamples that show what they were asked for, the tags of {}, and how these show them\n",
+            counted(n_described as u64, "picture")
+        ),
+        format!("{:<16} {:>7} {:>9} {:>9}", "", "asked", "samples", "pictures"),
     ];
     let percent = |accuracy: &GroupAccuracy| match accuracy.accuracy() {
         Some(share) => format!("{:.1} %", 100.0 * share),
@@ -233,7 +242,7 @@ fn accuracies(tags: &[TagAccuracy]) -> String {
     };
     for TagAccuracy { samples, pictures } in tags {
         lines.push(format!(
-            "{:<14} {:>7} {:>9} {:>9}",
+            "{:<16} {:>7} {:>9} {:>9}",
             samples.group,
             samples.n_asked,
             percent(samples),

@@ -94,6 +94,10 @@ pub struct Arguments {
     /// Gamma of the min-SNR loss weights, such as 5; with 0 all timesteps have the same weight
     #[arg(long, value_name = "GAMMA")]
     min_snr_gamma: Option<f64>,
+    /// How much more errors in the middle of a picture count, such as 10: for portraits, whose eyes
+    /// are there and are a few per cent of the pixels [default: 0]
+    #[arg(long, value_name = "F")]
+    loss_focus: Option<f64>,
     /// Dropout probability
     #[arg(long, value_name = "P")]
     dropout: Option<f64>,
@@ -186,6 +190,7 @@ impl Arguments {
             prediction: self.prediction,
             timestep_sampling: self.timestep_sampling,
             min_snr_gamma: self.min_snr_gamma,
+            loss_focus: self.loss_focus,
             dropout: self.dropout,
             optimizer: self.optimizer,
             weight_decay: self.weight_decay,

@@ -123,14 +123,21 @@ fn the_shards_of_a_comparison_are_the_whole() {
 #[test]
 fn an_evaluation_of_parts_has_the_numbers_of_the_whole() {
     let arguments = "eval --model MODEL --data FACES --count 8 --steps 2 --eta 1";
-    for more in ["", " --descriptions", " --tags smile"] {
+    for more in ["", " --descriptions", " --descriptions --unseen", " --tags smile"] {
         let (folder, eval) = with_model(&format!("{arguments}{more}"));
         let folder = folder.path();
         let whole = kao(folder, &format!("{eval} --json"));
         if whole.code != Some(0) {
-            // Whether the few pictures have tags to ask for is chance.
-            assert_ne!(more, "", "{whole:?}");
+            // Whether the few pictures that are left out have tags to ask for is chance.
+            assert!(!more.is_empty() && !more.contains("unseen"), "{whole:?}");
             continue;
+        }
+        let found: Value = serde_json::from_str(&whole.out).unwrap();
+        let described = found["n_described"].as_u64();
+        match more {
+            " --descriptions --unseen" => assert_eq!(described, Some(8), "{found}"),
+            " --descriptions" => assert!((1..8).contains(&described.unwrap()), "{found}"),
+            _ => assert_eq!(described, None),
         }
         let early = kao(folder, &format!("{eval} --json --parts parts"));
         assert_eq!(early.code, Some(1), "{early:?}");

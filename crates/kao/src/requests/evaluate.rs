@@ -28,6 +28,7 @@ use crate::schedule::NoiseSchedule;
 use crate::shard::Shard;
 use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,8 @@ pub struct Evaluate {
     /// Ask each sample for the tags of one picture that training leaves out, and see whether it shows
     /// them.
     pub descriptions: bool,
+    /// The model was not trained on the pictures of `data`, so descriptions come from all of them.
+    pub unseen: bool,
     /// Seed of the samples' noise, and of which patches and pictures are compared.
     pub seed: u64,
     /// A picture to write (.png): the samples that are most like a training picture, beside the
@@ -110,6 +113,7 @@ impl Default for Evaluate {
             guidance_interval: None,
             guide: None,
             descriptions: false,
+            unseen: false,
             seed: 999,
             neighbours: None,
             rows: 10,
@@ -126,6 +130,8 @@ pub struct Evaluated {
     pub evaluation: Evaluation,
     /// How often samples show what they were asked for, by groups of tags.
     pub tags: Vec<TagAccuracy>,
+    /// Different pictures whose tags samples were asked for; 0 without descriptions.
+    pub n_described: usize,
     /// The names of the real pictures: neighbours are positions in this list.
     pub picture_names: Vec<String>,
     /// What was compared, and how the samples came to be.
@@ -151,6 +157,8 @@ struct Compared {
     /// What the samples are.
     provenance: Provenance,
     tags: Vec<TagAccuracy>,
+    /// Different pictures whose tags samples were asked for.
+    n_described: usize,
 }
 
 impl Request for Evaluate {
@@ -209,7 +217,7 @@ impl Request for Evaluate {
                 Some(dir) => self.pictures_as_samples(dir, control)?,
                 None => self.sampled(device, control)?,
             };
-            let Compared { samples, data, provenance, tags } = compared;
+            let Compared { samples, data, provenance, tags, n_described } = compared;
             self.check_count(samples.len(), &data)?;
             let config = EvaluationConfig { seed: self.seed, ..EvaluationConfig::default() };
             let evaluation = evaluate(&samples, &data, &config, control)?;
@@ -223,7 +231,7 @@ impl Request for Evaluate {
             let files = self.write(&evaluation, &samples, &data, &provenance)?;
             let names = data.pictures().iter().map(|picture| picture.name.clone());
             let picture_names = names.collect();
-            Ok(Evaluated { evaluation, tags, picture_names, provenance, files })
+            Ok(Evaluated { evaluation, tags, n_described, picture_names, provenance, files })
         })
     }
 }
@@ -268,11 +276,14 @@ impl Evaluate {
             }
         };
         let provenance = self.provenance_of(&model, count)?;
-        let tags = match described {
-            Some((pictures, asked)) => judged(&samples, &data.images(&pictures)?, &asked)?,
-            None => Vec::new(),
+        let (tags, n_described) = match described {
+            Some((pictures, asked)) => (
+                judged(&samples, &data.images(&pictures)?, &asked)?,
+                HashSet::<usize>::from_iter(pictures).len(),
+            ),
+            None => (Vec::new(), 0),
         };
-        Ok(Compared { samples, data, provenance, tags })
+        Ok(Compared { samples, data, provenance, tags, n_described })
     }
 
     /// How samples of the model come to be.
@@ -282,6 +293,10 @@ impl Evaluate {
             .provenance(count)
             .with("model", self.model.name())
             .with_all(sampling.describe(model.schedule.n_timesteps()));
+        let provenance = match self.unseen {
+            true => provenance.with("descriptions", "of all pictures"),
+            false => provenance,
+        };
         Ok(self.guided(&model.config)?.describe(provenance))
     }
 
@@ -345,6 +360,10 @@ impl Evaluate {
 
     /// Checks what samples are asked for, as far as that is known without the model.
     fn check_wishes(&self) -> Result<()> {
+        if self.unseen && !self.descriptions {
+            let problem = "only applies with `descriptions`, which it gives more pictures";
+            return Err(Error::invalid("unseen", problem));
+        }
         if !self.descriptions {
             return self.wishes().validate();
         }
@@ -388,21 +407,24 @@ impl Evaluate {
         data.subset(&chosen)
     }
 
-    /// Pictures that training leaves out, in a fixed order and again from the first where there are
-    /// fewer than `count`, and the tags of each.
+    /// Pictures that training leaves out, or all where the model has seen none, in a fixed order and
+    /// again from the first where there are fewer than `count`, and the tags of each.
     fn described(&self, data: &Folder, count: usize) -> Result<Option<Described>> {
         if !self.descriptions {
             return Ok(None);
         }
         let split = data.split(&SplitConfig::default())?;
+        let of_training = if self.unseen { split.train } else { Vec::new() };
         let held_out: Vec<usize> = split
             .test
             .into_iter()
             .chain(split.validation)
+            .chain(of_training)
             .filter(|&index| !data.tags_of(index).is_empty())
             .collect();
         if held_out.is_empty() {
-            let problem = "no picture that training leaves out has tags; expected some";
+            let which = if self.unseen { "" } else { " that training leaves out" };
+            let problem = format!("no picture{which} has tags; expected some");
             return Err(Error::malformed(&self.data, problem));
         }
         let chosen: Vec<usize> = held_out.into_iter().cycle().take(count).collect();
@@ -427,7 +449,7 @@ impl Evaluate {
         let data = self.load_data(shape, control)?;
         self.prepare_path()?;
         let provenance = self.provenance(count).with_path("samples", dir);
-        Ok(Compared { samples, data, provenance, tags: Vec::new() })
+        Ok(Compared { samples, data, provenance, tags: Vec::new(), n_described: 0 })
     }
 
     /// Refuses what `evaluate` would, before the samples are made.

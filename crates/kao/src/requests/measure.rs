@@ -200,6 +200,7 @@ fn training_step<'a>(
         prediction: model.prediction,
         timestep_sampling: TimestepSampling::Uniform,
         min_snr_gamma: 0.0,
+        loss_focus: 0.0,
         tag_dropout: 0.0,
         seed: 0,
     };

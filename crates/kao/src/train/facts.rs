@@ -73,6 +73,7 @@ fn rounding(device: &Device) -> Result<String> {
         prediction: Prediction::V,
         timestep_sampling: TimestepSampling::Stratified,
         min_snr_gamma: 5.0,
+        loss_focus: 0.0,
         tag_dropout: 0.0,
         seed: 3,
     };

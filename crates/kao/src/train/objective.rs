@@ -1,5 +1,5 @@
 //! What a training step minimizes: the mean squared error of the prediction, weighted by timestep
-//! where that is asked for.
+//! and by place where that is asked for.
 
 use crate::dataset::Batch;
 use crate::denoiser::{Conditions, Prediction};
@@ -21,6 +21,9 @@ pub struct ObjectiveConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
+    /// How much more errors in the middle of a picture count, as [`focus_weights`] has it; with 0
+    /// all places have the same weight.
+    pub loss_focus: f64,
     /// The probability that a picture is seen without its tags, 0 to 1.
     pub tag_dropout: f64,
     /// Random seed of timesteps, noise, dropout and tags.
@@ -94,6 +97,8 @@ pub struct NoisyBatch {
     pub target: Images,
     /// The weight of each image's error; `None` where all weights are 1.
     pub weights: Option<Vec<f32>>,
+    /// The weight of the error at each place, `[H, W]`; `None` where all weights are 1.
+    pub place_weights: Option<Vec<f32>>,
 }
 
 impl NoisyBatch {
@@ -149,7 +154,7 @@ impl NoisyBatch {
                 }
             });
         let conditions = Conditions::none();
-        Ok(NoisyBatch { x_t, timesteps, conditions, target, weights: None })
+        Ok(NoisyBatch { x_t, timesteps, conditions, target, weights: None, place_weights: None })
     }
 
     /// What a training step minimizes over the pictures of `batch`: picture k gets its timestep and
@@ -206,7 +211,10 @@ impl NoisyBatch {
                 .collect(),
         );
         let batch = NoisyBatch::new(schedule, config.prediction, x_0, timesteps, &epsilon)?;
-        Ok(NoisyBatch { weights, conditions, ..batch })
+        let [_, _, height, width] = x_0.shape();
+        let place_weights =
+            (config.loss_focus > 0.0).then(|| focus_weights(height, width, config.loss_focus));
+        Ok(NoisyBatch { weights, place_weights, conditions, ..batch })
     }
 
     /// The same under `conditions`.
@@ -221,6 +229,7 @@ impl NoisyBatch {
         let n_values = prediction.data().len().max(1) as f64;
         let mut gradient = Images::zeros(prediction.shape());
         let size = prediction.image_len().max(1);
+        let places = self.place_weights.as_deref();
         let sums: Vec<f64> = gradient
             .data_mut()
             .par_chunks_exact_mut(size)
@@ -230,10 +239,14 @@ impl NoisyBatch {
                 let scale = (2.0 * share * weight / n_values) as f32;
                 let pairs = prediction.image(k).iter().zip(self.target.image(k));
                 let mut sum = 0.0;
-                for (gradient, (prediction, target)) in gradient.iter_mut().zip(pairs) {
+                for (i, (gradient, (prediction, target))) in
+                    gradient.iter_mut().zip(pairs).enumerate()
+                {
+                    // Places are numbered alike in each channel.
+                    let weight = places.map_or(1.0, |weights| weights[i % weights.len()]);
                     let difference = prediction - target;
-                    *gradient = scale * difference;
-                    sum += f64::from(difference).powi(2);
+                    *gradient = scale * weight * difference;
+                    sum += f64::from(weight) * f64::from(difference).powi(2);
                 }
                 weight * sum
             })
@@ -243,9 +256,10 @@ impl NoisyBatch {
 }
 
 /// The tags with which the picture of number `number` is seen: none with the probability
-/// `tag_dropout`; otherwise each is kept with one probability, drawn anew for every picture. So the
-/// network learns from no tags, from all, and from any part of them, since people ask for one thing
-/// or for ten.
+/// `tag_dropout`; otherwise each is kept with one probability, drawn anew for every picture: 1 − u²
+/// for a uniform u, 2/3 in the mean. So the network learns from no tags, from all, and from any part
+/// of them, since people ask for one thing or for ten; and more often from most of them, since every
+/// tag that is left out teaches nothing.
 fn seen_tags(config: &ObjectiveConfig, tags: &[usize], number: u64) -> Vec<usize> {
     if tags.is_empty() {
         return Vec::new();
@@ -255,7 +269,7 @@ fn seen_tags(config: &ObjectiveConfig, tags: &[usize], number: u64) -> Vec<usize
     if stream.uniform() < config.tag_dropout {
         return Vec::new();
     }
-    let kept_share = stream.uniform();
+    let kept_share = 1.0 - stream.uniform().powi(2);
     tags.iter().copied().filter(|_| stream.uniform() < kept_share).collect()
 }
 
@@ -283,6 +297,30 @@ pub fn min_snr_weight(alpha_bar: f64, prediction: Prediction, gamma: f64) -> f64
         Prediction::X0 if noise_to_signal > 0.0 => clipped / noise_to_signal,
         Prediction::X0 => gamma,
     }
+}
+
+/// The share of a picture's side at which the excess weight of [`focus_weights`] has fallen by √e.
+const FOCUS_RADIUS: f64 = 0.15;
+
+/// The weight of the error at each place of a picture, `[H, W]`, 1 in the mean: proportional to
+/// 1 + f exp(−r² / (2 · 0.15²)) for a `focus` f, where r is the distance from the middle, measured
+/// in sides of the picture. Whatever the weights, the error is least where every value is predicted
+/// as well as can be; they say only what is learned first. In a portrait the middle holds the eyes:
+/// a few per cent of the values, and the first thing that people look at.
+pub fn focus_weights(height: usize, width: usize, focus: f64) -> Vec<f32> {
+    let bell = |k: usize, side: usize| {
+        let distance = (k as f64 + 0.5) / side as f64 - 0.5;
+        libm::exp(-distance * distance / (2.0 * FOCUS_RADIUS * FOCUS_RADIUS))
+    };
+    let rows: Vec<f64> = (0..height).map(|y| bell(y, height)).collect();
+    let columns: Vec<f64> = (0..width).map(|x| bell(x, width)).collect();
+    let mean = |bells: &[f64]| bells.iter().sum::<f64>() / bells.len().max(1) as f64;
+    let mean_weight = 1.0 + focus * mean(&rows) * mean(&columns);
+    let of_row = |row: &f64| {
+        let row = *row;
+        columns.iter().map(move |column| ((1.0 + focus * row * column) / mean_weight) as f32)
+    };
+    rows.iter().flat_map(of_row).collect()
 }
 
 /// A loss and its gradients.
@@ -334,6 +372,7 @@ mod tests {
         prediction: Prediction::V,
         timestep_sampling: TimestepSampling::Stratified,
         min_snr_gamma: 0.0,
+        loss_focus: 0.0,
         tag_dropout: 0.15,
         seed: 999,
     };
@@ -412,21 +451,79 @@ mod tests {
         let share_of = |n: usize| {
             seen.iter().filter(|seen| seen.len() == n).count() as f64 / seen.len() as f64
         };
-        // Of those that are not seen without, each number of tags is as likely: 0.85 / 11.
-        for n in 1..=10 {
-            assert!((share_of(n) - 0.85 / 11.0).abs() < 0.015, "{n} tags: {}", share_of(n));
+        // The chance of n of 10 is the integral of (10 over n) pⁿ (1 − p)¹⁰⁻ⁿ / (2 √(1 − p)): 1/21
+        // for none, and (10 − n) / (9.5 − n) times as much for one more.
+        let mut expected = 1.0 / 21.0;
+        for n in 0..=10 {
+            let without = if n == 0 { 0.15 } else { 0.0 };
+            let found = share_of(n);
+            assert!((found - without - 0.85 * expected).abs() < 0.02, "{n} tags: {found}");
+            expected *= (10 - n) as f64 / (9.5 - n as f64);
         }
-        assert!((share_of(0) - 0.15 - 0.85 / 11.0).abs() < 0.02, "{}", share_of(0));
         assert!(seen.iter().all(|seen| seen.is_sorted()));
         let never = ObjectiveConfig { tag_dropout: 1.0, ..OBJECTIVE };
         assert!((0..50).all(|number| seen_tags(&never, &tags, number).is_empty()));
     }
 
     #[test]
+    fn the_middle_counts_more_and_the_mean_stays() {
+        for (height, width, focus) in [(64, 64, 10.0), (8, 16, 0.5), (1, 1, 3.0)] {
+            let weights = focus_weights(height, width, focus);
+            let mean = weights.iter().map(|&weight| f64::from(weight)).sum::<f64>()
+                / (height * width) as f64;
+            assert!((mean - 1.0).abs() < 1e-6, "{mean}");
+        }
+        let weights = focus_weights(65, 65, 10.0);
+        let (middle, corner) = (weights[32 * 65 + 32], weights[0]);
+        assert!((f64::from(middle / corner) - 11.0).abs() < 0.01, "{middle} and {corner}");
+        // At the radius the excess is 10 / √e.
+        let aside = weights[32 * 65 + 32 + 10];
+        let expected = 1.0 + 10.0 * (-(10.0f64 / 65.0 / 0.15).powi(2) / 2.0).exp();
+        assert!((f64::from(aside / corner) - expected).abs() < 0.01, "{aside}");
+    }
+
+    #[test]
+    fn an_error_counts_by_its_place() {
+        let shape = [2, 3, 4, 6];
+        let image = |value: f32| {
+            let n = shape.iter().product();
+            Images::from_vec(shape, (0..n).map(|k| value * (k % 7) as f32).collect()).unwrap()
+        };
+        let (target, prediction) = (image(0.25), image(-0.5));
+        let plain = NoisyBatch {
+            x_t: Images::zeros(shape),
+            timesteps: vec![0; 2],
+            conditions: Conditions::none(),
+            target,
+            weights: Some(vec![1.0, 0.5]),
+            place_weights: None,
+        };
+        let (loss, gradient) = plain.error(&prediction, 0.75);
+        let even = NoisyBatch { place_weights: Some(vec![1.0; 24]), ..plain.clone() };
+        let (same_loss, same_gradient) = even.error(&prediction, 0.75);
+        assert!((same_loss / loss - 1.0).abs() < 1e-6);
+        assert_eq!(same_gradient, gradient);
+
+        let weights = focus_weights(4, 6, 5.0);
+        let focused = NoisyBatch { place_weights: Some(weights.clone()), ..plain };
+        let (found, found_gradient) = focused.error(&prediction, 0.75);
+        let mut expected = 0.0;
+        for (k, &value) in gradient.data().iter().enumerate() {
+            let weighted = value * weights[k % 24];
+            assert!((found_gradient.data()[k] - weighted).abs() <= 1e-9);
+            // A squared error is a half of the product of its gradient and the difference.
+            let difference = prediction.data()[k] - focused.target.data()[k];
+            expected += 0.5 * f64::from(weighted) * f64::from(difference);
+        }
+        assert!((found / expected - 1.0).abs() < 1e-5, "{found} for {expected}");
+    }
+
+    #[test]
     fn weights_are_given_only_where_asked_for() {
         let images = Images::zeros(SHAPE);
         let schedule = ScheduleConfig { kind: ScheduleKind::Karras, ..Default::default() };
-        assert_eq!(drawn(&schedule, &OBJECTIVE, &images, 0, 0).weights, None);
+        let plain = drawn(&schedule, &OBJECTIVE, &images, 0, 0);
+        assert_eq!((plain.weights, plain.place_weights), (None, None));
         let config = ObjectiveConfig { min_snr_gamma: 5.0, ..OBJECTIVE };
         let batch = drawn(&schedule, &config, &images, 0, 0);
         let weights = batch.weights.unwrap();

@@ -255,6 +255,7 @@ mod tests {
                 prediction: Prediction::V,
                 timestep_sampling: TimestepSampling::Stratified,
                 min_snr_gamma: 5.0,
+                loss_focus: 2.0,
                 tag_dropout: 0.0,
                 seed: 1,
             },

@@ -11,6 +11,7 @@ use super::operations::{BlockInput, Inputs, Operations, forward};
 use super::parameters::TIME_TABLE;
 use crate::formats::onnx::{Attribute, Element, Graph, Size};
 use kao_kernels::{Dropout, Padding};
+use std::ops::Range;
 
 impl UNet {
     /// The network as a graph: of `sample` `[batch, C, H, W]` and `timestep` `[batch]`, whole numbers,
@@ -95,6 +96,12 @@ impl Builder<'_> {
         let name = self.name();
         self.graph.integers(&name, values);
         name
+    }
+
+    /// Some of the channels of `name`, which are its second axis.
+    fn channels(&mut self, name: &str, range: Range<i64>) -> String {
+        let [starts, ends, axes] = [range.start, range.end, 1].map(|value| self.integers(&[value]));
+        self.node("Slice", &[name, &starts, &ends, &axes], &[])
     }
 
     fn number(&mut self, value: f32) -> String {
@@ -267,9 +274,7 @@ impl Operations for Builder<'_> {
         let h = if block.scale_shift {
             let h = self.norm(&h, block.norm2);
             let [scale, shift] = [0, 1].map(|half| {
-                let ends = [half * channels, (half + 1) * channels, 1];
-                let [starts, ends, axes] = ends.map(|value| self.integers(&[value]));
-                let half = self.node("Slice", &[&time, &starts, &ends, &axes], &[]);
+                let half = self.channels(&time, half * channels..(half + 1) * channels);
                 self.reshape(&half, &[0, channels, 1, 1])
             });
             let one = self.number(1.0);
@@ -321,8 +326,7 @@ impl Operations for Builder<'_> {
     }
 
     fn add_first_channels(&mut self, y: Map, x: Map) -> Map {
-        let [starts, ends, axes] = [0, y.channels as i64, 1].map(|value| self.integers(&[value]));
-        let first = self.node("Slice", &[&x.name, &starts, &ends, &axes], &[]);
+        let first = self.channels(&x.name, 0..y.channels as i64);
         Map { name: self.node("Add", &[&y.name, &first], &[]), ..y }
     }
 }

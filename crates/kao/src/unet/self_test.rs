@@ -11,7 +11,8 @@ use crate::error::{ErrorKind, Result};
 use crate::images::Images;
 use crate::noise::SeededNoise;
 use crate::unet::{
-    Activation, GradientConfig, Network, NoisyImages, ParameterSpec, UNet, UNetConfig,
+    Activation, GradientConfig, Network, NoisyImages, ParameterSpec, TimeScaleShift, UNet,
+    UNetConfig,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
@@ -65,10 +66,13 @@ fn problem_of_error(error: f32) -> Option<String> {
     (!right).then(|| format!("computes wrongly: off by {error:.2} of the largest value"))
 }
 
-/// How far a small network on `device` is from the same on the CPU.
+/// How far small networks on `device` are from the same on the CPU.
 fn error_of(device: &Device) -> Result<f32> {
-    let unet = network()?;
-    Ok(largest_error(&compute(&unet, device)?, &compute(&unet, &Device::Cpu)?))
+    let errors = [TimeScaleShift::Default, TimeScaleShift::ScaleShift].into_iter().map(|time| {
+        let unet = network(time)?;
+        Ok(largest_error(&compute(&unet, device)?, &compute(&unet, &Device::Cpu)?))
+    });
+    Ok(largest(&errors.collect::<Result<Vec<f32>>>()?))
 }
 
 /// The largest difference of the prediction, which comes first, and of the gradients, each as a
@@ -89,9 +93,10 @@ fn largest(values: &[f32]) -> f32 {
     sizes.fold(0.0, |largest, size| if size > largest || size.is_nan() { size } else { largest })
 }
 
-/// A network with what all networks have: two levels, attention, a skip connection, a shortcut. It
-/// has neither patches with layers at full resolution behind them nor tags.
-fn network() -> Result<UNet> {
+/// A network with what all networks have: two levels, attention, a skip connection, a shortcut; the
+/// time embedding acts on its blocks in the way `time`. It has neither patches with layers at full
+/// resolution behind them nor tags.
+fn network(time: TimeScaleShift) -> Result<UNet> {
     let config = UNetConfig {
         image_size: [3, 8, 8],
         num_steps: 10,
@@ -101,6 +106,7 @@ fn network() -> Result<UNet> {
         num_res_blocks: 1,
         activation: Activation::Silu,
         norm_groups: 8,
+        resnet_time_scale_shift: time,
         ..UNetConfig::default()
     };
     let mut unet = UNet::init(&config, 1)?;
@@ -144,7 +150,7 @@ mod tests {
 
     #[test]
     fn one_wrong_value_is_enough() {
-        let unet = network().unwrap();
+        let unet = network(TimeScaleShift::ScaleShift).unwrap();
         let expected = compute(&unet, &Device::Cpu).unwrap();
         assert_eq!(expected.len(), 1 + unet.values().len());
         for index in [0, 1, expected.len() - 1] {

@@ -104,6 +104,7 @@ impl Train {
         set(&mut config.prediction, &self.prediction);
         set(&mut config.timestep_sampling, &self.timestep_sampling);
         set(&mut config.min_snr_gamma, &self.min_snr_gamma);
+        set(&mut config.loss_focus, &self.loss_focus);
         set(&mut config.model.dropout, &self.dropout);
         set(&mut config.optimizer, &self.optimizer);
         set(&mut config.weight_decay, &self.weight_decay);

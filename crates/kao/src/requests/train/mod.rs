@@ -61,6 +61,8 @@ pub struct Train {
     pub timestep_sampling: Option<TimestepSampling>,
     /// γ of the min-SNR loss weights.
     pub min_snr_gamma: Option<f64>,
+    /// How much more errors in the middle of a picture count.
+    pub loss_focus: Option<f64>,
     /// Dropout probability.
     pub dropout: Option<f64>,
     /// The update rule.

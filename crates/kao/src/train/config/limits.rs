@@ -4,6 +4,9 @@ use super::TrainConfig;
 use crate::error::{Error, Result};
 use crate::train::adam::Optimizer;
 
+/// The most that `loss_focus` may be: beyond it the rest of a picture is hardly learned.
+const MAX_FOCUS: f64 = 1000.0;
+
 impl TrainConfig {
     /// Checks that the run is possible, as far as that is known without the pictures.
     ///
@@ -42,6 +45,7 @@ impl TrainConfig {
         let at_least_zero = [
             ("max_gradient_norm", self.max_gradient_norm),
             ("min_snr_gamma", self.min_snr_gamma),
+            ("loss_focus", self.loss_focus),
             ("weight_decay", self.weight_decay),
             ("final_learning_rate", self.final_learning_rate),
         ];
@@ -53,8 +57,13 @@ impl TrainConfig {
         if !(0.0..=1.0).contains(&self.tag_dropout) {
             return Err(Error::out_of_range("tag_dropout", self.tag_dropout, "between 0 and 1"));
         }
+        if self.loss_focus > MAX_FOCUS {
+            let (value, allowed) =
+                (format!("{:e}", self.loss_focus), format!("at most {MAX_FOCUS}"));
+            return Err(Error::out_of_range("loss_focus", value, allowed));
+        }
         // The optimizer computes in single precision.
-        for (name, value) in [positive[0], at_least_zero[2]] {
+        for (name, value) in [positive[0], at_least_zero[3]] {
             let (least, most) = (f64::from(f32::MIN_POSITIVE), f64::from(f32::MAX));
             if value != 0.0 && !(least..=most).contains(&value) {
                 let allowed = format!("between {least:.0e} and {most:.0e}");
@@ -108,6 +117,8 @@ mod tests {
                 "learning_rate 1e-300: must be between",
             ),
             (TrainConfig { min_snr_gamma: -1.0, ..run.clone() }, "min_snr_gamma"),
+            (TrainConfig { loss_focus: -1.0, ..run.clone() }, "loss_focus -1: must be at least 0"),
+            (TrainConfig { loss_focus: 1e7, ..run.clone() }, "loss_focus 1e7: must be at most"),
             (TrainConfig { final_learning_rate: 1.0, ..run.clone() }, "final_learning_rate"),
         ];
         for (config, expected) in cases {

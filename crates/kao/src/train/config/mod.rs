@@ -88,6 +88,10 @@ pub struct TrainConfig {
     pub timestep_sampling: TimestepSampling,
     /// γ of the min-SNR weights (Hang et al. 2023); with 0 all timesteps have the same weight.
     pub min_snr_gamma: f64,
+    /// How much more errors in the middle of a picture count: their weight is 1 + f in the middle
+    /// for 1 far from it; with 0 all places have the same weight.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub loss_focus: f64,
     /// What besides files of tags says of pictures what they show.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
@@ -108,6 +112,10 @@ pub struct TrainConfig {
 
 /// The usual [`tag_dropout`](TrainConfig::tag_dropout).
 pub(super) const TAG_DROPOUT: f64 = 0.15;
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
 
 fn is_default_tag_dropout(value: &f64) -> bool {
     *value == TAG_DROPOUT
@@ -191,6 +199,7 @@ impl TrainConfig {
             prediction: self.prediction,
             timestep_sampling: self.timestep_sampling,
             min_snr_gamma: self.min_snr_gamma,
+            loss_focus: self.loss_focus,
             tag_dropout: self.tag_dropout,
             seed: self.seed,
         }

@@ -101,6 +101,7 @@ impl Preset {
             prediction: Prediction::Epsilon,
             timestep_sampling: TimestepSampling::Uniform,
             min_snr_gamma: 0.0,
+            loss_focus: 0.0,
             classes: None,
             tag_dropout: TAG_DROPOUT,
             model: UNetConfig::default(),
