@@ -92,10 +92,10 @@ pub fn run(faces: &Path, out: &Path, steps: u64, from: Option<&Path>) -> kao::Re
 
     let classifier = Classifier::load(out)?;
     let test: Vec<usize> = split.test.iter().copied().take(2000).collect();
-    let seen = classifier.see(&folder.images(&test)?)?;
+    let probabilities = classifier.judge(&folder.images(&test)?)?;
     let shown: Vec<Vec<&String>> =
         test.iter().map(|&index| folder.tags_of(index).iter().collect()).collect();
-    for group in classifier.accuracies(&seen.probabilities, &shown) {
+    for group in classifier.accuracies(&probabilities, &shown) {
         println!(
             "{:<16} {} of {} ({:.1} %); {} of {} others",
             group.group,

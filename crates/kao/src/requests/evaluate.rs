@@ -519,9 +519,8 @@ fn numbers_of(tags: &[Vec<String>], vocabulary: &Vocabulary) -> Vec<Vec<usize>> 
 /// How often `samples`, and the pictures whose tags they were asked for, show these tags.
 fn judged(samples: &Images, pictures: &Images, asked: &[Vec<String>]) -> Result<Vec<TagAccuracy>> {
     let classifier = Classifier::of_faces()?;
-    let [samples, pictures] = [samples, pictures].map(|images| {
-        Ok::<_, Error>(classifier.accuracies(&classifier.see(images)?.probabilities, asked))
-    });
+    let [samples, pictures] = [samples, pictures]
+        .map(|images| Ok::<_, Error>(classifier.accuracies(&classifier.judge(images)?, asked)));
     let pairs = samples?.into_iter().zip(pictures?);
     Ok(pairs.map(|(samples, pictures)| TagAccuracy { samples, pictures }).collect())
 }

@@ -142,3 +142,37 @@ fn files_hold_classifiers_and_what_is_none_is_named() {
         assert!(Classifier::init(wrong.clone(), 1).is_err(), "{wrong:?}");
     }
 }
+
+#[test]
+fn an_image_is_judged_from_ten_looks() {
+    let mut images = Images::zeros([1, 1, 2, 3]);
+    images.data_mut().copy_from_slice(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let seen = |offset, is_mirrored| view(&images, offset, is_mirrored).into_vec();
+    assert_eq!(seen((0, 0), false), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    assert_eq!(seen((0, 1), false), [1.0, 1.0, 2.0, 4.0, 4.0, 5.0]);
+    assert_eq!(seen((0, -1), true), [3.0, 3.0, 2.0, 6.0, 6.0, 5.0]);
+    assert_eq!(seen((1, 0), false), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+    assert_eq!(seen((-1, 0), true), [6.0, 5.0, 4.0, 6.0, 5.0, 4.0]);
+
+    let classifier = Classifier::init(config(), 1).unwrap();
+    let images = noise(BATCH + 3, [3, 9, 12]);
+    let judged = classifier.judge(&images).unwrap();
+    let logit = |p: f32| (p / (1.0 - p)).ln();
+    let mut expected = vec![0.0; judged.len()];
+    for offset in LOOKS {
+        for is_mirrored in [false, true] {
+            let seen = classifier.see(&view(&images, offset, is_mirrored)).unwrap();
+            let logits = seen.probabilities.into_iter().map(logit);
+            expected.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit / 10.0);
+        }
+    }
+    for (found, expected) in judged.iter().zip(expected) {
+        assert!((logit(*found) - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    // A mirrored image is judged the same.
+    let mirrored = classifier.judge(&view(&images, (0, 0), true)).unwrap();
+    for (a, b) in judged.iter().zip(mirrored) {
+        assert!((a - b).abs() < 1e-5, "{a} {b}");
+    }
+    assert!(classifier.judge(&noise(1, [1, 9, 12])).is_err());
+}
