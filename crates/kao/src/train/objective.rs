@@ -510,7 +510,7 @@ mod tests {
         let mut expected = 0.0;
         for (k, &value) in gradient.data().iter().enumerate() {
             let weighted = value * weights[k % 24];
-            assert!((found_gradient.data()[k] - weighted).abs() <= 1e-9);
+            assert!((found_gradient.data()[k] - weighted).abs() <= 1e-6 * weighted.abs());
             // A squared error is a half of the product of its gradient and the difference.
             let difference = prediction.data()[k] - focused.target.data()[k];
             expected += 0.5 * f64::from(weighted) * f64::from(difference);
