@@ -316,11 +316,8 @@ pub fn focus_weights(height: usize, width: usize, focus: f64) -> Vec<f32> {
     let columns: Vec<f64> = (0..width).map(|x| bell(x, width)).collect();
     let mean = |bells: &[f64]| bells.iter().sum::<f64>() / bells.len().max(1) as f64;
     let mean_weight = 1.0 + focus * mean(&rows) * mean(&columns);
-    let of_row = |row: &f64| {
-        let row = *row;
-        columns.iter().map(move |column| ((1.0 + focus * row * column) / mean_weight) as f32)
-    };
-    rows.iter().flat_map(of_row).collect()
+    let weight = |place: usize| 1.0 + focus * rows[place / width] * columns[place % width];
+    (0..height * width).map(|place| (weight(place) / mean_weight) as f32).collect()
 }
 
 /// A loss and its gradients.

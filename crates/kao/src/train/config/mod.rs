@@ -90,7 +90,7 @@ pub struct TrainConfig {
     pub min_snr_gamma: f64,
     /// How much more errors in the middle of a picture count: their weight is 1 + f in the middle
     /// for 1 far from it; with 0 all places have the same weight.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub loss_focus: f64,
     /// What besides files of tags says of pictures what they show.
     #[serde(skip_serializing_if = "Option::is_none")]
