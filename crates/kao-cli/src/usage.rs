@@ -86,10 +86,13 @@ fn in_flags(error: &Error, command: Option<&clap::Command>) -> String {
         command.and_then(|command| flag(field, command)).unwrap_or_else(|| field.to_owned())
     };
     match error.kind() {
-        ErrorKind::Invalid { field, value, problem } => match value {
-            Some(value) => format!("{} {value}: {problem}", name(field)),
-            None => format!("{}: {problem}", name(field)),
-        },
+        ErrorKind::Invalid { field, value, problem } => {
+            let problem = flags_in(problem, command);
+            match value {
+                Some(value) => format!("{} {value}: {problem}", name(field)),
+                None => format!("{}: {problem}", name(field)),
+            }
+        }
         ErrorKind::SameFile { field, other } => {
             format!("{}: names the file of {}; expected another", name(field), name(other))
         }

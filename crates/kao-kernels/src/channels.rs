@@ -3,6 +3,7 @@
 //! Most callers need no concatenation: [`crate::Source::pair`] reads two parts, and
 //! [`crate::Sink::pair`] writes them.
 
+use crate::operands::length;
 use crate::parallel::{Shared, for_each_task};
 use crate::profile::Timed;
 use crate::scratch::Scratch;
@@ -31,8 +32,8 @@ pub fn sum_pixels<'a>(
 ) {
     let sums = sums.into();
     let _timed = Timed::pixels("sum_pixels", pixels);
-    assert_eq!(dy.len(), pixels.total() * channels, "length of dy");
-    assert_eq!(sums.len(), pixels.n * channels, "length of the sums");
+    assert_eq!(dy.len(), length([pixels.total(), channels]), "length of dy");
+    assert_eq!(sums.len(), length([pixels.n, channels]), "length of the sums");
     sum(pixels, dy, channels, sums);
 }
 
@@ -81,9 +82,9 @@ pub fn concat_channels<'a>(
     out: impl Into<Destination<'a>>,
 ) {
     let out = out.into();
-    assert_eq!(a.len(), rows * c_a, "length of a");
-    assert_eq!(b.len(), rows * c_b, "length of b");
-    assert_eq!(out.len(), rows * (c_a + c_b), "length of the output");
+    assert_eq!(a.len(), length([rows, c_a]), "length of a");
+    assert_eq!(b.len(), length([rows, c_b]), "length of b");
+    assert_eq!(out.len(), length([rows, c_a + c_b]), "length of the output");
     concat(rows, a, c_a, b, c_b, out);
 }
 
@@ -120,9 +121,9 @@ pub fn split_channels<'a>(
     c_b: usize,
 ) {
     let (a, b) = (a.into(), b.into());
-    assert_eq!(x.len(), rows * (c_a + c_b), "length of the input");
-    assert_eq!(a.len(), rows * c_a, "length of a");
-    assert_eq!(b.len(), rows * c_b, "length of b");
+    assert_eq!(x.len(), length([rows, c_a + c_b]), "length of the input");
+    assert_eq!(a.len(), length([rows, c_a]), "length of a");
+    assert_eq!(b.len(), length([rows, c_b]), "length of b");
     split(rows, x, a, c_a, b, c_b);
 }
 

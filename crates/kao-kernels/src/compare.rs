@@ -3,6 +3,7 @@
 //! They are plain Rust, compiled for every set of instructions. Products and sums are rounded one by
 //! one and in order, so that all sets give the same bits.
 
+use crate::operands::length;
 use crate::simd::{Kernel, Simd, dispatch, simd_level};
 
 /// Directions that are projected on side by side.
@@ -19,11 +20,11 @@ const STRETCH: usize = 1024;
 /// If a length does not fit, or n is no multiple of 4.
 pub fn project(patches: &[f32], size: usize, directions: &[[f32; LANES]], projected: &mut [f32]) {
     let n_patches = patches.len() / size;
-    assert_eq!(patches.len(), n_patches * size, "length of the patches");
+    assert_eq!(patches.len(), length([n_patches, size]), "length of the patches");
     assert!(n_patches.is_multiple_of(ROWS), "number of the patches");
     assert!(directions.len().is_multiple_of(size), "number of the directions");
     let n_directions = directions.len() / size * LANES;
-    assert_eq!(projected.len(), n_patches * n_directions, "length of the projections");
+    assert_eq!(projected.len(), length([n_patches, n_directions]), "length of the projections");
     // SAFETY: the level is available; the kernel is safe code.
     unsafe { dispatch(simd_level(), Project { patches, size, directions, projected }) };
 }

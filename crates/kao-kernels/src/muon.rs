@@ -7,6 +7,7 @@
 //! mean the same for both.
 
 use crate::conv1x1::{LinearShape, linear, linear_weight_grad};
+use crate::operands::length;
 use crate::profile::Timed;
 
 /// The share of the momentum that remains.
@@ -37,7 +38,7 @@ pub struct MuonStep {
 /// If a length does not fit.
 pub fn muon_step(muon: &MuonStep, shape: [usize; 2], p: &mut [f32], g: &[f32], m: &mut [f32]) {
     let _timed = Timed::start("muon_step", shape);
-    assert_eq!(p.len(), shape[0] * shape[1], "length of the parameters");
+    assert_eq!(p.len(), length(shape), "length of the parameters");
     assert_eq!(p.len(), g.len(), "lengths of parameters and gradients");
     assert_eq!(p.len(), m.len(), "lengths of parameters and momentum");
     // Nesterov's: one step ahead of the average.

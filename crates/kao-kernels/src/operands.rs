@@ -3,6 +3,23 @@
 
 use crate::{Activation, Destination};
 
+/// The product of counts, which a slice is as long as.
+///
+/// # Panics
+/// If no slice is so long: a product that wraps around would be the length of a shorter one.
+#[track_caller]
+pub(crate) const fn length<const N: usize>(counts: [usize; N]) -> usize {
+    let (mut length, mut at) = (1_usize, 0);
+    while at < N {
+        length = match length.checked_mul(counts[at]) {
+            Some(length) => length,
+            None => panic!("operands of more values than memory has"),
+        };
+        at += 1;
+    }
+    length
+}
+
 /// The pixels of a batch: `n` images of `h` × `w`.
 ///
 /// For a matrix of `rows` rows use [`Pixels::rows`].
@@ -45,12 +62,12 @@ impl Pixels {
 
     /// Pixels of one image.
     pub const fn per_image(self) -> usize {
-        self.h * self.w
+        length([self.h, self.w])
     }
 
     /// Pixels of all images.
     pub const fn total(self) -> usize {
-        self.n * self.h * self.w
+        length([self.n, self.h, self.w])
     }
 
     /// The same images at half the side, rounded up: what a stride-2 convolution with padding 1
@@ -163,10 +180,14 @@ impl<'a> Source<'a> {
     #[track_caller]
     pub(crate) fn check(&self, pixels: Pixels) {
         let stored = pixels.stored(self.upsampled);
-        assert_eq!(self.first.len(), stored * self.c_first, "length of the input");
-        assert_eq!(self.second.len(), stored * self.c_second, "length of the input's second part");
+        assert_eq!(self.first.len(), length([stored, self.c_first]), "length of the input");
+        assert_eq!(
+            self.second.len(),
+            length([stored, self.c_second]),
+            "length of the input's second part"
+        );
         if let Some(prologue) = &self.prologue {
-            let expected = pixels.n * self.channels();
+            let expected = length([pixels.n, self.channels()]);
             assert_eq!(prologue.scale.len(), expected, "length of the prologue's scale");
             assert_eq!(prologue.shift.len(), expected, "length of the prologue's shift");
         }
@@ -247,10 +268,10 @@ impl<'a> Sink<'a> {
     #[track_caller]
     pub(crate) fn check(&self, pixels: Pixels) {
         let stored = pixels.stored(self.upsampled);
-        assert_eq!(self.first.len(), stored * self.c_first, "length of the gradient");
+        assert_eq!(self.first.len(), length([stored, self.c_first]), "length of the gradient");
         assert_eq!(
             self.second.len(),
-            stored * self.c_second,
+            length([stored, self.c_second]),
             "length of the gradient's second part"
         );
     }
@@ -277,7 +298,7 @@ impl<'a> Epilogue<'a> {
 
     #[track_caller]
     pub(crate) fn check(&self, output: Pixels, c_out: usize, out: &Destination<'_>) {
-        assert_eq!(out.len(), output.total() * c_out, "length of the output");
+        assert_eq!(out.len(), length([output.total(), c_out]), "length of the output");
         assert!(
             !self.accumulate || out.is_written(),
             "the output is added to before it is written"
@@ -286,10 +307,10 @@ impl<'a> Epilogue<'a> {
             assert_eq!(bias.len(), c_out, "length of the bias");
         }
         if let Some(image_bias) = self.image_bias {
-            assert_eq!(image_bias.len(), output.n * c_out, "length of the per-image bias");
+            assert_eq!(image_bias.len(), length([output.n, c_out]), "length of the per-image bias");
         }
         if let Some(residual) = self.residual {
-            assert_eq!(residual.len(), output.total() * c_out, "length of the residual");
+            assert_eq!(residual.len(), length([output.total(), c_out]), "length of the residual");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Nearest ×2 upsampling on its own. Before a convolution it need not happen at all: see
 //! [`crate::Source::upsampled`] and [`crate::Sink::upsampled`].
 
+use crate::operands::length;
 use crate::parallel::{Shared, for_each_task};
 use crate::scratch::Scratch;
 use crate::{Destination, Pixels, Sink};
@@ -19,8 +20,8 @@ pub fn upsample_nearest<'a>(
     y: impl Into<Destination<'a>>,
 ) {
     let y = y.into();
-    assert_eq!(x.len(), pixels.total() * channels, "length of x");
-    assert_eq!(y.len(), 4 * pixels.total() * channels, "length of y");
+    assert_eq!(x.len(), length([pixels.total(), channels]), "length of x");
+    assert_eq!(y.len(), length([4, pixels.total(), channels]), "length of y");
     repeat_pixels(pixels, channels, x, y);
 }
 
@@ -58,8 +59,8 @@ pub fn upsample_nearest_backward<'a>(
     dx: impl Into<Destination<'a>>,
 ) {
     let dx = dx.into();
-    assert_eq!(dx.len(), pixels.total() * channels, "length of dx");
-    assert_eq!(dy.len(), 4 * pixels.total() * channels, "length of dy");
+    assert_eq!(dx.len(), length([pixels.total(), channels]), "length of dx");
+    assert_eq!(dy.len(), length([4, pixels.total(), channels]), "length of dy");
     let upsampled = Pixels::new(pixels.n, 2 * pixels.h, 2 * pixels.w);
     add_fours(upsampled, dy, Sink::new(dx, channels));
 }

@@ -420,3 +420,10 @@ fn dropout_masks_are_as_rare_as_asked_and_differ_by_seed() {
     let both = a.iter().zip(&b).filter(|(a, b)| !**a && !**b).count() as f64 / n as f64;
     assert!((both - 0.01).abs() < 0.002, "{both}");
 }
+
+#[test]
+#[should_panic(expected = "operands of more values than memory has")]
+fn lengths_that_wrap_around_are_refused() {
+    let shape = kao_kernels::LinearShape { rows: 2, c_in: 1 << 63, c_out: 2 };
+    kao_kernels::linear(shape, &[], &[], None, &mut [0.0; 4]);
+}

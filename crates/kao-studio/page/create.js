@@ -95,8 +95,8 @@ export async function create(place) {
       can && ["Variations", (face) => edit(face, { strength: 0.45 })],
       can && ["More like this", (face) => edit(face, { strength: 0.75 })],
       can && ["Edit", (face) => edit(face)],
-      known.about.has_data && ["Nearest pictures", ({ request: { model, seed, pick } }) => {
-        location.hash = `#/data/${encodeURIComponent(model)}/${seed}/${pick[0]}`;
+      known.about.has_data && ["Nearest pictures", ({ request: { model, seed, pick, ...others } }) => {
+        location.hash = `#/data/${encodeURIComponent(model)}/${seed}/${pick[0]}/${encodeURIComponent(JSON.stringify(others))}`;
       }],
     ].filter(Boolean);
   }

@@ -6,8 +6,11 @@ import { get, run, server } from "./api.js";
 /** Pictures of a page. */
 const LIMIT = 96;
 
-/** The pictures; with a model, a seed and a number the nearest to that image. */
-export async function data(place, [ofModel, ofSeed, ofImage]) {
+/** What else an image depends on, besides its model, its seed and its number. */
+const OTHERS = ["sampler", "steps", "spacing", "tags", "avoid", "guidance"];
+
+/** The pictures; with a model, a seed, a number and perhaps more of a request the nearest to that image. */
+export async function data(place, [ofModel, ofSeed, ofImage, ofOthers]) {
   const { about, models } = await server();
   if (!about.has_data) {
     place.append(h("p", { class: "notice" }, "No folder of pictures was given. Start with ", h("code", {}, "kao studio --data DIR"), " to look at the folders in it."));
@@ -78,13 +81,20 @@ export async function data(place, [ofModel, ofSeed, ofImage]) {
     ].filter(Boolean);
   }
 
-  async function nearest() {
+  const sent = ofOthers === undefined ? {} : JSON.parse(ofOthers);
+  const others = Object.fromEntries(OTHERS.filter((name) => name in sent).map((name) => [name, sent[name]]));
+
+  async function nearest(others = {}) {
     showProblem(null, fields, problems);
     near.replaceChildren(h("p", { class: "wait" }, "Comparing with every picture …"));
-    const request = { data: folder.value, model: model.value, seed: seed.value ?? 0, image: image.value ?? 0 };
+    const request = { data: folder.value, model: model.value, seed: seed.value ?? 0, image: image.value ?? 0, ...others };
     try {
       const job = await run("nearest", request);
-      const made = `/api/v1/sample.png?${new URLSearchParams({ model: request.model, seed: request.seed, pick: request.image })}`;
+      const { sampler, ...plain } = others;
+      const made = `/api/v1/sample.png?${new URLSearchParams({
+        model: request.model, seed: request.seed, pick: request.image, ...plain,
+        ...(sampler ? { sampler: sampler.name } : {}), ...(sampler && "eta" in sampler ? { eta: sampler.eta } : {}),
+      })}`;
       near.replaceChildren(h("h2", {}, `Nearest to image ${request.image} of seed ${request.seed}`),
         h("div", { class: "thumbs" },
           h("figure", { class: "thumb own" }, h("img", { src: made, alt: "The image itself" }), h("figcaption", {}, "the image")),
@@ -97,6 +107,6 @@ export async function data(place, [ofModel, ofSeed, ofImage]) {
   }
 
   await show();
-  if (ofImage !== undefined) nearest();
+  if (ofImage !== undefined) nearest(others);
   return () => { visit++; };
 }

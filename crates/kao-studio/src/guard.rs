@@ -61,7 +61,7 @@ impl Guard {
         let (headers, uri) = (request.headers(), request.uri());
         let host = self.check_host(headers, uri)?;
         check_origin(headers, host)?;
-        check_site(request.method(), headers)?;
+        check_site(request.method(), request.uri().path(), headers)?;
         self.check_token(headers, uri)
     }
 
@@ -154,12 +154,17 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     }
 }
 
-/// Browsers say whether a request comes from another site, also where they send no `Origin`, as
-/// for images. Following a link to the page is all that is allowed.
-fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+/// Browsers say whether a request comes from another site, or from another server of this machine, also
+/// where they send no `Origin`, as for images. Following a link to the pages is all that is allowed:
+/// what computes must not, also when a frame is led there.
+fn check_site(method: &Method, path: &str, headers: &HeaderMap) -> Result<(), Problem> {
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|found| found == value);
-    let is_link = method == Method::GET && is("sec-fetch-mode", "navigate");
-    match is("sec-fetch-site", "cross-site") && !is_link {
+    let is_foreign = is("sec-fetch-site", "cross-site") || is("sec-fetch-site", "same-site");
+    let is_link = method == Method::GET
+        && path == "/"
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document");
+    match is_foreign && !is_link {
         true => Err(Problem::forbidden("the request comes from a page of another site")),
         false => Ok(()),
     }
@@ -259,9 +264,18 @@ mod tests {
             ("host", "localhost:7860"),
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
         ];
-        assert_eq!(status(&guard, &link), 200);
-        assert!(guard.check(&request("POST", "/api/v1/jobs", &link)).is_err());
+        assert!(guard.check(&request("GET", "/", &link)).is_ok());
+        assert!(guard.check(&request("POST", "/", &link)).is_err());
+        for path in ["/api/v1/jobs", "/api/v1/sample.png?steps=2", "/api/v1/models"] {
+            assert!(guard.check(&request("GET", path, &link)).is_err(), "{path}");
+        }
+        let mut frame = link;
+        frame[3].1 = "iframe";
+        assert!(guard.check(&request("GET", "/", &frame)).is_err());
+        assert_eq!(with("sec-fetch-site", "same-site"), 403);
+        assert_eq!(with("sec-fetch-site", "none"), 200);
     }
 
     #[test]

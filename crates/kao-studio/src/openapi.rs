@@ -191,9 +191,10 @@ fn schemas() -> Value {
             "image_size": { "type": "array", "items": whole },
             "parameters": whole,
             "timesteps": whole,
-            "sampling": object(&["steps", "guidance"], json!({
+            "sampling": object(&["steps", "guidance", "spacing"], json!({
                 "steps": { "type": ["integer", "null"] },
                 "guidance": { "type": ["number", "null"] },
+                "spacing": text,
             })),
             "tags": { "type": "array", "items": object(&["tag", "count"], json!({
                 "tag": text, "count": whole,

@@ -26,7 +26,8 @@ Pictures of any size are prepared as `kao prepare` does. A mask has the size or 
 and is cropped with it: white is painted anew, black stays exactly as it is, grey is changed by so
 large a share of the strength, and what is transparent counts as white.
 
-Variation k of a seed is the same whatever --count, --batch-size, --threads and other pictures are.")]
+Variation k of a seed is the same whatever --count, --batch-size, --threads and other pictures
+are.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArgument,

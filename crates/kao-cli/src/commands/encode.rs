@@ -84,6 +84,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     result(format!("error per dimension         {:.6}", encoded.error))?;
     result(format!("PSNR                        {:.2} dB", encoded.psnr))?;
     encoded.files.iter().try_for_each(|file| result(file.display()))?;
-    note(one_line(&format!("to decode: {}", encoded.decode.command_line()?)));
+    // A path that is not Unicode has no command line.
+    if let Ok(command) = encoded.decode.command_line() {
+        note(one_line(&format!("to decode: {command}")));
+    }
     Ok(())
 }

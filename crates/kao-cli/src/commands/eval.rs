@@ -33,8 +33,9 @@ times 1000, at each resolution. The floor is the distance of two sets of real pi
 large as that of the samples. Distances of sets of different sizes cannot be compared, ratios
 roughly. The kernel distance (that of KID, on features of a small classifier of drawn faces that
 comes with Kao) is about 0 for real pictures whatever the sizes; it sees what the other does not,
-such as a little noise or blur, and compares with values of Kao alone. Neighbours are looked for among the pictures that training on the folder learns from;
-real pictures that it leaves out are the scale.
+such as a little noise or blur, and compares with values of Kao alone. Neighbours are looked for
+among the pictures that training on the folder learns from; real pictures that it leaves out are the
+scale.
 
 With --parts, samples are made in parts, by as many processes as there are shards; when all are
 done, the same command without --shard evaluates them.")]

@@ -10,6 +10,7 @@ use kao::formats::Contents;
 use kao::model::{self, ModelConfig};
 use kao::quantities::{counted, duration, size};
 use kao::render::AnimationFormat;
+use kao::requests::quoted;
 use kao::schedule::NoiseSchedule;
 use kao::train::history::{Direction, Trend, ValidationReport};
 use kao::train::summary::Summary;
@@ -148,7 +149,7 @@ fn run_dir(arguments: &Arguments) -> Result<()> {
 
 /// How a run stands, the most important first.
 fn tell(summary: &Summary) -> Result<()> {
-    let run = summary.path.display();
+    let run = quoted(&summary.path.to_string_lossy());
     row("state", state(summary))?;
     row("images seen", summary.images)?;
     if let Some(epochs) = summary.epochs {
@@ -213,7 +214,7 @@ fn tell(summary: &Summary) -> Result<()> {
             (None, _) => {
                 let config = summary.path.join(CONFIG_FILE);
                 if config.is_file() {
-                    let config = config.display();
+                    let config = quoted(&config.to_string_lossy());
                     row("begin", format_args!("kao train --config {config} --out {run}"))?;
                 }
             }
@@ -324,7 +325,7 @@ fn row(name: &str, value: impl Display) -> Result<()> {
     const MAX_VALUE_CHARS: usize = 1000;
     let value = value.to_string();
     let (name, value) = (shortened(name, MAX_NAME_CHARS), shortened(&value, MAX_VALUE_CHARS));
-    result(format!("{:<20} {}", one_line(&name), one_line(&value)))
+    result(format!("{:<24} {}", one_line(&name), one_line(&value)))
 }
 
 /// What an entry of a configuration is called in files: `hardswish`, `squared-cosine`.

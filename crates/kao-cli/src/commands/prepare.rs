@@ -21,8 +21,9 @@ Examples:
   kao prepare downloads/anime faces --shard 0/4                       a quarter of the pictures
 
 Tags of pictures (metadata.jsonl, a text beside each, dataset.json) are carried over.
-A run that was interrupted goes on where it stopped when the same command runs again. When all shards
-are done, the same command without --shard drops duplicates among them and finishes the folder.")]
+A run that was interrupted goes on where it stopped when the same command runs again. When all
+shards are done, the same command without --shard drops duplicates among them and finishes the
+folder.")]
 pub struct Arguments {
     /// Folder of raw pictures, flat or with sub-folders
     raw_dir: PathBuf,

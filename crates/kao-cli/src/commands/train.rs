@@ -16,7 +16,7 @@ use kao::dataset::Classes;
 use kao::denoiser::Prediction;
 use kao::quantities::{self, counted, duration};
 use kao::ranks::Group;
-use kao::requests::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun};
+use kao::requests::{MIN_TAG_COUNT, PlannedRun, Train, TrainedRun, quoted};
 use kao::train::{Decay, Optimizer, TimestepSampling};
 use kao::{Error, Result};
 use progress::TrainingProgress;
@@ -285,7 +285,7 @@ fn train(planned: PlannedRun, request: &Train, group: &dyn Group) -> Result<()> 
     let trained = planned.run_with(group, &progress)?;
     let saving = progress.finish();
     let TrainedRun { model, n_steps, n_steps_before, seconds, stopped_early } = trained;
-    let out = request.out.display();
+    let out = quoted(&request.out.to_string_lossy());
     if stopped_early {
         if interrupt::takes_last_word() {
             note(one_line(&format!(

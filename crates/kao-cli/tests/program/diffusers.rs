@@ -28,12 +28,12 @@ fn a_folder_is_told_sampled_and_converted() {
     let folder = folder.path();
     let info = kao(folder, "info tiny").ok().out;
     for line in [
-        "format               diffusers folder",
-        "image size           8 x 8 pixels, 3 channels",
-        "flip_sin_to_cos      true",
-        "sampling.clip        1.0",
-        "sampling.spacing     leading",
-        "sampling.variance    beta",
+        "format                   diffusers folder",
+        "image size               8 x 8 pixels, 3 channels",
+        "flip_sin_to_cos          true",
+        "sampling.clip            1.0",
+        "sampling.spacing         leading",
+        "sampling.variance        beta",
         "0 missing, 0 unused, 0 of wrong shape",
     ] {
         assert!(info.contains(line), "{line}\n{info}");
@@ -45,8 +45,8 @@ fn a_folder_is_told_sampled_and_converted() {
     kao(folder, &format!("{sample} --model tiny --out a.png")).ok();
     kao(folder, &format!("{sample} --model tiny.safetensors --out b.png")).ok();
     let told = kao(folder, "info a.png").ok().out;
-    assert!(told.contains("clip                 1, predicted noise kept"), "{told}");
-    assert!(told.contains("spacing              leading"), "{told}");
+    assert!(told.contains("clip                     1, predicted noise kept"), "{told}");
+    assert!(told.contains("spacing                  leading"), "{told}");
     let pixels = |name: &str| image::open(folder.join(name)).unwrap().into_rgb8().into_raw();
     assert_eq!(pixels("a.png"), pixels("b.png"));
     kao(folder, &format!("{sample} --model tiny --unclipped --out c.png")).ok();
@@ -61,7 +61,7 @@ fn a_folder_is_gone_on_from_and_written_again() {
     let train = "train --data faces --no-tags --from tiny --out run --steps 2 --batch-size 2 --sample-count 0";
     kao(folder, train).ok();
     let info = kao(folder, "info run/model.safetensors").ok().out;
-    assert!(info.contains("sampling.variance    beta"), "{info}");
+    assert!(info.contains("sampling.variance        beta"), "{info}");
     let ran = kao(folder, "convert run again --to diffusers").ok();
     assert_eq!(ran.out, "again\n");
     let config = |name: &str| fs::read_to_string(folder.join(name)).unwrap();

@@ -20,7 +20,7 @@ fn examples(command: &str) -> Vec<String> {
 }
 
 /// The names of all commands.
-fn commands() -> Vec<String> {
+pub fn commands() -> Vec<String> {
     let help = kao(Path::new("."), "--help").ok().out;
     let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| {

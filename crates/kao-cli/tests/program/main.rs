@@ -12,6 +12,7 @@ mod failures;
 mod faults;
 mod first_hour;
 mod fixture;
+mod honoured;
 mod hostile;
 mod looking;
 mod odd_values;

@@ -27,6 +27,9 @@ const COMMANDS: &[&str] = &[
     "bench --model MODEL --batch-size 1 --rounds 1 --warmup 0",
 ];
 
+/// Commands without flags, and those of builds with a feature.
+const LEFT_OUT: [&str; 4] = ["completions", "man", "fetch", "studio"];
+
 /// What is given to each flag, besides a text of 5000 letters.
 const VALUES: [&str; 8] =
     ["0", "-1", "NaN", "inf", "1e309", "18446744073709551615", "18446744073709551616", ""];
@@ -88,6 +91,11 @@ fn odd_values_of_all_flags_are_answered_in_one_short_line() {
     let folder = folder.path();
     std::fs::write(folder.join("small.toml"), crate::fixture::CONFIG).unwrap();
     let long = "x".repeat(5000);
+    for command in crate::examples::commands() {
+        let is_there = commands.lines().any(|line| line.split(' ').next() == Some(&command));
+        let is_left_out = LEFT_OUT.contains(&command.as_str());
+        assert!(is_there || is_left_out, "`COMMANDS` has no line of `{command}`");
+    }
     let mut cases = Vec::new();
     for line in commands.lines() {
         let words: Vec<&str> = line.split(' ').collect();

@@ -78,8 +78,8 @@ fn models_are_converted_and_described() {
     assert!(half * 3 < whole * 2, "{half} of {whole}");
     let out = kao(folder.path(), "info sub/half.safetensors --tensors").ok().out;
     for words in [
-        "image size           16 x 16 pixels, 3 channels",
-        "steps                4",
+        "image size               16 x 16 pixels, 3 channels",
+        "steps                    4",
         "f16   [32, 3, 3, 3]",
         "0 missing, 0 unused, 0 of wrong shape",
     ] {

@@ -81,7 +81,7 @@ fn cost_is_told_in_evaluations_of_the_network() {
     let ran = kao(folder.path(), &arguments).ok();
     assert!(ran.err.contains("Heun 20 steps, 39 evaluations of the network"), "{ran:?}");
     let out = kao(folder.path(), "info grid.png").ok().out;
-    assert!(out.contains("evaluations          39"), "{out}");
+    assert!(out.contains("evaluations              39"), "{out}");
     let ran = kao(folder.path(), &arguments.replace("heun", "unipc")).ok();
     assert!(ran.err.contains("UniPC 20 steps · "), "{ran:?}");
     // A setting that a sampler does not have.
@@ -185,11 +185,11 @@ fn pictures_say_how_they_were_made() {
     for name in ["g.png", "s.png"] {
         let out = kao(folder.path(), &format!("info {name}")).ok().out;
         for words in [
-            "sampler              ddim",
-            "steps                3",
-            "eta                  0.5",
-            "seed                 7",
-            "spacing              trailing",
+            "sampler                  ddim",
+            "steps                    3",
+            "eta                      0.5",
+            "seed                     7",
+            "spacing                  trailing",
         ] {
             assert!(out.contains(words), "{words} is not in {out}");
         }

@@ -225,6 +225,16 @@ impl Kernel for KeyGradient<'_> {
         let rows = BLOCK.min(pixels - self.block * BLOCK);
         let pixel = first_pixel + self.block * BLOCK;
         let sums = RowMajor { at: self.sums, stride: padded };
+        // Where the last block has fewer keys than it has room for, nobody has written the rest.
+        // SAFETY: each block of both has `pixels` rows of `BLOCK` values, and belongs to one task.
+        unsafe {
+            for matrix in [memory.weights, memory.dscores] {
+                for query in 0..pixels * usize::from(rows < BLOCK) {
+                    let row = matrix.add(self.block * stride + query * BLOCK);
+                    row.add(rows).write_bytes(0, BLOCK - rows);
+                }
+            }
+        }
         for (left, right, output) in [
             (memory.weights, memory.dout, self.output_v),
             (memory.dscores, memory.queries, self.output_k),

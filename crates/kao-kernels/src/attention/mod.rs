@@ -13,6 +13,7 @@ mod rows;
 
 use crate::Destination;
 use crate::gemm::{BLOCK, PANEL};
+use crate::operands::length;
 use crate::profile::Timed;
 
 /// Queries of a task.
@@ -79,7 +80,7 @@ impl AttentionShape {
     }
 
     fn elements(&self) -> usize {
-        self.n * self.pixels * self.channels
+        length([self.n, self.pixels, self.channels])
     }
 
     /// Blocks of queries of a unit.

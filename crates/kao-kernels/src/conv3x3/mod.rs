@@ -8,6 +8,7 @@ mod transform;
 mod weight_grad;
 mod weights;
 
+use crate::operands::length;
 use crate::output::Output;
 use crate::profile::Timed;
 use crate::scratch::Aligned;
@@ -45,7 +46,7 @@ impl PreparedConv3x3 {
     }
 
     fn with(weights: &[f32], layout: Layout) -> Self {
-        assert_eq!(weights.len(), 9 * layout.c_from * layout.c_to, "length of the weights");
+        assert_eq!(weights.len(), length([9, layout.c_from, layout.c_to]), "length of the weights");
         let mut transformed = Aligned::zeros(layout.len());
         // SAFETY: the level is available and the lengths are right.
         unsafe {
@@ -89,7 +90,11 @@ pub fn conv3x3<'a>(
     let output = Output::new(&mut out, c_out, epilogue);
     let taps = match weights {
         Weights::Plain(weights) => {
-            assert_eq!(weights.len(), 9 * source.channels() * c_out, "length of the weights");
+            assert_eq!(
+                weights.len(),
+                length([9, source.channels(), c_out]),
+                "length of the weights"
+            );
             Taps::Plain(weights, Direction::Forward)
         }
         Weights::Prepared(prepared) => {
@@ -125,8 +130,8 @@ pub fn conv3x3_data_grad(
 ) {
     let _timed = Timed::pixels("conv3x3_data_grad", pixels);
     sink.check(pixels);
-    assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
-    assert_eq!(weights.len(), 9 * sink.channels() * c_out, "length of the weights");
+    assert_eq!(dy.len(), length([pixels.total(), c_out]), "length of dy");
+    assert_eq!(weights.len(), length([9, sink.channels(), c_out]), "length of the weights");
     if pixels.total() * sink.channels() == 0 {
         return;
     }
@@ -161,8 +166,8 @@ pub fn conv3x3_weight_grad<'a>(
     let dw = dw.into();
     let _timed = Timed::pixels("conv3x3_weight_grad", pixels);
     source.check(pixels);
-    assert_eq!(dy.len(), pixels.total() * c_out, "length of dy");
-    assert_eq!(dw.len(), 9 * source.channels() * c_out, "length of dw");
+    assert_eq!(dy.len(), length([pixels.total(), c_out]), "length of dy");
+    assert_eq!(dw.len(), length([9, source.channels(), c_out]), "length of dw");
     let (upsampled, pixels) = (source.upsampled, pixels.before_upsampling(source.upsampled));
     let source = &Source { upsampled: false, ..*source };
     // SAFETY: the level is available and all lengths have been checked.

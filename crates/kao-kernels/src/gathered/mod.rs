@@ -11,6 +11,7 @@ mod weight_grad;
 mod weights;
 mod window;
 
+use crate::operands::length;
 use crate::output::Output;
 use crate::scratch::{Aligned, Scratch};
 use crate::simd::simd_level;
@@ -77,7 +78,7 @@ impl Packed {
     /// If the length is wrong.
     #[track_caller]
     pub(crate) fn new(taps: Taps, weights: &[f32], c_in: usize, c_out: usize) -> Self {
-        assert_eq!(weights.len(), taps.count() * c_in * c_out, "length of the weights");
+        assert_eq!(weights.len(), length([taps.count(), c_in, c_out]), "length of the weights");
         let layout = PackedLayout { taps: taps.count(), c_from: c_in, c_to: c_out };
         let mut values = Aligned::zeros(layout.len());
         // SAFETY: the level is available and the lengths are right.
@@ -110,7 +111,7 @@ pub(crate) fn forward(
     let (level, window) = (simd_level(), taps.window(pixels));
     match weights {
         Weights::Plain(weights) => {
-            let expected = taps.count() * source.channels() * c_out;
+            let expected = length([taps.count(), source.channels(), c_out]);
             assert_eq!(weights.len(), expected, "length of the weights");
             let mut packed = Scratch::new(layout.len());
             // SAFETY: the level is available and all lengths have been checked.
@@ -144,8 +145,12 @@ pub(crate) fn data_grad(
     mut sink: Sink<'_>,
 ) {
     sink.check(pixels);
-    assert_eq!(dy.len(), taps.output(pixels).total() * c_out, "length of dy");
-    assert_eq!(weights.len(), taps.count() * sink.channels() * c_out, "length of the weights");
+    assert_eq!(dy.len(), length([taps.output(pixels).total(), c_out]), "length of dy");
+    assert_eq!(
+        weights.len(),
+        length([taps.count(), sink.channels(), c_out]),
+        "length of the weights"
+    );
     if pixels.total() * sink.channels() == 0 {
         return;
     }
@@ -182,8 +187,8 @@ pub(crate) fn weight_grad(
     dw: Destination<'_>,
 ) {
     source.check(pixels);
-    assert_eq!(dy.len(), taps.output(pixels).total() * c_out, "length of dy");
-    assert_eq!(dw.len(), taps.count() * source.channels() * c_out, "length of dw");
+    assert_eq!(dy.len(), length([taps.output(pixels).total(), c_out]), "length of dy");
+    assert_eq!(dw.len(), length([taps.count(), source.channels(), c_out]), "length of dw");
     // SAFETY: the level is available and all lengths have been checked.
     unsafe { weight_gradient(simd_level(), taps.window(pixels), source, dy, c_out, dw) };
 }

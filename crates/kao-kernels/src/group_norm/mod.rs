@@ -12,6 +12,7 @@ mod stats;
 
 pub use dropout::Dropout;
 
+use crate::operands::length;
 use crate::profile::Timed;
 use crate::simd::simd_level;
 use crate::{Activation, Destination, Pixels, Prologue, Sink, Source};
@@ -98,7 +99,7 @@ impl GroupNorm<'_> {
 
     /// The length of gamma and beta for `images` images of `channels` channels.
     fn affine_len(&self, images: usize, channels: usize) -> usize {
-        if self.per_image { images * channels } else { channels }
+        if self.per_image { length([images, channels]) } else { channels }
     }
 
     #[track_caller]
@@ -111,8 +112,12 @@ impl GroupNorm<'_> {
         let len = self.affine_len(pixels.n, channels);
         assert_eq!(self.gamma.len(), len, "length of gamma");
         assert_eq!(self.beta.len(), len, "length of beta");
-        assert_eq!(self.stats.mean.len(), pixels.n * self.groups, "length of the means");
-        assert_eq!(self.stats.rstd.len(), pixels.n * self.groups, "length of the deviations");
+        assert_eq!(self.stats.mean.len(), length([pixels.n, self.groups]), "length of the means");
+        assert_eq!(
+            self.stats.rstd.len(),
+            length([pixels.n, self.groups]),
+            "length of the deviations"
+        );
         if let Some(dropout) = self.dropout {
             assert!((0.0..1.0).contains(&dropout.rate), "a dropout rate is in [0, 1)");
         }
@@ -162,7 +167,7 @@ pub fn group_norm<'a>(
     source.check(pixels);
     check_bare(source);
     norm.check(pixels, source.channels());
-    assert_eq!(y.len(), pixels.total() * source.channels(), "length of y");
+    assert_eq!(y.len(), length([pixels.total(), source.channels()]), "length of y");
     forward::apply(simd_level(), pixels, source, norm, y);
 }
 
@@ -189,7 +194,7 @@ pub fn group_norm_backward(
     sink.check(pixels);
     assert!(!sink.upsampled, "a normalization has no upsampled gradient");
     assert_eq!(sink.channels(), source.channels(), "channels of the gradient");
-    assert_eq!(dy.len(), pixels.total() * source.channels(), "length of dy");
+    assert_eq!(dy.len(), length([pixels.total(), source.channels()]), "length of dy");
     let len = norm.affine_len(pixels.n, source.channels());
     assert_eq!(affine.gamma.len(), len, "length of dgamma");
     assert_eq!(affine.beta.len(), len, "length of dbeta");

@@ -79,6 +79,7 @@ async fn models(State(app): State<Arc<App>>) -> Answer {
                     "sampling": {
                         "steps": config.sampling.steps,
                         "guidance": config.sampling.guide.map(|guide| guide.guidance),
+                        "spacing": config.sampling.spacing.unwrap_or_default().name(),
                     },
                     "training": config.training,
                 }),

@@ -23,10 +23,3 @@ pub fn bytes(content_type: &'static str, bytes: Vec<u8>) -> Response {
 pub fn png(bytes: Vec<u8>) -> Response {
     self::bytes("image/png", bytes)
 }
-
-/// The same, which will never be another one at this address.
-pub fn lasting(mut answer: Response) -> Response {
-    let forever = HeaderValue::from_static("private, max-age=86400, immutable");
-    answer.headers_mut().insert(header::CACHE_CONTROL, forever);
-    answer
-}

@@ -6,9 +6,10 @@ use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
 use kao::Result;
-use kao::control::Control;
+use kao::control::{Control, Report};
 use kao::requests::{Edit, Estimate, Request};
 use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,7 +32,11 @@ const FIELDS: &[Field] = &[
     field("count", Kind::Integer, "How many variations; by default 8."),
     field("seed", Kind::Integer, "Seed of the noise."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-    field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
+    field(
+        "steps",
+        Kind::Integer,
+        "Steps; by default all with DDPM, else as the model says, or 20.",
+    ),
     field("tags", Kind::Text, "Tags of every image, separated by commas."),
     field("avoid", Kind::Text, "Tags that guidance leads away from."),
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
@@ -43,18 +48,36 @@ pub fn with_shown_names(
     texts: Vec<(String, String)>,
     names: &[(&PathBuf, &PathBuf)],
 ) -> Vec<(String, String)> {
+    texts.into_iter().map(|(key, text)| (key, renamed(&text, names))).collect()
+}
+
+fn renamed(text: &str, names: &[(&PathBuf, &PathBuf)]) -> String {
     let path = |path: &PathBuf| path.display().to_string();
     let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let rename = |text: String| {
-        names.iter().fold(text, |text, (here, shown)| {
-            let text = text.replace(&path(here), &path(shown));
-            match (name(here), name(shown)) {
-                (Some(here), Some(shown)) => text.replace(&here, &shown),
-                _ => text,
-            }
-        })
-    };
-    texts.into_iter().map(|(key, text)| (key, rename(text))).collect()
+    names.iter().fold(text.to_owned(), |text, (here, shown)| {
+        let text = text.replace(&path(here), &path(shown));
+        match (name(here), name(shown)) {
+            (Some(here), Some(shown)) => text.replace(&here, &shown),
+            _ => text,
+        }
+    })
+}
+
+/// Reports with these names, as texts have them.
+pub struct WithShownNames<'a> {
+    pub control: &'a dyn Control,
+    pub names: &'a [(&'a PathBuf, &'a PathBuf)],
+}
+
+impl Control for WithShownNames<'_> {
+    fn report(&self, report: &Report<'_>) -> ControlFlow<()> {
+        let message = report.message.map(|message| renamed(message, self.names));
+        self.control.report(&Report { message: message.as_deref(), ..*report })
+    }
+
+    fn wants_previews(&self) -> bool {
+        self.control.wants_previews()
+    }
 }
 
 struct EditWork {
@@ -144,16 +167,17 @@ impl Work for EditWork {
 
     fn run(&self, worker: &Worker<'_>, control: &dyn Control) -> Result<Output> {
         let model = worker.models.get(&self.request.model, control)?;
-        let edited = self.request.run_on(&model, control)?;
+        let shown = self.shown();
+        let here = self.request.pictures.iter().chain(&self.request.mask);
+        let names: Vec<_> = here.zip(shown.pictures.iter().chain(&shown.mask)).collect();
+        let control = WithShownNames { control, names: &names };
+        let edited = self.request.run_on(&model, &control)?;
         let facts = json!({
             "seconds": edited.seconds,
             "evaluations_per_image": edited.n_evaluations,
             "model": self.model,
         });
         let summary = edited.summary();
-        let shown = self.shown();
-        let here = self.request.pictures.iter().chain(&self.request.mask);
-        let names: Vec<_> = here.zip(shown.pictures.iter().chain(&shown.mask)).collect();
         let texts = with_shown_names(edited.provenance.texts, &names);
         let mut set = Set::new("images", edited.images, self.request.columns, texts.clone());
         let n = set.images.len();

@@ -1,7 +1,7 @@
 //! `encode`: the noise from which DDIM makes a picture that was sent here, and what it is decoded
 //! to.
 
-use super::edit::{sent, with_shown_names};
+use super::edit::{WithShownNames, sent, with_shown_names};
 use super::sample::{command, with_model};
 use super::{Context, Kind, Made, TaskKind, at_most, field};
 use crate::http::problem::Problem;
@@ -79,12 +79,12 @@ impl Work for EncodeWork {
     }
 
     fn run(&self, _: &Worker<'_>, control: &dyn Control) -> Result<Output> {
-        let encoded = self.request.run(control);
-        let _ = std::fs::remove_file(&self.request.out);
-        let encoded = encoded?;
         let shown = self.shown();
         let mut names = vec![(&self.request.out, &shown.out)];
         names.extend(self.request.pictures.iter().zip(&shown.pictures));
+        let encoded = self.request.run(&WithShownNames { control, names: &names });
+        let _ = std::fs::remove_file(&self.request.out);
+        let encoded = encoded?;
         let texts = with_shown_names(encoded.provenance.texts, &names);
         let facts = json!({
             "seconds": encoded.seconds,

@@ -25,7 +25,11 @@ pub const KIND: TaskKind = TaskKind {
         field("count", Kind::Integer, "How many samples; by default 64, better a thousand."),
         field("seed", Kind::Integer, "Seed of the noise, and of which patches are compared."),
         field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-        field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
+        field(
+            "steps",
+            Kind::Integer,
+            "Steps; by default all with DDPM, else as the model says, or 20.",
+        ),
         field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
     ],
     make,

@@ -32,7 +32,11 @@ const FIELDS: &[Field] = &[
     ),
     field("pick", Kind::Integers, "These of them, in place of all."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-    field("steps", Kind::Integer, "Steps; by default all with DDPM, 20 with the others."),
+    field(
+        "steps",
+        Kind::Integer,
+        "Steps; by default all with DDPM, else as the model says, or 20.",
+    ),
     field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
     field("tags", Kind::Text, "Tags of every image, separated by commas."),
     field("avoid", Kind::Text, "Tags that guidance leads away from."),
@@ -104,14 +108,16 @@ impl Work for InterpolateWork {
             "model": self.model,
         });
         let summary = done.summary();
-        let n_columns = self.request.columns.unwrap_or(match self.request.pick.len() {
-            0 => self.request.frames,
-            n => n,
-        });
-        let mut set = Set::new("images", done.images, n_columns, done.provenance.texts);
         let Interpolate { between, images, frames, columns, plane, pick, .. } = &self.request;
         let n_ends = between.len().max(images.len());
-        if pick.is_empty() && columns.is_none() && !plane && n_ends > 2 {
+        let n_on_the_way = match plane {
+            true => frames.saturating_mul(*frames),
+            false => n_ends.saturating_sub(1).saturating_mul(frames.saturating_sub(1)) + 1,
+        };
+        let is_all = pick.is_empty() || pick.len() == n_on_the_way;
+        let n_columns = columns.unwrap_or(if is_all { *frames } else { pick.len().min(8) });
+        let mut set = Set::new("images", done.images, n_columns, done.provenance.texts);
+        if is_all && columns.is_none() && !plane && n_ends > 2 {
             // Each row leads from one end to the next, so that those between stand there twice.
             let of_row = |row: usize| row * (frames - 1)..=(row + 1) * (frames - 1);
             let places = (0..n_ends - 1).flat_map(of_row).map(Some).collect();

@@ -23,7 +23,16 @@ pub const KIND: TaskKind = TaskKind {
         field("model", Kind::Text, "The name of a model; without it the first of the list."),
         field("seed", Kind::Integer, "Seed of the image."),
         field("image", Kind::Integer, "Its number among the images of the seed."),
-        field("steps", Kind::Integer, "Steps."),
+        field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
+        field(
+            "steps",
+            Kind::Integer,
+            "Steps; by default all with DDPM, else as the model says, or 20.",
+        ),
+        field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
+        field("tags", Kind::Text, "Tags of the image, separated by commas."),
+        field("avoid", Kind::Text, "Tags that guidance leads away from."),
+        field("guidance", Kind::Number, "How strongly the image is led to what is asked for."),
     ],
     make,
 };
@@ -47,6 +56,8 @@ fn make(mut given: Map<String, Value>, context: &Context<'_>) -> Made {
     sample.compute.device = context.device;
     sample.validate()?;
     at_most("steps", sample.sampling.steps.unwrap_or(1), limits::MAX_STEPS)?;
+    let config = source.config()?;
+    sample.wishes.conditions(&config.tags, 1)?;
     let data = context.places.data_folder(&data_name)?;
     Ok(Box::new(NearestWork { data, data_name, source, model, sample }))
 }
@@ -57,13 +68,11 @@ impl Work for NearestWork {
     }
 
     fn request(&self) -> Value {
-        json!({
-            "data": self.data_name,
-            "model": self.model,
-            "seed": self.sample.seed,
-            "image": self.sample.pick[0],
-            "steps": self.sample.sampling.steps,
-        })
+        let mut request = serde_json::to_value(&self.sample).unwrap_or_default();
+        request["data"] = self.data_name.clone().into();
+        request["model"] = self.model.clone().into();
+        request["image"] = self.sample.pick[0].into();
+        request
     }
 
     fn command(&self) -> String {

@@ -35,7 +35,7 @@ const FIELDS: &[Field] = &[
     field(
         "preset",
         Kind::Text,
-        "tiny, small64 or anime64; by default that which fits the pictures.",
+        "tiny, small64, anime64 or diffusers64; by default that which fits the pictures.",
     ),
     field("from", Kind::Text, "The name of a model to begin with."),
     field("steps", Kind::Integer, "Training steps in all."),
@@ -128,7 +128,10 @@ impl Work for TrainWork {
     }
 
     fn estimate(&self) -> Result<Estimate> {
-        self.request.estimate()
+        match self.is_plan {
+            true => self.request.estimate_of_measuring(),
+            false => self.request.estimate(),
+        }
     }
 
     fn is_long(&self) -> bool {

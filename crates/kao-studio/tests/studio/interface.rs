@@ -485,6 +485,10 @@ fn what_a_training_takes_is_told_and_nothing_is_written() {
     assert!(facts["estimate"]["memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(job["command"].as_str().unwrap().ends_with(" --dry-run"));
     assert_eq!(std::fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
+    // How long a run takes is no reason not to say it.
+    let long = json!({ "name": "planned", "data": "faces", "preset": "tiny", "batch_size": 4, "steps": 1_000_000 });
+    let job = server.job("plan", long);
+    assert!(job["result"]["facts"]["seconds"].as_f64().unwrap() > 900.0, "{job}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::cache::{CacheConfig, CacheFile, Cached, Index};
-use super::decode::{DecodeError, Picture};
+use super::decode::{DecodeError, Picture, UNREADABLE};
 use super::fit::Fit;
 use super::output::preparation;
 use super::pixels::{DiskPixels, FolderPicture, Pixels};
@@ -436,7 +436,11 @@ impl Reading<'_> {
                 format!("{} of them, where at most {} are expected", found.len(), u32::MAX);
             return Err(Error::invalid("pictures", problem));
         }
-        let cached = match file.open()? {
+        // What could not be read may be readable now.
+        let is_whole = |cached: &Cached| {
+            !cached.skipped.iter().any(|skipped| skipped.reason.starts_with(UNREADABLE))
+        };
+        let cached = match file.open()?.filter(is_whole) {
             Some(cached) => cached,
             None => {
                 file.make(|into| {

@@ -78,7 +78,7 @@ impl Tags {
             false => reader.read_archives(&archives)?,
         }
         if classes == Some(Classes::Folders) {
-            reader.read_folders();
+            reader.read_folders(&archives);
         }
         let mut cut = 0;
         let of = reader.found.into_iter().map(|(name, mut tags)| {
@@ -200,7 +200,13 @@ impl<'a> Reader<'a> {
     }
 
     fn read_list(&mut self, path: &Path, folder: &str) -> Result<()> {
-        let mut reader = BufReader::new(open_regular(path)?.take(MAX_LIST_BYTES));
+        let file = open_regular(path)?;
+        let len = file.metadata().map_err(|source| Error::io("read", path, source))?.len();
+        if len > MAX_LIST_BYTES {
+            let problem = format!("{len} bytes; expected at most {MAX_LIST_BYTES}");
+            return Err(Error::malformed(path, problem));
+        }
+        let mut reader = BufReader::new(file);
         let (mut n_unknown, mut n_long, mut first_long) = (0, 0, String::new());
         let mut passed_over: BTreeSet<String> = BTreeSet::new();
         let mut bytes = Vec::new();
@@ -373,10 +379,15 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn read_folders(&mut self) {
+    fn read_folders(&mut self, archives: &[(String, PathBuf)]) {
         let (mut n_long, mut first_long) = (0, "");
+        let archives: BTreeSet<&str> = archives.iter().map(|(name, _)| name.as_str()).collect();
         for name in self.names.clone() {
-            if let Some((folder, _)) = name.split_once('/')
+            // Within an archive, its own name is none of a folder.
+            let ends = name.match_indices('/').map(|(end, _)| end);
+            let inside = ends.filter(|&end| archives.contains(&name[..end])).last();
+            let name_inside = inside.map_or(name, |end| &name[end + 1..]);
+            if let Some((folder, _)) = name_inside.split_once('/')
                 && self.take(name, &folder.replace(',', " "))
             {
                 n_long += 1;

@@ -18,6 +18,11 @@ const BLOCK: usize = 512;
 const MAX_NAME_BYTES: u64 = 4096;
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
+/// Where a header of GNU says that the list of a sparse file's parts goes on in another block, and where
+/// such a block says it.
+const SPARSE_CONTINUES: usize = 482;
+const SPARSE_MAP_CONTINUES: usize = 504;
+
 /// What an archive holds, one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
@@ -56,8 +61,8 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Entry) -> Result<()>) -> Re
             return Err(reader.damaged("it ends without the mark of its end: it is cut short"));
         }
         reader.fill(&mut header)?;
-        if header.iter().all(|byte| *byte == 0) {
-            return Ok(());
+        if is_zero(&header) {
+            return reader.check_end();
         }
         let header = Header(&header);
         if !header.is_sound() {
@@ -79,6 +84,9 @@ pub(super) fn read(path: &Path, each: &mut dyn FnMut(Entry) -> Result<()>) -> Re
             b'L' | b'K' | b'x' | b'g' => declared,
             _ => long_len.take().unwrap_or(declared),
         };
+        if kind == b'S' {
+            reader.skip_sparse_map(header.0[SPARSE_CONTINUES])?;
+        }
         let offset = reader.at;
         let end =
             len.checked_next_multiple_of(BLOCK as u64).and_then(|len| len.checked_add(offset));
@@ -197,6 +205,33 @@ impl Reader<'_> {
         Ok(content)
     }
 
+    /// Passes over the blocks in which the list of a sparse file's parts goes on; `continues` says
+    /// whether there is a first.
+    fn skip_sparse_map(&mut self, mut continues: u8) -> Result<()> {
+        let mut block = [0; BLOCK];
+        while continues != 0 {
+            self.fill(&mut block)?;
+            continues = block[SPARSE_MAP_CONTINUES];
+        }
+        Ok(())
+    }
+
+    /// Checks that nothing stands behind the mark of the end.
+    fn check_end(&mut self) -> Result<()> {
+        let mut block = [0; BLOCK];
+        while self.at < self.len {
+            let len = (self.len - self.at).min(BLOCK as u64) as usize;
+            self.fill(&mut block[..len])?;
+            if !is_zero(&block[..len]) {
+                self.at -= len as u64;
+                let problem = "something stands behind the mark of its end, as where archives were \
+                               joined";
+                return Err(self.damaged(problem));
+            }
+        }
+        Ok(())
+    }
+
     fn skip_to(&mut self, end: u64) -> Result<()> {
         // Within the file, so the difference fits.
         let ahead = i64::try_from(end - self.at).unwrap_or(i64::MAX);
@@ -204,6 +239,10 @@ impl Reader<'_> {
         self.at = end;
         Ok(())
     }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The header of an entry, as POSIX (ustar) and GNU write it.
@@ -428,6 +467,33 @@ mod tests {
             header[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
         });
         assert!(matches!(entries(&binary).unwrap()[0], Entry::File { len: 3, .. }));
+    }
+
+    #[test]
+    fn the_list_of_a_sparse_file_is_passed_over() {
+        let sparse = changed(archive(&[("sparse.bin", &[7; 600])]), |header| {
+            header[156] = b'S';
+            header[SPARSE_CONTINUES] = 1;
+        });
+        let mut more = [[1; BLOCK]; 2];
+        more[1][SPARSE_MAP_CONTINUES] = 0;
+        let (header, content) = sparse.split_at(BLOCK);
+        let content = &content[..2 * BLOCK];
+        let rest = archive(&[("a.png", b"abc")]);
+        let found = entries(&[header, more.as_flattened(), content, &rest].concat()).unwrap();
+        assert!(matches!(&found[..], [Entry::PassedOver { .. }, Entry::File { len: 3, .. }]));
+        let error = entries(&[header, &more[0]].concat()).unwrap_err().to_string();
+        assert!(error.contains("cut short"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_behind_the_end_is_not_passed_over() {
+        let [one, two] = ["a.png", "b.png"].map(|name| archive(&[(name, b"x")]));
+        let error = entries(&[&one[..], &two].concat()).unwrap_err().to_string();
+        assert!(error.contains("behind the mark of its end"), "{error}");
+        let padded = [&one[..], &[0; 10_000]].concat();
+        assert_eq!(entries(&padded).unwrap().len(), 1);
+        assert!(entries(&[&padded[..], b"x"].concat()).is_err());
     }
 
     #[test]

@@ -77,6 +77,17 @@ impl ModelConfig {
             return Err(Error::invalid("model: n_tags", problem));
         }
         self.sampling.validate()?;
+        check_prediction(&self.schedule, self.prediction)?;
         NoiseSchedule::new(&self.schedule).map(|_| ())
     }
+}
+
+/// Refuses a prediction from which no image can be told.
+fn check_prediction(schedule: &ScheduleConfig, prediction: Prediction) -> Result<()> {
+    if schedule.zero_terminal_snr && prediction == Prediction::Epsilon {
+        let problem =
+            "epsilon, with `zero_terminal_snr`: in noise alone it says nothing of the image";
+        return Err(Error::invalid("prediction", problem).with_hint("predict v or x0 in its place"));
+    }
+    Ok(())
 }

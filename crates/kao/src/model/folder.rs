@@ -43,6 +43,18 @@ pub fn is_one(path: &Path) -> bool {
     path.is_dir() && (has(PIPELINE) || has(CONFIG) || path.join("unet").join(CONFIG).is_file())
 }
 
+/// Whether `path` is a folder of diffusers without all the files of a model, as one that was fetched in part.
+pub fn lacks_files(path: &Path) -> bool {
+    let in_folder = path.join("unet");
+    let network = if in_folder.join(CONFIG).is_file() { in_folder } else { path.to_path_buf() };
+    let lacks = || match weights(&network) {
+        Ok(files) => files.iter().any(|(file, _)| !file.is_file()),
+        // A list that cannot be read is told of when it is read.
+        Err(_) => !WEIGHTS.iter().any(|[_, list]| network.join(list).is_file()),
+    };
+    !network.join(CONFIG).is_file() || lacks()
+}
+
 impl DiffusersFolder {
     /// Reads the configuration of the folder at `path`, and finds its weights.
     ///
@@ -223,5 +235,31 @@ fn json_object(path: &Path) -> Result<Map<String, Value>> {
         Ok(Value::Object(entries)) => Ok(entries),
         Ok(_) => Err(Error::malformed(path, "no JSON object")),
         Err(error) => Err(Error::malformed(path, format!("no JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_fetched_in_part_lacks_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        std::fs::create_dir(path.join("unet")).unwrap();
+        let lacks_with = |name: &str, content: &str| {
+            std::fs::write(path.join(name), content).unwrap();
+            lacks_files(path)
+        };
+        assert!(lacks_with("model_index.json", "{}"));
+        assert!(lacks_with("unet/config.json", "{}"));
+        let [[single, list], ..] = WEIGHTS;
+        let parts = r#"{"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}"#;
+        assert!(lacks_with(&format!("unet/{list}"), parts));
+        assert!(lacks_with("unet/part-1.bin", ""));
+        assert!(!lacks_with("unet/part-2.bin", ""));
+        std::fs::remove_file(path.join("unet/part-2.bin")).unwrap();
+        assert!(lacks_files(path));
+        assert!(!lacks_with(&format!("unet/{single}"), ""));
     }
 }

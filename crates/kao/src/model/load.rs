@@ -144,9 +144,15 @@ impl Model {
         Ok(Model { notes, ..Model::new(config, unet, device)? })
     }
 
-    /// 16 hexadecimal digits that stand for the weights.
+    /// 16 hexadecimal digits that stand for all of the model that its images depend on: the weights,
+    /// the architecture, the noise levels, what is predicted, and how it is sampled by default.
     pub fn fingerprint(&self) -> String {
         let mut digest = Sha256::new();
+        let ModelConfig { unet, schedule, prediction, sampling, .. } = &self.config;
+        // Dropout is of training alone.
+        let unet = UNetConfig { dropout: 0.0, ..unet.clone() };
+        let settings = serde_json::json!([unet, schedule, prediction, sampling]);
+        digest.update(settings.to_string());
         for (name, tensor) in self.network.unet().to_tensors().iter() {
             digest.update(name);
             let mut bytes = Vec::with_capacity(4 * tensor.data().len());

@@ -149,9 +149,10 @@ fn repository(path: &Path) -> Result<Option<Repository>> {
 pub fn fetch_if_needed(path: &Path, control: &dyn Control) -> Result<()> {
     let Some(repository) = repository(path)? else { return Ok(()) };
     let hub = Hub::from_environment()?;
+    let is_whole = |folder: &Path| folder.join(RUN_MODEL).is_file() || !folder::lacks_files(folder);
     match hub.cached(&repository) {
-        Some(_) => Ok(()),
-        None => hub.fetch(&repository, control).map(|_| ()),
+        Some(folder) if is_whole(&folder) => Ok(()),
+        _ => hub.fetch(&repository, control).map(|_| ()),
     }
 }
 

@@ -25,4 +25,4 @@ pub use self::grid::{check_grid, grid};
 pub use self::picture::{Layout, Picture};
 pub use self::png::{check_png_path, png_bytes, read_png, read_png_text, write_png};
 pub use self::sheet::Sheet;
-pub use self::strip::strip;
+pub use self::strip::{check_strip, strip};

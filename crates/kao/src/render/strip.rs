@@ -22,6 +22,19 @@ pub fn strip(moments: &[Images], layout: &Layout) -> Result<Picture> {
     Ok(picture)
 }
 
+/// Checks that [`strip`] can draw so many moments and images of shape `[C, H, W]`, before they are made.
+///
+/// # Errors
+/// When such images cannot be drawn, or the picture gets too large.
+pub fn check_strip(
+    [n_moments, n_images]: [usize; 2],
+    image_shape: [usize; 3],
+    layout: &Layout,
+) -> Result<()> {
+    let [width, height] = Cells::new(image_shape, *layout)?.size(n_moments, n_images);
+    Picture::check_size(width, height)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,8 +40,8 @@ impl CommandLine {
         let mut words = vec![R::COMMAND.to_owned()];
         for field in R::POSITIONAL {
             match given.get(*field) {
-                Some(Value::String(word)) => words.push(word.clone()),
-                Some(Value::Array(several)) => words.extend(several.iter().map(in_words)),
+                Some(Value::Array(several)) => words.extend(several.iter().map(one_of_several)),
+                Some(word @ Value::String(_)) => words.push(one_of_several(word)),
                 _ => {}
             }
         }
@@ -56,7 +56,7 @@ impl CommandLine {
                 Value::Bool(true) => words.push(flag),
                 Value::Array(values) => {
                     words.push(flag);
-                    words.extend(values.iter().map(in_words));
+                    words.extend(values.iter().map(one_of_several));
                 }
                 value => {
                     let value = in_words(value);
@@ -121,8 +121,17 @@ fn in_words(value: &Value) -> String {
     }
 }
 
+/// A value that stands by itself or among others. Only paths can begin as flags do, and would be taken
+/// for one.
+fn one_of_several(value: &Value) -> String {
+    match value {
+        Value::String(path) if path.starts_with('-') => format!("./{path}"),
+        value => in_words(value),
+    }
+}
+
 /// A word as a shell reads it.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+,:@%".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
@@ -147,6 +156,16 @@ mod tests {
         ] {
             assert_eq!(flag(field), expected);
         }
+    }
+
+    #[test]
+    fn paths_are_not_taken_for_flags() {
+        let pictures = vec!["-a.png".into(), "b.png".into()];
+        let edit = crate::requests::Edit { pictures, ..Default::default() };
+        assert_eq!(edit.command_line().unwrap().to_string(), "kao edit ./-a.png b.png");
+        let recover =
+            crate::requests::Recover { data: vec!["-faces".into()], ..Default::default() };
+        assert_eq!(recover.command_line().unwrap().to_string(), "kao recover --data ./-faces");
     }
 
     #[test]

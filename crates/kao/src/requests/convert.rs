@@ -1,6 +1,6 @@
 //! A model in another format: another program's as a Kao model, and a Kao model for other programs.
 
-use super::destinations::check_no_model_of_a_run;
+use super::destinations::{check_distinct, check_no_model_of_a_run};
 use super::model::report_notes;
 use super::{Estimate, Request};
 use crate::control::{Control, Report};
@@ -64,6 +64,8 @@ impl Request for Convert {
         if self.input.as_os_str().is_empty() {
             return Err(Error::invalid("input", "none given; expected a model"));
         }
+        let config = ("config", self.config.as_deref());
+        check_distinct(&[("input", Some(&self.input)), config], &[("output", Some(&self.output))])?;
         let output = &self.output;
         let refuse =
             |problem: &str| Err(Error::invalid(format!("`{}`", output.display()), problem));

@@ -4,6 +4,7 @@ use super::destinations::check_distinct;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::sample::check_batch;
 use super::selection::Selection;
+use super::wishes::label;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::Control;
 use crate::dataset::Fit;
@@ -318,12 +319,19 @@ impl Edit {
             return Err(Error::out_of_range("count", numbers.len(), allowed));
         }
         let Some(destination) = self.destination()? else { return Ok(()) };
-        let names = vec![String::new(); self.pictures.len()];
-        let sheet = match destination {
-            Destination::Folder(_) => self.drawing().grid(1, 1, |_| String::new()),
-            _ => self.sheet(&names, numbers, &[]),
-        };
-        sheet.check(unet.image_size)?;
+        let wishes = self.wishes.labels(self.labels)?;
+        match destination {
+            Destination::Folder(_) => {
+                let last = numbers.get(numbers.len() - 1).to_string();
+                for label in wishes.into_iter().chain([last]) {
+                    self.drawing().grid(1, 1, |_| label.clone()).check(unet.image_size)?;
+                }
+            }
+            _ => {
+                let names = names(&self.pictures);
+                self.sheet(&names, numbers, &wishes).check(unet.image_size)?;
+            }
+        }
         destination.prepare()
     }
 
@@ -358,13 +366,6 @@ impl Edit {
             ..self.clone()
         }
     }
-}
-
-/// What stands under a variation: what it was asked to show where variations are asked for different
-/// things, otherwise its number.
-fn label(number: u64, wishes: &[String]) -> String {
-    let wish = usize::try_from(number).ok().and_then(|number| wishes.get(number));
-    wish.cloned().unwrap_or_else(|| number.to_string())
 }
 
 /// What each picture is called: the stem of its name, with a number where others have the same.

@@ -7,7 +7,7 @@ use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::dataset::{Folder, is_collection};
-use crate::denoiser::Conditions;
+use crate::denoiser::{Clipping, Conditions};
 use crate::error::{Error, Result};
 use crate::files::prepare_path;
 use crate::formats::{self, StoreAs, TensorView};
@@ -15,7 +15,9 @@ use crate::images::Images;
 use crate::memory;
 use crate::model::Model;
 use crate::render::{self, Layout};
-use crate::sampler::{Ddim, Generation, Inversion, InversionConfig, SamplingConfig, Start};
+use crate::sampler::{
+    Ddim, Generation, Inversion, InversionConfig, SamplingConfig, SamplingDefaults, Start,
+};
 use crate::schedule::NoiseSchedule;
 use crate::timesteps::Spacing;
 use serde::{Deserialize, Serialize};
@@ -132,7 +134,8 @@ impl Request for Encode {
 
     fn estimate(&self) -> Result<Estimate> {
         let model = self.model.config()?;
-        NoiseSchedule::new(&model.schedule).and_then(|schedule| self.sampling().plan(&schedule))?;
+        let sampling = self.sampling(&model.sampling);
+        NoiseSchedule::new(&model.schedule).and_then(|schedule| sampling.plan(&schedule))?;
         let count = self.count.unwrap_or(self.pictures.len());
         let evaluations = self.inversion.n_evaluations(self.steps).saturating_add(self.steps);
         let (batch_size, device) = (self.batch_size, self.compute.device);
@@ -166,14 +169,17 @@ impl Request for Encode {
 }
 
 impl Encode {
-    /// How the noise is decoded.
-    fn sampling(&self) -> SamplingConfig {
-        SamplingConfig {
+    /// How the noise is decoded, with a model whose configuration says this. What is clipped cannot be
+    /// led back, so nothing is.
+    fn sampling(&self, defaults: &SamplingDefaults) -> SamplingConfig {
+        let sampling = SamplingConfig {
             sampler: Some(Ddim::default().into()),
             steps: Some(self.steps),
             spacing: Some(self.spacing),
             ..SamplingConfig::default()
-        }
+        };
+        let sampling = sampling.of_model(defaults);
+        SamplingConfig { unclipped: sampling.clipping() != Clipping::None, ..sampling }
     }
 
     /// The pictures at the size of the model, and the names of their files.
@@ -208,7 +214,8 @@ impl Encode {
         names: &[String],
         control: &dyn Control,
     ) -> Result<Encoded> {
-        let plan = self.sampling().plan(&model.schedule)?;
+        let sampling = self.sampling(&model.config.sampling);
+        let plan = sampling.plan(&model.schedule)?;
         let inversion = Inversion::new(&model.schedule, &plan, self.inversion)?;
         let started = Instant::now();
         let noise = inversion.encode(&model.network, &originals, self.batch_size, control)?;
@@ -237,14 +244,14 @@ impl Encode {
             .with("model", self.model.name())
             .with("model_fingerprint", model.fingerprint())
             .with(ENCODED, serde_json::json!(names))
-            .with_all(self.sampling().describe(n_timesteps))
+            .with_all(sampling.describe(n_timesteps))
             .with("order", self.inversion.order)
             .with("iterations", self.inversion.iterations)
             .with("error", format!("{error:.6}"))
             .with("psnr", format!("{psnr:.2}"));
         let decode = super::Sample {
             model: self.model.clone(),
-            sampling: self.sampling(),
+            sampling,
             noise: Some(self.out.clone()),
             ..super::Sample::default()
         };

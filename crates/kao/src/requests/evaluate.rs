@@ -364,16 +364,26 @@ impl Evaluate {
             let problem = "only applies with `descriptions`, which it gives more pictures";
             return Err(Error::invalid("unseen", problem));
         }
+        if self.samples.is_some() {
+            let of_models = [
+                ("tags", self.tags.is_some()),
+                ("avoid", self.avoid.is_some()),
+                ("guidance", self.guidance.is_some()),
+                ("guidance_rescale", self.guidance_rescale != 0.0),
+                ("guidance_interval", self.guidance_interval.is_some()),
+                ("guide", self.guide.is_some()),
+                ("descriptions", self.descriptions),
+            ];
+            if let Some((field, _)) = of_models.iter().find(|(_, is_given)| *is_given) {
+                return Err(Error::invalid(*field, "only applies to samples of a model"));
+            }
+        }
         if !self.descriptions {
             return self.wishes().validate();
         }
         if self.tags.is_some() {
             let problem = "only applies without `descriptions`, which ask for tags too";
             return Err(Error::invalid("tags", problem));
-        }
-        if self.samples.is_some() {
-            let problem = "only applies to samples of a model";
-            return Err(Error::invalid("descriptions", problem));
         }
         self.wishes().config().validate()
     }

@@ -286,7 +286,13 @@ impl Interpolate {
     }
 
     /// What is known only with the model, looked at before the work.
-    fn check(&self, model: &Model, sheet: &Sheet, count: usize) -> Result<()> {
+    fn check(
+        &self,
+        model: &Model,
+        sheet: &Sheet,
+        label: &dyn Fn(usize) -> String,
+        count: usize,
+    ) -> Result<()> {
         let unet = &model.config.unet;
         let images = unet.image_bytes(count.saturating_mul(2));
         memory::check("frames", "so many images", images)?;
@@ -295,10 +301,16 @@ impl Interpolate {
         match &destination {
             Destination::Picture(_) => sheet.check(unet.image_size)?,
             Destination::Folder(_) | Destination::Animation(..) => {
-                let alone = self.drawing().grid(1, 1, |_| String::new());
-                let size = alone.size(unet.image_size)?;
+                // The frames of an animation are as large as the largest of them.
+                let mut largest = [0; 2];
+                for at in 0..count {
+                    let alone = self.drawing().grid(1, 1, |_| label(at));
+                    alone.check(unet.image_size)?;
+                    let size = alone.size(unet.image_size)?;
+                    largest = [largest[0].max(size[0]), largest[1].max(size[1])];
+                }
                 if let Destination::Animation(_, format) = destination {
-                    self.animation(format, count, &[]).check(size)?;
+                    self.animation(format, count, &[]).check(largest)?;
                 }
             }
         }

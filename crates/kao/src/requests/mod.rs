@@ -44,7 +44,7 @@ mod train;
 mod wishes;
 
 pub use benchmark::{Benchmark, Benchmarked, preset_named};
-pub use command_line::{CommandLine, flag};
+pub use command_line::{CommandLine, flag, quoted};
 pub use compare::{Compare, Compared, ComparedImages, Comparison, PlannedComparison};
 pub use compute::Compute;
 pub use convert::{Convert, Converted, Target};

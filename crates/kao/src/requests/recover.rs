@@ -1,5 +1,6 @@
 //! Recovery: noise is added to real images up to some timestep, and then they are denoised.
 
+use super::destinations::check_distinct;
 use super::pictures::{Animations, Destination, Drawing, Single};
 use super::sample::check_batch;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, check_at_least_one};
@@ -113,6 +114,12 @@ impl Request for Recover {
         if self.data.is_empty() {
             return Err(Error::invalid("data", "none given; expected a folder or pictures"));
         }
+        let inputs = self.data.iter().map(|path| ("data", Some(path.as_path())));
+        let model = ("model.path", self.model.path.as_deref());
+        check_distinct(
+            &inputs.chain([model]).collect::<Vec<_>>(),
+            &[("out", self.out.as_deref())],
+        )?;
         self.sampler.validate()?;
         check_at_least_one(&[("count", self.count), ("batch_size", self.batch_size)])?;
         self.compute.validate()
@@ -302,7 +309,7 @@ impl Recover {
                 let drawing = Drawing { scale: 1, labels: false };
                 for k in 0..recovered.len() {
                     let single = Single {
-                        path: folder.join(format!("seed-{}-image-{k:05}.png", self.seed)),
+                        path: folder.join(format!("recovered-seed-{}-image-{k:05}.png", self.seed)),
                         provenance: provenance.clone().with("image", k),
                         label: String::new(),
                     };

@@ -6,6 +6,7 @@ use super::noise_file::GivenNoise;
 use super::other_noise::OtherNoise;
 use super::pictures::{Animations, Destination, Drawing, MAX_FILES};
 use super::selection::Selection;
+use super::wishes::label;
 use super::{Compute, Estimate, ModelSource, Provenance, Request, Wishes, check_at_least_one};
 use crate::control::{Control, Report};
 use crate::denoiser::Conditions;
@@ -22,7 +23,7 @@ use crate::shard::{Shard, range_of};
 use serde::{Deserialize, Serialize};
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::time::Instant;
-use work::{Work, label};
+use work::Work;
 
 mod work;
 
@@ -270,7 +271,8 @@ impl Sample {
             given.check(path, &plan)?;
         }
         let numbers = self.numbers(given.as_ref().map(|given| given.x_t.len()))?;
-        self.check(model, &numbers, &plan)?;
+        let labels = request.wishes.labels(self.labels)?;
+        self.check(model, &numbers, &labels, &plan)?;
         let conditions = match conditions.is_none() {
             true => request.wishes.conditions_of(&model.config.tags, &numbers)?,
             false => conditions.clone(),
@@ -281,7 +283,7 @@ impl Sample {
             control.check(&Report::message("sampling", &format!("warning: {warning}")))?;
         }
         if let Some(path) = self.noise.as_ref().filter(|path| OtherNoise::of(path).is_none()) {
-            warn_of_differences(path, model, &self.sampling, control)?;
+            warn_of_differences(path, model, &sampling, control)?;
         }
         let started = Instant::now();
         let mut work = Work {
@@ -386,10 +388,16 @@ impl Sample {
     }
 
     /// What is known only with the model, looked at before the work.
-    fn check(&self, model: &Model, numbers: &ImageNumbers, plan: &Plan) -> Result<()> {
+    fn check(
+        &self,
+        model: &Model,
+        numbers: &ImageNumbers,
+        labels: &[String],
+        plan: &Plan,
+    ) -> Result<()> {
         let unet = &model.config.unet;
         let (count, drawing) = (numbers.len(), self.drawing());
-        let image = |_| String::new();
+        let n_states = plan.steps().len() + 1;
         let mut n_held = count;
         let destination = self.destination()?;
         match &destination {
@@ -398,21 +406,29 @@ impl Sample {
                     let allowed = format!("at most {MAX_FILES}, the files of one folder");
                     return Err(Error::out_of_range("count", count, allowed));
                 }
-                drawing.grid(1, 1, image).check(unet.image_size)?;
+                for label in labels.iter().cloned().chain([numbers.get(count - 1).to_string()]) {
+                    drawing.grid(1, 1, |_| label.clone()).check(unet.image_size)?;
+                }
                 n_held = count.min(self.batch_size);
             }
             Some(Destination::Animation(_, format)) => {
-                let n_frames = self.frames.min(plan.steps().len() + 1);
+                let n_frames = self.frames.min(n_states);
                 n_held = count.saturating_mul(n_frames + 1);
                 memory::check("count", "so many images", unet.image_bytes(n_held))?;
-                let size = self.sheet(numbers, &[]).size(unet.image_size)?;
+                let size = self.sheet(numbers, labels).size(unet.image_size)?;
                 self.animation(*format, n_frames, &[]).check(size)?;
             }
             _ => {}
         }
+        if self.strip.is_some() {
+            let (n_rows, n_columns) =
+                (self.strip_images.min(count), self.strip_snapshots.min(n_states));
+            n_held = n_held.saturating_add(n_rows.saturating_mul(n_columns));
+            render::check_strip([n_columns, n_rows], unet.image_size, &drawing.layout())?;
+        }
         memory::check("count", "so many images", unet.image_bytes(n_held))?;
         if !matches!(destination, Some(Destination::Folder(_))) {
-            render::check_grid(count, unet.image_size, self.grid_columns(), &drawing.layout())?;
+            self.sheet(numbers, labels).check(unet.image_size)?;
         }
         check_batch(unet, self.batch_size.min(count), self.compute.device)?;
         if let Some(path) = &self.save_tensors {

@@ -143,7 +143,7 @@ impl Request for Sweep {
         let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
         for run in self.runs() {
-            let plan = self.sampling(run).plan(&schedule)?;
+            let plan = self.sampling(run).of_model(&model.sampling).plan(&schedule)?;
             n_evaluations = n_evaluations.saturating_add(plan.n_evaluations());
         }
         let n_evaluations = n_evaluations.saturating_mul(self.count);
@@ -196,7 +196,7 @@ impl Sweep {
             return Err(Error::invalid("max_steps", problem));
         }
         for run in self.runs() {
-            self.sampling(run).plan(&model.schedule)?;
+            self.sampling(run).of_model(&model.config.sampling).plan(&model.schedule)?;
         }
         Ok(())
     }
@@ -211,7 +211,8 @@ impl Sweep {
             .iter()
             .map(|run| {
                 let (name, n_timesteps) = (run.name(), model.schedule.n_timesteps());
-                let description = self.describe(&self.sampling(*run), n_timesteps, &fingerprint);
+                let sampling = self.sampling(*run).of_model(&model.config.sampling);
+                let description = self.describe(&sampling, n_timesteps, &fingerprint);
                 let picture = |what| folder.join(format!("{what}-{name}.png"));
                 let pictures = ["grid", "strip"].map(picture);
                 PlannedRun { name, description, pictures }

@@ -85,7 +85,15 @@ impl Wishes {
                 return Err(Error::invalid(field, "names no tag; expected one or more"));
             }
         }
-        match self.avoid.is_some() && self.config().is_none() {
+        if self.avoid.is_none() {
+            return Ok(());
+        }
+        if self.guide.is_some() {
+            let problem = "has no effect with `guide`, a model that images are led away from in the \
+                           place of tags";
+            return Err(Error::invalid("avoid", problem));
+        }
+        match self.config().is_none() {
             true => Err(Error::invalid("avoid", "has no effect at a guidance of 1")),
             false => Ok(()),
         }
@@ -453,6 +461,17 @@ fn lines_of(path: &Path) -> Result<Vec<String>> {
     }
 }
 
+/// What stands under an image: what it was asked to show where images are asked for different things,
+/// otherwise its number.
+pub(super) fn label(number: u64, wishes: &[String]) -> String {
+    wish(number, wishes).map_or_else(|| number.to_string(), str::to_owned)
+}
+
+/// What the image of this number is asked to show, where images are asked for different things.
+pub(super) fn wish(number: u64, wishes: &[String]) -> Option<&str> {
+    wishes.get(usize::try_from(number).ok()?).map(String::as_str)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -515,6 +534,10 @@ mod tests {
         let cases = [
             (Wishes { guidance: Some(3.0), ..Wishes::default() }, "guidance"),
             (Wishes { guidance: Some(1.0), avoid: text("hat"), ..Wishes::default() }, "avoid"),
+            (
+                Wishes { guide: Some("weak".into()), avoid: text("hat"), ..Wishes::default() },
+                "avoid",
+            ),
             (Wishes { rows: text(" , "), ..Wishes::default() }, "rows"),
             (Wishes { tags: text(""), ..Wishes::default() }, "tags"),
             (Wishes { avoid: text(","), ..Wishes::default() }, "avoid"),

@@ -103,7 +103,8 @@ impl SamplingConfig {
         self.steps.or(of_model).unwrap_or_else(by_default)
     }
 
-    fn end(&self) -> End {
+    /// Where the sequence ends.
+    pub fn end(&self) -> End {
         self.end.or(self.defaults.end).unwrap_or(self.spacing().default_end())
     }
 

@@ -191,6 +191,11 @@ impl<'a> Training<'a> {
         if let Some(position) = &position {
             check_pictures(&config, position, &pictures.fingerprint)?;
         }
+        // A loss of other pictures is no measure for those to come.
+        let best = position
+            .as_ref()
+            .filter(|position| position.config.validation_images == config.validation_images)
+            .and_then(|position| position.best_step.zip(position.best_validation_loss));
         let run = Run {
             schedule,
             validation: validation.transpose()?,
@@ -198,8 +203,8 @@ impl<'a> Training<'a> {
             n_images: position.as_ref().map_or(0, |position| position.n_images),
             is_validated: position.as_ref().is_none_or(|position| position.validated),
             has_checkpoint: position.is_some(),
-            best_step: position.as_ref().and_then(|position| position.best_step),
-            best_validation_loss: position.and_then(|position| position.best_validation_loss),
+            best_step: best.map(|(step, _)| step),
+            best_validation_loss: best.map(|(_, loss)| loss),
             output,
             watch: Watch::new(control, config.steps),
             pictures,

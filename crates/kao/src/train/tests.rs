@@ -197,6 +197,21 @@ fn a_run_without_a_directory_trains_the_same_model() {
 }
 
 #[test]
+fn losses_of_other_pictures_are_no_measure() {
+    let (whole, _) = uninterrupted();
+    let mut checkpoint =
+        RunDir::open(whole.path()).unwrap().newest_checkpoint().unwrap().checkpoint;
+    checkpoint.position.best_validation_loss = Some(1e-9);
+    let best = |config: TrainConfig| {
+        let config = TrainConfig { steps: N_STEPS + 1, ..config };
+        let training = Training::new(config).images(images());
+        training.resume(checkpoint.clone()).run(&Unattended).unwrap().best_validation_loss
+    };
+    assert_eq!(best(config()), Some(1e-9));
+    assert!(best(TrainConfig { validation_images: 3, ..config() }).unwrap() > 1e-3);
+}
+
+#[test]
 fn reports_are_those_that_are_listed() {
     let seen = Mutex::new(Vec::new());
     let control = |report: &Report<'_>| {

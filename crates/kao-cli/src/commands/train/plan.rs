@@ -17,7 +17,7 @@ pub fn presets() -> String {
         "Presets, and what they take on two cores of an AMD EPYC (Zen 5); --dry-run measures here:"
             .to_owned(),
         format!(
-            "  {:<8} {:>9} {:>11} {:>7} {:>11} {:>8}",
+            "  {:<11} {:>9} {:>11} {:>7} {:>11} {:>8}",
             "name", "pixels", "parameters", "steps", "pictures/s", "time"
         ),
     ];
@@ -26,7 +26,7 @@ pub fn presets() -> String {
         let [_, height, width] = config.model.image_size;
         let speed = preset.reference_speed();
         lines.push(format!(
-            "  {:<8} {:>9} {:>11} {:>7} {:>11.0} {:>8}",
+            "  {:<11} {:>9} {:>11} {:>7} {:>11.0} {:>8}",
             preset.name(),
             format!("{width} × {height}"),
             format!("{:.1} M", config.model.parameter_count() as f64 / 1e6),

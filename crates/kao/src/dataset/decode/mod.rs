@@ -57,6 +57,9 @@ pub struct Picture {
     bytes: Vec<u8>,
 }
 
+/// How the reason of a [`DecodeError::Unreadable`] begins: it may be another the next time.
+pub(super) const UNREADABLE: &str = "cannot be read: ";
+
 /// Why a file yields no picture.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

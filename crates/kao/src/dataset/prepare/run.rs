@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::PrepareConfig;
 use crate::control::{Control, Report};
-use crate::dataset::decode::Picture;
+use crate::dataset::decode::{Picture, UNREADABLE};
 use crate::dataset::journal::{Journal, Outcome};
 use crate::dataset::output::write_png;
 use crate::dataset::pack::staged;
@@ -188,6 +188,11 @@ impl Run<'_> {
                 match outcome {
                     Outcome::Skipped(reason) => {
                         let path = self.pictures[index].relative.clone();
+                        if self.config.strict {
+                            // It was good when all were looked at.
+                            let path = self.config.raw_dir.join(path);
+                            return Err(Error::malformed(path, reason));
+                        }
                         report.skipped.push(Skipped { path, reason: reason.to_string() });
                     }
                     Outcome::Usable { file: None, .. } => {}
@@ -207,7 +212,11 @@ impl Run<'_> {
         let is_there = match &known {
             None => false,
             Some(Outcome::Usable { file: Some(file), .. }) => file.is_at(&self.path(index)),
-            Some(_) => true,
+            Some(Outcome::Usable { file: None, .. }) => true,
+            // It may be readable now.
+            Some(Outcome::Skipped(reason)) => {
+                !self.config.strict && !reason.starts_with(UNREADABLE)
+            }
         };
         match known.filter(|_| is_there) {
             Some(known) => {

@@ -12,7 +12,7 @@ use super::{encoded, sample, write};
 use crate::control::{Report, Unattended};
 use crate::dataset::tar::Writer;
 use crate::dataset::{
-    Cache, CacheConfig, Folder, Loader, LoaderConfig, Tags, common_size, usual_side,
+    Cache, CacheConfig, Classes, Folder, Loader, LoaderConfig, Tags, common_size, usual_side,
 };
 use crate::error::Result;
 use crate::vocabulary::Vocabulary;
@@ -211,6 +211,10 @@ fn texts_beside_pictures_in_archives_are_tags() {
     let folder = Folder::load(dir.path(), SHAPE, &Unattended).unwrap();
     let names: Vec<&str> = folder.pictures().iter().map(|picture| picture.name.as_str()).collect();
     assert_eq!(names, ["a.tar/4.png", "a.tar/x/1.png", "a.tar/x/2.a.png", "a.tar/x/2.b.png"]);
+    // A folder is one within an archive; the archive's own name says nothing.
+    let classes = Tags::read(dir.path(), names.clone(), Some(Classes::Folders)).unwrap();
+    assert_eq!(classes.of("a.tar/x/2.a.png"), ["hat", "smile", "x"]);
+    assert!(classes.of("a.tar/4.png").is_empty());
     let tags = Tags::read(dir.path(), names, None).unwrap();
     assert_eq!(tags.of("a.tar/x/1.png"), ["blue hair", "class 3", "class 7", "hat"]);
     assert_eq!(tags.of("a.tar/x/2.a.png"), ["hat", "smile"]);

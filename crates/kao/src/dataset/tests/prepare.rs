@@ -242,6 +242,29 @@ fn an_interrupted_run_can_be_repeated() {
 }
 
 #[test]
+fn what_could_not_be_read_once_is_read_again() {
+    let mut case = Case::new();
+    case.raw("a.png", &png(40, 40, 1));
+    case.raw("b.png", &png(40, 40, 2));
+    case.config.shard = Some("0/1".parse().unwrap());
+    case.run().unwrap();
+    // As if a disk had failed at the time.
+    let journal = case.config.out_dir.join(".kao-prepared-0-of-1.jsonl");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let first = text.lines().find(|line| line.starts_with("[0,")).unwrap();
+    let failed = format!("[0,{{\"s\":\"{}: a reason\"}}]", "cannot be read");
+    for (reason, n_skipped) in [(failed.as_str(), 0), ("[0,{\"s\":\"broken: a reason\"}]", 1)] {
+        std::fs::write(&journal, text.replace(first, reason)).unwrap();
+        assert_eq!(case.run().unwrap().skipped.len(), n_skipped, "{reason}");
+    }
+    // Whoever wants no picture left out does not believe what was written before.
+    case.config.strict = true;
+    assert_eq!(case.run().unwrap().skipped.len(), 0);
+    let unreadable = crate::dataset::DecodeError::Unreadable("x".to_owned()).to_string();
+    assert!(unreadable.starts_with(crate::dataset::decode::UNREADABLE));
+}
+
+#[test]
 fn enlarged_pictures_are_counted() {
     let case = Case::new();
     case.raw("large.png", &png(40, 40, 1));

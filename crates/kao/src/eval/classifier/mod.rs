@@ -205,16 +205,12 @@ impl Classifier {
     /// When the images have another number of channels, or are too small.
     pub fn see(&self, images: &Images) -> Result<Seen> {
         let mut seen = Seen { probabilities: Vec::new(), features: Vec::new() };
-        let mut first = 0;
-        while first < images.len() {
-            let end = (first + BATCH).min(images.len());
-            let part = images.slice(first..end);
+        for part in batches(images) {
             let computed = self.forward(&self.input(&part)?, part.len(), part.image_shape())?;
             let mut features: Vec<Vec<f32>> = vec![Vec::new(); part.len()];
             let mut last = Vec::new();
             for (k, layer) in computed.iter().enumerate() {
-                let activated = self.activated(k, layer);
-                let (means, deviations) = moments(layer.pixels, &activated, self.width(k));
+                let (means, deviations) = self.pooled(k, layer);
                 for (image, features) in features.iter_mut().enumerate() {
                     let range = image * self.width(k)..(image + 1) * self.width(k);
                     features.extend_from_slice(&means[range.clone()]);
@@ -225,7 +221,6 @@ impl Classifier {
             seen.features.extend(features.concat());
             let logits = self.logits(part.len(), &last);
             seen.probabilities.extend(logits.into_iter().map(sigmoid));
-            first = end;
         }
         Ok(seen)
     }
@@ -238,28 +233,22 @@ impl Classifier {
     /// # Errors
     /// As [`see`](Self::see).
     pub fn judge(&self, images: &Images) -> Result<Vec<f32>> {
-        let n_tags = self.config.tags.len();
-        let mut probabilities = Vec::with_capacity(images.len() * n_tags);
-        let mut first = 0;
-        while first < images.len() {
-            let end = (first + BATCH).min(images.len());
-            let part = images.slice(first..end);
-            let mut sum = vec![0.0; part.len() * n_tags];
+        let n_looks = 2.0 * LOOKS.len() as f32;
+        let mut probabilities = Vec::with_capacity(images.len() * self.config.tags.len());
+        for part in batches(images) {
+            let mut sum = vec![0.0; part.len() * self.config.tags.len()];
             for offset in LOOKS {
                 for is_mirrored in [false, true] {
                     let view = view(&part, offset, is_mirrored);
                     let computed =
                         self.forward(&self.input(&view)?, part.len(), part.image_shape())?;
-                    let k = computed.len() - 1;
-                    let activated = self.activated(k, &computed[k]);
-                    let (means, _) = moments(computed[k].pixels, &activated, self.width(k));
+                    let last = computed.len() - 1;
+                    let (means, _) = self.pooled(last, &computed[last]);
                     let logits = self.logits(part.len(), &means);
                     sum.iter_mut().zip(logits).for_each(|(sum, logit)| *sum += logit);
                 }
             }
-            let n_looks = 2.0 * LOOKS.len() as f32;
             probabilities.extend(sum.into_iter().map(|sum| sigmoid(sum / n_looks)));
-            first = end;
         }
         Ok(probabilities)
     }
@@ -370,6 +359,12 @@ impl Classifier {
         activated.into_vec()
     }
 
+    /// Mean and standard deviation over the pixels of each image and channel behind a layer, each
+    /// `[N, C]`.
+    fn pooled(&self, layer: usize, computed: &Computed) -> (Vec<f32>, Vec<f32>) {
+        moments(computed.pixels, &self.activated(layer, computed), self.width(layer))
+    }
+
     fn logits(&self, n: usize, pooled: &[f32]) -> Vec<f32> {
         let shape = self.head(n);
         let mut logits = Unwritten::new(n * shape.c_out);
@@ -386,6 +381,12 @@ impl Classifier {
 
 fn source<'a>(before: &'a Computed, channels: usize, folded: &'a FoldedNorm) -> Source<'a> {
     Source::new(&before.y, channels).with_prologue(folded.prologue())
+}
+
+/// `images` in parts that a forward pass takes at once.
+fn batches(images: &Images) -> impl Iterator<Item = Images> {
+    let starts = (0..images.len()).step_by(BATCH);
+    starts.map(|first| images.slice(first..(first + BATCH).min(images.len())))
 }
 
 /// `images` moved by some rows and columns, their edges repeated, and then mirrored.

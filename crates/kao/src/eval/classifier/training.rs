@@ -1,7 +1,7 @@
 //! Training a classifier: the binary cross-entropy of every tag, [Muon](kao_kernels::muon_step) for the
 //! convolutions behind the first, Adam for the rest.
 
-use super::{Classifier, Computed, moments, sigmoid, source};
+use super::{Classifier, Computed, sigmoid, source};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use kao_kernels::{
@@ -86,7 +86,7 @@ impl Classifier {
         let last = computed.len() - 1;
         let c = self.width(last);
         let pixels = computed[last].pixels;
-        let (pooled, _) = moments(pixels, &self.activated(last, &computed[last]), c);
+        let (pooled, _) = self.pooled(last, &computed[last]);
         let logits = self.logits(n, &pooled);
 
         let n_tags = self.config.tags.len();

@@ -14,8 +14,9 @@ use crate::vocabulary::Vocabulary;
 use serde::{Deserialize, de::DeserializeOwned};
 use std::path::Path;
 
-/// Bytes of a configuration in a file. Real ones have some hundred.
-const MAX_CONFIG_BYTES: usize = 1 << 20;
+/// Bytes of a configuration in a file. Real ones have some hundred, and those with as many tags as a
+/// model can have some millions.
+const MAX_CONFIG_BYTES: usize = 32 << 20;
 
 /// The configuration of a model, from the JSON in its metadata.
 pub fn model(path: &Path, json: &str) -> Result<ModelConfig> {
@@ -105,10 +106,24 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::schedule::ScheduleConfig;
+    use crate::vocabulary::TagCount;
 
     fn json() -> String {
         let (unet, schedule) = (UNetConfig::default(), ScheduleConfig::default());
         serde_json::to_string(&ModelConfig::new(unet, schedule, Prediction::Epsilon)).unwrap()
+    }
+
+    #[test]
+    fn as_many_tags_as_a_model_can_have_are_read() {
+        let tag =
+            |k: usize| TagCount { tag: format!("a tag of some length {k:06}"), count: k as u64 };
+        let (unet, schedule) = (UNetConfig::default(), ScheduleConfig::default());
+        let config = ModelConfig {
+            tags: Vocabulary::new((0..1 << 16).map(tag).collect()).unwrap(),
+            ..ModelConfig::new(unet, schedule, Prediction::Epsilon)
+        };
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(model(Path::new("m.safetensors"), &json).unwrap(), config);
     }
 
     #[test]

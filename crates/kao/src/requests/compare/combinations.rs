@@ -2,7 +2,7 @@
 
 use super::{Compare, STEPS};
 use crate::error::{Error, Result};
-use crate::sampler::{Sampler, SamplingConfig, check_eta};
+use crate::sampler::{Sampler, SamplingConfig, SamplingDefaults, check_eta};
 use crate::timesteps::{End, Spacing};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -46,15 +46,15 @@ impl Combination {
         self.eta().map_or(name.clone(), |eta| format!("{name}-eta{eta}"))
     }
 
-    /// How the images are made.
+    /// How the images are made, as a request says it.
     pub fn sampling(&self, spacing: Spacing) -> SamplingConfig {
         let (sampler, steps) = (Some(self.sampler), Some(self.n_steps));
         SamplingConfig { sampler, steps, spacing: Some(spacing), ..SamplingConfig::default() }
     }
 
-    /// Evaluations of the network for each image.
-    pub fn n_evaluations(&self, spacing: Spacing) -> usize {
-        self.sampler.n_evaluations(self.n_steps, spacing.default_end())
+    /// How the images are made with a model whose configuration says this.
+    pub fn sampling_of(&self, spacing: Spacing, defaults: &SamplingDefaults) -> SamplingConfig {
+        self.sampling(spacing).of_model(defaults)
     }
 }
 
@@ -62,20 +62,21 @@ impl Compare {
     /// Every combination, in the order in which their images are made.
     ///
     /// # Errors
-    /// When a field that says which ones there are has no good value.
+    /// When the model cannot be read, or a field that says which ones there are has no good value.
     pub fn planned(&self) -> Result<Vec<PlannedComparison>> {
+        let defaults = self.model.config()?.sampling;
         let planned = |of: Combination| PlannedComparison {
             name: of.name(),
             sampler: of.sampler.name(),
             eta: of.eta(),
             steps: of.n_steps,
-            evaluations: of.n_evaluations(self.spacing),
+            evaluations: of.sampling_of(self.spacing, &defaults).n_evaluations(of.n_steps),
         };
-        Ok(self.combinations()?.into_iter().map(planned).collect())
+        Ok(self.combinations(&defaults)?.into_iter().map(planned).collect())
     }
 
-    /// Every combination once, samplers first.
-    pub(super) fn combinations(&self) -> Result<Vec<Combination>> {
+    /// Every combination once, samplers first, of a model whose configuration says this.
+    pub(super) fn combinations(&self, defaults: &SamplingDefaults) -> Result<Vec<Combination>> {
         if self.samplers.is_empty() {
             return Err(Error::invalid("samplers", "none given; expected at least one"));
         }
@@ -99,7 +100,7 @@ impl Compare {
                 Error::out_of_range("samplers", name, format!("of {names}"))
             })?;
             for sampler in self.with_etas(sampler)? {
-                for n_steps in self.steps_of(&sampler) {
+                for n_steps in self.steps_of(&sampler, defaults) {
                     let combination = Combination { sampler, n_steps };
                     if !all.contains(&combination) {
                         all.push(combination);
@@ -130,8 +131,9 @@ impl Compare {
     }
 
     /// Numbers of steps that are asked for, or that so many evaluations of the network allow.
-    fn steps_of(&self, sampler: &Sampler) -> Vec<usize> {
-        let end = self.spacing.default_end();
+    fn steps_of(&self, sampler: &Sampler, defaults: &SamplingDefaults) -> Vec<usize> {
+        let of = Combination { sampler: *sampler, n_steps: 1 };
+        let end = of.sampling_of(self.spacing, defaults).end();
         match self.evaluations.as_slice() {
             [] if self.steps.is_empty() => STEPS.to_vec(),
             [] => self.steps.clone(),
@@ -160,7 +162,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn names(compare: &Compare) -> Vec<String> {
-        compare.combinations().unwrap().iter().map(Combination::name).collect()
+        let defaults = SamplingDefaults::default();
+        compare.combinations(&defaults).unwrap().iter().map(Combination::name).collect()
     }
 
     #[test]
@@ -198,7 +201,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_combination_is_refused() {
-        let refused = |compare: Compare| compare.combinations().unwrap_err().to_string();
+        let refused = |compare: Compare| {
+            compare.combinations(&SamplingDefaults::default()).unwrap_err().to_string()
+        };
         let default = Compare::default;
         assert!(refused(Compare { samplers: vec![], ..default() }).starts_with("samplers: none"));
         let unknown = Compare { samplers: vec!["dpm".into()], ..default() };

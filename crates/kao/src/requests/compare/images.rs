@@ -60,7 +60,8 @@ impl Compare {
         control: &dyn Control,
         take: &mut dyn FnMut(ComparedImages) -> Result<()>,
     ) -> Result<()> {
-        let combinations = self.combinations()?;
+        let defaults = &model.config.sampling;
+        let combinations = self.combinations(defaults)?;
         self.check(model, &combinations)?;
         let real = self.real(model, control)?;
         let fingerprint = model.fingerprint();
@@ -68,7 +69,13 @@ impl Compare {
             let detail = detail(index, combinations.len(), combination);
             let made = self.make_images(model, combination, real.as_ref(), &detail, control)?;
             take(ComparedImages {
-                comparison: Comparison::new(self, combination, made.seconds, made.measured),
+                comparison: Comparison::new(
+                    self,
+                    combination,
+                    defaults,
+                    made.seconds,
+                    made.measured,
+                ),
                 images: made.images,
                 texts: self.describe(combination, model, &fingerprint, real.as_ref()),
                 sample: self.sample(combination),
@@ -131,7 +138,7 @@ impl Compare {
             .with("columns", self.columns)
             .with("seed", self.seed);
         let n_timesteps = model.schedule.n_timesteps();
-        let sampling = combination.sampling(self.spacing);
+        let sampling = combination.sampling_of(self.spacing, &model.config.sampling);
         let mut provenance = provenance.with_all(sampling.describe(n_timesteps));
         if let Some(real) = real {
             provenance = provenance.with("data_fingerprint", &real.fingerprint);

@@ -26,6 +26,7 @@ use crate::memory;
 use crate::model::Model;
 use crate::quantities::{duration, estimate};
 use crate::render::{self, Layout};
+use crate::sampler::SamplingDefaults;
 use crate::schedule::NoiseSchedule;
 use crate::shard::{Shard, range_of};
 use crate::timesteps::Spacing;
@@ -149,7 +150,7 @@ impl Request for Compare {
         if self.data.is_some() && self.count < 2 {
             return Err(Error::out_of_range("count", self.count, "at least 2, better 256"));
         }
-        self.combinations()?;
+        self.combinations(&SamplingDefaults::default())?;
         self.compute.validate()
     }
 
@@ -157,8 +158,8 @@ impl Request for Compare {
         let model = self.model.config()?;
         let schedule = NoiseSchedule::new(&model.schedule)?;
         let mut n_evaluations = 0usize;
-        for combination in self.combinations_of_shard()? {
-            let plan = combination.sampling(self.spacing).plan(&schedule)?;
+        for combination in self.combinations_of_shard(&model.sampling)? {
+            let plan = combination.sampling_of(self.spacing, &model.sampling).plan(&schedule)?;
             n_evaluations = n_evaluations.saturating_add(plan.n_evaluations());
         }
         let n_evaluations = n_evaluations.saturating_mul(self.count);
@@ -175,7 +176,7 @@ impl Request for Compare {
         check_no_run(&self.out)?;
         self.compute.run(|device| {
             let model = self.model.load(device, control)?;
-            let combinations = self.combinations_of_shard()?;
+            let combinations = self.combinations_of_shard(&model.config.sampling)?;
             self.check(&model, &combinations)?;
             let real = self.real(&model, control)?;
             self.model.report_default(control)?;
@@ -185,8 +186,8 @@ impl Request for Compare {
 }
 
 impl Compare {
-    fn combinations_of_shard(&self) -> Result<Vec<Combination>> {
-        let all = self.combinations()?;
+    fn combinations_of_shard(&self, defaults: &SamplingDefaults) -> Result<Vec<Combination>> {
+        let all = self.combinations(defaults)?;
         Ok(all[range_of(self.shard, all.len())].to_vec())
     }
 
@@ -205,7 +206,8 @@ impl Compare {
             return Err(Error::out_of_range(field, most, allowed));
         }
         for combination in combinations {
-            combination.sampling(self.spacing).plan(&model.schedule)?;
+            let sampling = combination.sampling_of(self.spacing, &model.config.sampling);
+            sampling.plan(&model.schedule)?;
         }
         Ok(())
     }
@@ -249,7 +251,8 @@ impl Compare {
         let n_left = combinations.len() - n_kept;
         self.say_how_long(&series, model, real, combinations, &kept)?;
 
-        let mut pace = Pace::new(self.n_left(combinations, &kept));
+        let defaults = &model.config.sampling;
+        let mut pace = Pace::new(self.n_left(combinations, &kept, defaults));
         let mut comparisons = Vec::new();
         for (index, (combination, kept)) in combinations.iter().zip(kept).enumerate() {
             let (planned, is_new) = (&planned[index], kept.is_none());
@@ -262,10 +265,11 @@ impl Compare {
                     record
                 }
             };
-            let comparison = Comparison::new(self, combination, record.seconds, record.more);
+            let Record { seconds, more, .. } = record;
+            let comparison = Comparison::new(self, combination, defaults, seconds, more);
             if is_new {
                 pace.made(comparison.evaluations);
-                series.say(&told(&comparison, record.seconds, pace.seconds_left()))?;
+                series.say(&told(&comparison, seconds, pace.seconds_left()))?;
             }
             comparisons.push(comparison);
             if is_new && self.shard.is_none() {
@@ -281,9 +285,15 @@ impl Compare {
     }
 
     /// Evaluations of the network for an image of each combination that was not made before.
-    fn n_left(&self, all: &[Combination], kept: &[Option<Record<Measured>>]) -> usize {
+    fn n_left(
+        &self,
+        all: &[Combination],
+        kept: &[Option<Record<Measured>>],
+        defaults: &SamplingDefaults,
+    ) -> usize {
         let left = all.iter().zip(kept).filter(|(_, record)| record.is_none());
-        left.map(|(of, _)| of.n_evaluations(self.spacing)).sum()
+        let n = |of: &Combination| of.sampling_of(self.spacing, defaults).n_evaluations(of.n_steps);
+        left.map(|(of, _)| n(of)).sum()
     }
 
     /// Says how long what is left will take: sampling and measuring distances, both measured.
@@ -305,7 +315,8 @@ impl Compare {
             real.sets.average(real.sets.one(), &crate::control::Unattended)?;
             other_seconds = started.elapsed().as_secs_f64() * n_left as f64;
         }
-        let n_evaluations = self.n_left(combinations, kept).saturating_mul(self.count);
+        let n_evaluations =
+            self.n_left(combinations, kept, &model.config.sampling).saturating_mul(self.count);
         let batch_size = self.batch_size.min(self.count);
         series.say_how_long(model, n_left, n_evaluations, batch_size, other_seconds)
     }
@@ -343,11 +354,13 @@ impl Compare {
     /// The page, the chart and the tables, of the combinations that are made. The page comes first.
     fn write(&self, comparisons: &[Comparison]) -> Result<Vec<PathBuf>> {
         let chart = chart::svg(comparisons);
-        let page = page::html(self, comparisons, chart.as_deref())?;
+        // A path that is not Unicode has no command line that repeats it.
+        let command = self.command_line().ok().map(|command| command.to_string());
+        let page = page::html(self, command.as_deref(), comparisons, chart.as_deref())?;
         let mut texts = vec![
             ("index.html", page),
             ("compare.csv", tables::csv(comparisons)),
-            ("compare.json", tables::json(self, comparisons)?),
+            ("compare.json", tables::json(self, command.as_deref(), comparisons)?),
         ];
         texts.extend(chart.map(|chart| ("chart.svg", chart)));
         let mut files = Vec::new();

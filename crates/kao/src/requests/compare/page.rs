@@ -5,7 +5,6 @@ use super::{Compare, SHOWN};
 use crate::error::Result;
 use crate::files::read_regular;
 use crate::render::base64;
-use crate::requests::Request;
 use crate::requests::series::escape;
 use std::fmt::Write as _;
 
@@ -29,6 +28,7 @@ code{overflow-wrap:anywhere}\
 /// The page. The first images of each combination are read from its pictures.
 pub(super) fn html(
     compare: &Compare,
+    command: Option<&str>,
     comparisons: &[Comparison],
     chart: Option<&str>,
 ) -> Result<String> {
@@ -38,13 +38,14 @@ pub(super) fn html(
          <title>Kao: samplers compared</title>\n<style>{STYLE}</style>\n\
          <h1>Samplers compared</h1>\n\
          <p>{} images of seed {} for each combination, model <code>{}</code>. All start from the \
-         same noise. An image costs as much as the network is evaluated for it.</p>\n\
-         <p><code>{}</code></p>\n",
+         same noise. An image costs as much as the network is evaluated for it.</p>\n",
         compare.count,
         compare.seed,
         escape(&compare.model.name()),
-        escape(&compare.command_line()?.to_string())
     );
+    if let Some(command) = command {
+        let _ = writeln!(html, "<p><code>{}</code></p>", escape(command));
+    }
     if let Some(chart) = chart {
         let _ = writeln!(
             html,

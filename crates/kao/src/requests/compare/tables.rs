@@ -3,7 +3,7 @@
 use super::combinations::Combination;
 use super::{Compare, Measured};
 use crate::error::{Error, Result};
-use crate::requests::Request;
+use crate::sampler::SamplingDefaults;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt::Write as _;
@@ -37,6 +37,7 @@ impl Comparison {
     pub(super) fn new(
         compare: &Compare,
         combination: &Combination,
+        defaults: &SamplingDefaults,
         seconds: f64,
         measured: Measured,
     ) -> Self {
@@ -48,7 +49,9 @@ impl Comparison {
             title: description.title,
             eta: combination.eta(),
             steps: combination.n_steps,
-            evaluations: combination.n_evaluations(compare.spacing),
+            evaluations: combination
+                .sampling_of(compare.spacing, defaults)
+                .n_evaluations(combination.n_steps),
             seconds_per_image: seconds / compare.count.max(1) as f64,
             distance,
             floor,
@@ -97,10 +100,14 @@ pub(super) fn csv(comparisons: &[Comparison]) -> String {
 }
 
 /// The same, with what was asked for.
-pub(super) fn json(compare: &Compare, comparisons: &[Comparison]) -> Result<String> {
+pub(super) fn json(
+    compare: &Compare,
+    command: Option<&str>,
+    comparisons: &[Comparison],
+) -> Result<String> {
     let object = json!({
         "software": concat!("kao ", env!("CARGO_PKG_VERSION")),
-        "command": compare.command_line()?.to_string(),
+        "command": command,
         "model": compare.model.name(),
         "images": compare.count,
         "comparisons": comparisons,

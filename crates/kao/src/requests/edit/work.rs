@@ -1,7 +1,7 @@
 //! Editing for a request that is checked.
 
 use super::prepared::Prepared;
-use super::{Edit, Edited, Way, label, names, shown};
+use super::{Edit, Edited, Way, names, shown};
 use crate::control::{Control, Report};
 use crate::denoiser::{Conditions, Denoiser};
 use crate::error::Result;
@@ -12,6 +12,7 @@ use crate::quantities::{counted, estimate};
 use crate::render;
 use crate::requests::Provenance;
 use crate::requests::pictures::{Destination, Inputs, Single, remaining};
+use crate::requests::wishes::{label, wish};
 use crate::sampler::{Inpainting, Known, Start};
 use rayon::prelude::*;
 use std::path::Path;
@@ -232,6 +233,10 @@ impl Work<'_> {
             .values(self.prepared.pictures.image(picture));
         let inputs = match &self.prepared.masks {
             Some(masks) => inputs.values(masks.image(picture)),
+            None => inputs,
+        };
+        let inputs = match wish(number, wishes) {
+            Some(label) => inputs.text(label),
             None => inputs,
         };
         let provenance = self.provenance(&command).with_path("picture", path);

@@ -40,7 +40,8 @@ pub(super) fn interpolate(
     let numbers = request.numbers(n_ends)?;
     let Ends { names, x_t, noise } = Ends::of(request, given.as_ref(), image_shape)?;
     let sheet = request.sheet(&way, &numbers, &names);
-    request.check(model, &sheet, numbers.len())?;
+    let of = |at: usize| label(&way, numbers.get(at) as usize, &names);
+    request.check(model, &sheet, &of, numbers.len())?;
     let condition = request.wishes.conditions(&model.config.tags, 1)?;
     let guide = request.wishes.load_guide(&model.config, &model.network.device())?;
     let denoiser = request.wishes.guided(model, guide.as_ref())?;

@@ -12,18 +12,12 @@ use crate::render::{self, Layout};
 use crate::requests::noise_file::GivenNoise;
 use crate::requests::other_noise::OtherNoise;
 use crate::requests::pictures::{Destination, Inputs, Single, remaining};
+use crate::requests::wishes::{label, wish};
 use crate::requests::{Compute, Provenance};
 use crate::sampler::{Generation, Observation, Plan, Snapshots, SnapshotsConfig, Start};
 use crate::shard::range_of;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// What stands under an image: what it was asked to show where images are asked for different
-/// things, otherwise its number.
-pub(super) fn label(number: u64, wishes: &[String]) -> String {
-    let wish = usize::try_from(number).ok().and_then(|number| wishes.get(number));
-    wish.cloned().unwrap_or_else(|| number.to_string())
-}
 
 /// Everything that is ready before the first image is made.
 pub(super) struct Work<'a> {
@@ -85,7 +79,7 @@ impl Work<'_> {
         let images = generation.run(&mut observer, control)?;
         let frames = frames.map(Snapshots::into_frames).unwrap_or_default();
         let provenance = match self.numbers.len() {
-            1 => self.single_provenance(0),
+            1 => self.single_provenance(0, &request.wishes.labels(request.labels)?),
             _ => self.provenance(&self.command()),
         };
         let mut sampled = Sampled {
@@ -164,7 +158,7 @@ impl Work<'_> {
         };
         Single {
             path: folder.join(format!("{source}-image-{number:05}.png")),
-            provenance: self.single_provenance(at),
+            provenance: self.single_provenance(at, wishes),
             label: label(number, wishes),
         }
     }
@@ -189,7 +183,7 @@ impl Work<'_> {
     }
 
     /// How the image at position `at` came to be, by itself.
-    fn single_provenance(&self, at: usize) -> Provenance {
+    fn single_provenance(&self, at: usize, wishes: &[String]) -> Provenance {
         let number = self.numbers.get(at);
         let count = self.is_of_torch().then_some(self.numbers.len());
         let command = Sample {
@@ -205,6 +199,10 @@ impl Work<'_> {
             inputs = inputs.text(model);
         }
         inputs = inputs.numbers(self.conditions.of(at)).numbers(self.conditions.avoided_of(at));
+        // Tags in another order are the same tags, and another label.
+        if let Some(label) = wish(number, wishes) {
+            inputs = inputs.text(label);
+        }
         if let Some(GivenNoise { x_t, z }) = &self.given {
             // Below the number of images in the file.
             let index = number as usize;

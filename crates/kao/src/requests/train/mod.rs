@@ -13,7 +13,7 @@ use crate::denoiser::Prediction;
 use crate::error::{Error, Result};
 use crate::quantities::optional_size;
 use crate::ranks::Group;
-use crate::train::{Decay, Optimizer, TimestepSampling};
+use crate::train::{Decay, Optimizer, TimestepSampling, TrainConfig};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -157,6 +157,28 @@ impl Train {
     }
 }
 
+/// What training on so many pictures takes.
+fn estimated(config: &TrainConfig, n_images: u64) -> Estimate {
+    Estimate {
+        memory_bytes: config.estimated_bytes(0),
+        n_evaluations: n_images,
+        operations: 3.0 * n_images as f64 * config.model.cpu_forward_flop() as f64,
+    }
+}
+
+impl Train {
+    /// What [`PlannedRun::measured_speed`] takes, a few steps of the run.
+    ///
+    /// # Errors
+    /// When the configuration cannot be read, or is impossible.
+    pub fn estimate_of_measuring(&self) -> Result<Estimate> {
+        let config = self.configuration()?;
+        let measured = planned::measuring(&config);
+        let n_images = measured.batch_size * (measured.n_rounds + measured.n_warmup);
+        Ok(estimated(&config, n_images as u64))
+    }
+}
+
 impl Request for Train {
     const COMMAND: &'static str = "train";
     type Outcome = TrainedRun;
@@ -190,12 +212,7 @@ impl Request for Train {
     /// takes about three forward passes for each picture. [`dry_run`](Self::dry_run) says more.
     fn estimate(&self) -> Result<Estimate> {
         let config = self.configuration()?;
-        let n_images = config.steps.saturating_mul(config.batch_size as u64);
-        Ok(Estimate {
-            memory_bytes: config.estimated_bytes(0),
-            n_evaluations: n_images,
-            operations: 3.0 * n_images as f64 * config.model.cpu_forward_flop() as f64,
-        })
+        Ok(estimated(&config, config.steps.saturating_mul(config.batch_size as u64)))
     }
 
     /// Trains to the last step, or until `control` stops the run; then the run saves and ends. What

@@ -62,6 +62,17 @@ pub(super) fn plan(request: &Train, locks: bool, control: &dyn Control) -> Resul
     with_threads(request.compute.threads, planned)
 }
 
+/// How the speed of a run is measured.
+pub(super) fn measuring(config: &TrainConfig) -> MeasureConfig {
+    MeasureConfig {
+        batch_size: config.micro_batch_size,
+        n_rounds: 3,
+        n_warmup: 1,
+        training: true,
+        by_kernel: false,
+    }
+}
+
 /// A new run. Its directory is created only when nothing is left that could be refused.
 fn begin(
     request: &Train,
@@ -87,6 +98,7 @@ fn begin(
         say(control, &words)?;
     }
     request.fit(&mut config, &folder)?;
+    config.validate()?;
     check_initial_model(&config)?;
     let run_dir = match locks {
         true => Some(open(out, control)?),
@@ -224,13 +236,7 @@ impl PlannedRun {
     /// # Errors
     /// When the device fails, or `control` stops the work.
     pub fn measured_speed(&self, control: &dyn Control) -> Result<f64> {
-        let measuring = MeasureConfig {
-            batch_size: self.config.micro_batch_size,
-            n_rounds: 3,
-            n_warmup: 1,
-            training: true,
-            by_kernel: false,
-        };
+        let measuring = measuring(&self.config);
         let measured = measure(&self.config.model_config(), measuring, &self.device, control)?;
         let speed = measured.training.map(|training| training.images_per_second);
         speed.ok_or_else(|| Error::invalid("device", "no training step was measured"))

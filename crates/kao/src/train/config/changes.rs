@@ -2,6 +2,7 @@
 
 use super::TrainConfig;
 use crate::error::{Error, Result};
+use crate::train::Optimizer;
 use crate::unet::UNetConfig;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,9 +43,14 @@ impl TrainConfig {
                 ("seed".to_owned(), toml::Value::String(config.seed.to_string())),
             ])
         };
-        let Some((name, here, there)) = first_difference("", &fixed(self), &fixed(other)) else {
-            return Ok(());
-        };
+        let difference = first_difference("", &fixed(self), &fixed(other));
+        // Muon keeps no second moments, and Adam without them takes steps far too large.
+        let is_after_muon = other.optimizer == Optimizer::Muon && self.optimizer != Optimizer::Muon;
+        let difference = difference.or_else(|| {
+            let name = |config: &TrainConfig| words(Some(&table(&config.optimizer)));
+            is_after_muon.then(|| ("optimizer".to_owned(), name(self), name(other)))
+        });
+        let Some((name, here, there)) = difference else { return Ok(()) };
         Err(Error::invalid(name, format!("{here} given; the run to resume has {there}"))
             .with_hint("this cannot change within a run: start a new run in another folder"))
     }
@@ -75,6 +81,14 @@ fn table(entry: &impl Serialize) -> toml::Value {
     toml::Value::try_from(entry).expect("a configuration is plain data")
 }
 
+fn words(value: Option<&toml::Value>) -> String {
+    match value {
+        Some(toml::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "none".to_owned(),
+    }
+}
+
 /// The first entry in which two tables differ: its name, and both values.
 fn first_difference(
     path: &str,
@@ -84,11 +98,6 @@ fn first_difference(
     let keys = here.keys().chain(there.keys().filter(|key| !here.contains_key(*key)));
     for key in keys {
         let name = format!("{path}{key}");
-        let words = |value: Option<&toml::Value>| match value {
-            Some(toml::Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-            None => "none".to_owned(),
-        };
         match (here.get(key), there.get(key)) {
             (Some(toml::Value::Table(here)), Some(toml::Value::Table(there))) => {
                 if let Some(found) = first_difference(&format!("{name}."), here, there) {
@@ -156,5 +165,12 @@ mod tests {
             let message = config.check_continues(&run).unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");
         }
+        // What Muon leaves is no state of Adam; the other way round it is.
+        let muon = TrainConfig { optimizer: Optimizer::Muon, ..run.clone() };
+        let message = run.check_continues(&muon).unwrap_err().to_string();
+        assert_eq!(message, "optimizer: adam given; the run to resume has muon");
+        assert!(muon.check_continues(&run).is_ok());
+        let adamw = TrainConfig { optimizer: Optimizer::Adamw, ..run.clone() };
+        assert!(adamw.check_continues(&run).is_ok() && muon.check_continues(&muon).is_ok());
     }
 }

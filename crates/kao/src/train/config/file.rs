@@ -5,8 +5,9 @@ use crate::error::{Error, Result};
 use crate::files::read_to_string_regular;
 use std::path::Path;
 
-/// Bytes of a configuration file. Real ones have some hundred.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+/// Bytes of a configuration file. Real ones have some hundred, and those with as many tags as a model
+/// can have some millions.
+const MAX_FILE_BYTES: u64 = 32 << 20;
 
 impl TrainConfig {
     /// Reads a TOML file. Entries that it lacks are those of the `anime64` preset.
@@ -42,6 +43,7 @@ impl TrainConfig {
 mod tests {
     use super::*;
     use crate::train::Preset;
+    use crate::vocabulary::{TagCount, Vocabulary};
     use std::path::PathBuf;
 
     #[test]
@@ -55,6 +57,30 @@ mod tests {
             assert_eq!(TrainConfig::read(&path).unwrap(), config);
             assert_eq!(Preset::from_name(preset.name()), Some(preset));
         }
+    }
+
+    #[test]
+    fn as_many_tags_as_a_model_can_have_survive_toml() {
+        let tag =
+            |k: usize| TagCount { tag: format!("a tag of some length {k:06}"), count: k as u64 };
+        let tags = Vocabulary::new((0..1 << 16).map(tag).collect()).unwrap();
+        let mut config = Preset::Tiny.config();
+        (config.model.n_tags, config.tags) = (tags.len(), tags);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, config.to_toml()).unwrap();
+        assert_eq!(TrainConfig::read(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn a_prediction_that_says_nothing_is_refused() {
+        let mut config = Preset::Tiny.config();
+        config.schedule.zero_terminal_snr = true;
+        config.prediction = crate::denoiser::Prediction::Epsilon;
+        let message = config.validate().unwrap_err().to_string();
+        assert!(message.starts_with("prediction: epsilon, with `zero_terminal_snr`"), "{message}");
+        config.prediction = crate::denoiser::Prediction::V;
+        assert!(config.validate().is_ok());
     }
 
     #[cfg(unix)]
