@@ -32,8 +32,13 @@ export const upload = (blob) => call("POST", "/uploads", blob, blob.type || "app
 
 export const imageUrl = (id, set, name) => `${ROOT}/jobs/${id}/${set}/${name}`;
 
-/** Follows a job to its end. With `cancel`, leaving the page ends the job. */
-export function follow(id, { onJob, onProgress, onPreview, onMessage, onResult } = {}, { cancel = false } = {}) {
+const cancelled = () => new Problem({ code: "cancelled", message: "Cancelled" });
+
+/**
+ * Follows a job to its end. With `cancel`, leaving the page ends the job, and so does aborting `signal`,
+ * which ends the following in any case: browsers have few connections to a server.
+ */
+export function follow(id, { onJob, onProgress, onPreview, onMessage, onResult } = {}, { cancel = false, signal } = {}) {
   const source = new EventSource(`${ROOT}/jobs/${id}/events${cancel ? "?cancel=true" : ""}`);
   const ended = new Promise((resolve, reject) => {
     const read = (name, handler) => source.addEventListener(name, (event) => {
@@ -44,7 +49,7 @@ export function follow(id, { onJob, onProgress, onPreview, onMessage, onResult }
       if (["done", "failed", "cancelled"].includes(job.state)) {
         source.close();
         if (job.state === "done") resolve(job);
-        else if (job.state === "cancelled") reject(new Problem({ code: "cancelled", message: "Cancelled" }));
+        else if (job.state === "cancelled") reject(cancelled());
         else reject(new Problem(job.error ?? { code: "failed", message: "The job failed" }));
       }
     });
@@ -56,15 +61,33 @@ export function follow(id, { onJob, onProgress, onPreview, onMessage, onResult }
       if (source.readyState !== EventSource.CLOSED) return;
       reject(new Problem({ code: "away", message: "The connection to the server was lost" }));
     });
+    signal?.addEventListener("abort", () => { source.close(); reject(cancelled()); });
   });
-  return { ended, stop: () => source.close() };
+  return ended;
 }
 
-/** Asks for work and follows it. `started` gets the job as soon as there is one. */
-export async function run(kind, request, handlers = {}, options = { cancel: true }) {
+/** Asks for work and follows it. `onStart` gets the job as soon as there is one. Aborting `signal` ends it. */
+export async function run(kind, request, handlers = {}, { signal } = {}) {
   const job = await post("/jobs", { kind, request });
+  if (signal?.aborted) {
+    remove(`/jobs/${job.id}`).catch(() => {});
+    throw cancelled();
+  }
   handlers.onStart?.(job);
-  return follow(job.id, handlers, options).ended;
+  return follow(job.id, handlers, { cancel: true, signal });
+}
+
+/** Signals for work of which only the newest is wanted: each ends that before it. */
+export function newest() {
+  let controller = new AbortController();
+  return {
+    next() {
+      controller.abort();
+      controller = new AbortController();
+      return controller.signal;
+    },
+    end: () => controller.abort(),
+  };
 }
 
 /** The pictures of a preview, one below the other in one image. */

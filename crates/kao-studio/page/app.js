@@ -1,6 +1,8 @@
 // The pages, by the part of the address behind #.
 
 import { h, say } from "./dom.js";
+import { forget } from "./api.js";
+import { close } from "./viewer.js";
 import { create } from "./create.js";
 import { explore } from "./explore.js";
 import { edit } from "./edit.js";
@@ -26,8 +28,11 @@ nav.append(...PAGES.map(([name, title]) => h("a", { href: `#/${name}`, id: `to-$
 
 async function show() {
   const mine = ++visit;
+  close();
   leave?.();
   leave = null;
+  // A training may have left a model meanwhile.
+  forget();
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/");
   const page = PAGES.find(([known]) => known === name) ?? PAGES[0];
   document.title = `${page[1]} · Kao`;
@@ -49,5 +54,6 @@ async function show() {
   say(`${page[1]} page`);
 }
 
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); view.focus(); });
 addEventListener("hashchange", () => { show(); view.focus({ preventScroll: true }); });
 show();

@@ -1,7 +1,7 @@
 // Compare: samplers × steps × η from the same noise, as one job: pictures, cost, distance.
 
 import { choice, commandLine, duration, entry, h, say, showProblem, slider } from "./dom.js";
-import { get, imageUrl, remove, run, server } from "./api.js";
+import { get, imageUrl, newest, remove, run, server } from "./api.js";
 import { chart, legend } from "./chart.js";
 import { gallery, progressLine, standing } from "./faces.js";
 import { view } from "./viewer.js";
@@ -40,6 +40,7 @@ export async function compare(place) {
   place.append(form, h("section", { class: "canvas", "aria-label": "Combinations" }, problems, line.element, summary, command, overview, rows));
   const title = (name) => about.samplers.find((sampler) => sampler.name === name)?.title ?? name;
   let current = null;
+  const asking = newest();
 
   function begin() {
     const names = [...samplers.querySelectorAll("input:checked")].map(({ value }) => value);
@@ -61,7 +62,7 @@ export async function compare(place) {
   }
 
   async function start(what) {
-    if (current) await remove(`/jobs/${current}`).catch(() => {});
+    const signal = asking.next();
     showProblem(null, fields, problems);
     for (const one of [overview, rows]) one.replaceChildren();
     summary.textContent = "";
@@ -98,12 +99,13 @@ export async function compare(place) {
           }
           tell(facts.comparisons);
         },
-      });
+      }, { signal });
       await Promise.all(made.map(({ finished }) => finished));
       summary.textContent = `${done.result.summary}, ${duration(done.seconds)}`;
       say(`Done: ${done.result.summary}`);
     } catch (problem) {
       for (const one of made) one.grid.stop();
+      if (signal.aborted) return;
       if (problem.code === "cancelled") summary.textContent = "Cancelled.";
       else showProblem(problem, fields, problems);
     }
@@ -124,7 +126,7 @@ export async function compare(place) {
     made.finish = (set, of) => {
       const distance = of.distance === null ? "" : `, distance ${of.distance.toFixed(1)} (${of.ratio.toFixed(2)} × the floor)`;
       facts.textContent = `${evaluations} evaluations, ${duration(of.seconds_per_image)} an image${distance}`;
-      const alone = { model: request.model, seed: request.seed, steps, spacing: "trailing", sampler: eta === null ? sampler : { name: sampler, eta } };
+      const alone = { model: request.model, seed: request.seed, steps, spacing: "trailing", sampler: eta === null ? sampler : { name: sampler, eta }, guidance: 1 };
       faces = grid.cells.map((_, k) => ({
         src: imageUrl(id(), set.name, `${k}.png`),
         title: `${words}, image ${k}`,
@@ -164,5 +166,5 @@ export async function compare(place) {
     overview.replaceChildren(...[h("div", { class: "scroll" }, table), figure].filter(Boolean));
   }
 
-  return () => { if (current) remove(`/jobs/${current}`).catch(() => {}); };
+  return () => asking.end();
 }

@@ -1,7 +1,7 @@
 // Create: a model, a seed, some choices; images appear as they form.
 
 import { commandLine, duration, entry, h, say, showProblem, slider } from "./dom.js";
-import { imageUrl, remove, run, server } from "./api.js";
+import { imageUrl, newest, remove, run, server } from "./api.js";
 import { editPicture } from "./edit.js";
 import { gallery, progressLine, standing } from "./faces.js";
 import { alone, randomSeed, samplingFields } from "./sampling.js";
@@ -10,8 +10,10 @@ import { view } from "./viewer.js";
 /** What was chosen, kept while the page is open. */
 let kept = { seed: 7, count: 16 };
 
-export async function create(place) {
+/** With a model, that one is chosen, and all else as it has it. */
+export async function create(place, [ofModel]) {
   const known = await server();
+  if (ofModel !== undefined) kept = { seed: kept.seed, count: kept.count, model: ofModel };
   const sampling = samplingFields(known, kept);
   const { model, sampler, steps, eta, spacing } = sampling.fields;
   const seed = entry("Seed", { type: "number", min: 0, step: 1, value: kept.seed, name: "seed" });
@@ -28,13 +30,12 @@ export async function create(place) {
     model, h("div", { class: "seed" }, seed, dice), count, steps, sampling.wishes,
     h("details", {}, h("summary", {}, "How"), sampler, eta, spacing), button);
   let current = null;
+  const asking = newest();
 
   place.append(form, h("section", { class: "canvas", "aria-label": "Images" }, problems, stage, line.element, summary, command));
 
   async function make() {
-    const before = current;
-    current = null;
-    if (before) await remove(`/jobs/${before.id}`).catch(() => {});
+    const signal = asking.next();
     kept = { ...sampling.state(), seed: seed.value, count: count.value };
     showProblem(null, fields, problems);
     const request = { ...sampling.request(), seed: seed.value ?? 0, count: count.value };
@@ -72,14 +73,15 @@ export async function create(place) {
         onJob(now) { job = now; show(); },
         onProgress(now) { progress = now; show(); },
         onPreview: (preview) => faces.preview(preview),
-      });
+      }, { signal });
       await faces.finish(done);
       summary.textContent = done.result.summary;
       say(`Done: ${done.result.summary}`);
     } catch (problem) {
       faces.stop();
+      if (signal.aborted) return;
       if (problem.code !== "cancelled") showProblem(problem, fields, problems);
-      else if (current?.id === job?.id) { summary.textContent = "Cancelled."; say("Cancelled."); }
+      else { summary.textContent = "Cancelled."; say("Cancelled."); }
     }
     if (current?.id === job?.id) {
       current = null;
@@ -102,5 +104,5 @@ export async function create(place) {
   }
 
   make();
-  return () => { if (current) remove(`/jobs/${current.id}`).catch(() => {}); };
+  return () => asking.end();
 }

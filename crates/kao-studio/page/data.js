@@ -1,7 +1,7 @@
 // Data: the pictures of a folder, their tags, what `prepare` found, and the nearest to an image.
 
 import { choice, count, entry, h, say, showProblem } from "./dom.js";
-import { get, run, server } from "./api.js";
+import { get, newest, run, server } from "./api.js";
 
 /** Pictures of a page. */
 const LIMIT = 96;
@@ -36,16 +36,17 @@ export async function data(place, [ofModel, ofSeed, ofImage, ofOthers]) {
   let tag = null;
   let offset = 0;
   let visit = 0;
+  const asking = newest();
 
   place.append(
     h("form", { class: "panel row", "aria-label": "What to look at", onsubmit: (event) => { event.preventDefault(); nearest(); } },
       folder, model, seed, image, h("button", { type: "submit" }, "Find the nearest")),
     h("section", { class: "canvas", "aria-label": "Pictures" }, problems, near, summary, tags, grid, pages, report));
-  folder.control.addEventListener("change", () => { tag = null; offset = 0; near.replaceChildren(); show(); });
+  folder.control.addEventListener("change", () => { tag = null; offset = 0; asking.end(); near.replaceChildren(); show(); });
 
-  const url = (name) => `/api/v1/data/${encodeURIComponent(folder.value)}/pictures/${encodeURIComponent(name)}`;
-  const picture = (name, text) => h("figure", { class: "thumb" },
-    h("img", { src: url(name), alt: name, loading: "lazy", title: text }), text ? h("figcaption", {}, text) : null);
+  const url = (name, of) => `/api/v1/data/${encodeURIComponent(of)}/pictures/${encodeURIComponent(name)}`;
+  const picture = (name, text, of = folder.value) => h("figure", { class: "thumb" },
+    h("img", { src: url(name, of), alt: name, loading: "lazy", title: text }), text ? h("figcaption", {}, text) : null);
 
   async function show() {
     const mine = ++visit;
@@ -82,14 +83,19 @@ export async function data(place, [ofModel, ofSeed, ofImage, ofOthers]) {
   }
 
   const sent = ofOthers === undefined ? {} : JSON.parse(ofOthers);
-  const others = Object.fromEntries(OTHERS.filter((name) => name in sent).map((name) => [name, sent[name]]));
+  const ofSent = Object.fromEntries(OTHERS.filter((name) => name in sent).map((name) => [name, sent[name]]));
+  // As long as it is the image that was come from.
+  const isSent = () => model.value === ofModel && Number(seed.value) === Number(ofSeed) && Number(image.value) === Number(ofImage);
 
-  async function nearest(others = {}) {
+  async function nearest() {
+    const others = isSent() ? ofSent : {};
+    const signal = asking.next();
     showProblem(null, fields, problems);
     near.replaceChildren(h("p", { class: "wait" }, "Comparing with every picture …"));
     const request = { data: folder.value, model: model.value, seed: seed.value ?? 0, image: image.value ?? 0, ...others };
     try {
-      const job = await run("nearest", request);
+      const job = await run("nearest", request, {}, { signal });
+      if (signal.aborted) return;
       const { sampler, ...plain } = others;
       const made = `/api/v1/sample.png?${new URLSearchParams({
         model: request.model, seed: request.seed, pick: request.image, ...plain,
@@ -98,15 +104,16 @@ export async function data(place, [ofModel, ofSeed, ofImage, ofOthers]) {
       near.replaceChildren(h("h2", {}, `Nearest to image ${request.image} of seed ${request.seed}`),
         h("div", { class: "thumbs" },
           h("figure", { class: "thumb own" }, h("img", { src: made, alt: "The image itself" }), h("figcaption", {}, "the image")),
-          job.result.facts.nearest.map(({ name, rms }) => picture(name, `${rms.toFixed(1)} of 255`))));
+          job.result.facts.nearest.map(({ name, rms }) => picture(name, `${rms.toFixed(1)} of 255`, request.data))));
       say("The nearest pictures are there.");
     } catch (problem) {
+      if (signal.aborted) return;
       near.replaceChildren();
       showProblem(problem, fields, problems);
     }
   }
 
   await show();
-  if (ofImage !== undefined) nearest(others);
-  return () => { visit++; };
+  if (ofImage !== undefined) nearest();
+  return () => { visit++; asking.end(); };
 }

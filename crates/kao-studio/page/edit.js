@@ -1,7 +1,7 @@
 // Edit: a picture, cropped; a mask or strokes of colour on it; variations of it, before and after.
 
 import { commandLine, duration, h, say, showProblem, slider } from "./dom.js";
-import { imageUrl, remove, run, server, upload } from "./api.js";
+import { imageUrl, newest, remove, run, server, upload } from "./api.js";
 import { gallery, progressLine, standing } from "./faces.js";
 import { randomSeed, samplingFields } from "./sampling.js";
 import { view } from "./viewer.js";
@@ -53,6 +53,7 @@ export async function edit(place) {
   let mode = "move";
   let at = { x: 0, y: 0 };
   let current = null;
+  const asking = newest();
   const mask = layer();
   const strokes = layer();
   let hasMask = false;
@@ -227,7 +228,7 @@ export async function edit(place) {
     return (await upload(await blobOf(whole))).id;
   }
 
-  async function work(kind, request, faces, finish) {
+  async function work(kind, request, faces, finish, signal) {
     summary.textContent = "";
     command.say("");
     let job = null;
@@ -239,12 +240,13 @@ export async function edit(place) {
         onJob(now) { job = now; show(); },
         onProgress(now) { progress = now; show(); },
         onPreview: (preview) => faces?.preview(preview),
-      });
+      }, { signal });
       await finish(done);
       summary.textContent = done.result.summary;
       say(`Done: ${done.result.summary}`);
     } catch (problem) {
       faces?.stop();
+      if (signal.aborted) return;
       if (problem.code === "cancelled") summary.textContent = "Cancelled.";
       else showProblem(problem, fields, problems);
     }
@@ -253,6 +255,7 @@ export async function edit(place) {
 
   async function make() {
     if (!picture) return;
+    const signal = asking.next();
     showProblem(null, fields, problems);
     const request = { ...sampling.request(), strength: strength.value, count: count.value, seed: randomSeed() };
     try {
@@ -262,6 +265,7 @@ export async function edit(place) {
       showProblem(problem, fields, problems);
       return;
     }
+    if (signal.aborted) return;
     const [, height, width] = sampling.imageSize();
     let done = null;
     const faces = gallery(request.count, { width, height, label: (k) => `Variation ${k + 1}`, onOpen: open });
@@ -275,11 +279,12 @@ export async function edit(place) {
         command: done.result.sets[0].commands[k],
       })), k, { actions: [["Edit this", (face) => fetch(face.src).then((answer) => answer.blob()).then((blob) => editPicture(blob))]] });
     }
-    await work("edit", request, faces, async (job) => { done = job; await faces.finish(job); });
+    await work("edit", request, faces, async (job) => { done = job; await faces.finish(job); }, signal);
   }
 
   async function encode() {
     if (!picture) return;
+    const signal = asking.next();
     showProblem(null, fields, problems);
     stage.replaceChildren();
     try {
@@ -287,7 +292,7 @@ export async function edit(place) {
       await work("encode", request, null, async (job) => {
         const of = (set, text) => h("figure", { class: "thumb" }, h("img", { src: imageUrl(job.id, set, "0.png"), alt: text }), h("figcaption", {}, text));
         stage.replaceChildren(h("div", { class: "thumbs three" }, of("original", "the picture"), of("noise", "its noise"), of("images", "reconstructed")));
-      });
+      }, signal);
     } catch (problem) {
       showProblem(problem, fields, problems);
     }
@@ -319,6 +324,6 @@ export async function edit(place) {
   }
   return () => {
     document.removeEventListener("paste", pasted);
-    if (current) remove(`/jobs/${current}`).catch(() => {});
+    asking.end();
   };
 }

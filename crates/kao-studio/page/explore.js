@@ -1,7 +1,7 @@
 // Explore: a plane between four images, and an endless wall of images of one seed.
 
 import { choice, entry, h, slider } from "./dom.js";
-import { imageUrl, remove, run, server } from "./api.js";
+import { imageUrl, newest, run, server } from "./api.js";
 import { gallery } from "./faces.js";
 import { plane } from "./plane.js";
 import { alone } from "./sampling.js";
@@ -30,12 +30,14 @@ export async function explore(place) {
   let isBusy = false;
   let first = 0;
   let faces = [];
-  let current = null;
+  const asking = newest();
+  let signal = null;
 
   const observer = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) more(); }, { rootMargin: "600px" });
 
   function begin() {
     visit++;
+    signal = asking.next();
     first = 0;
     faces = [];
     isBusy = false;
@@ -58,9 +60,8 @@ export async function explore(place) {
     wall.append(some.element);
     try {
       const job = await run("sample", request, {
-        onStart(started) { current = started.id; },
         onPreview: (preview) => mine === visit && some.preview(preview),
-      });
+      }, { signal });
       if (mine !== visit) return;
       faces.push(...some.cells.map((_, k) => ({
         src: imageUrl(job.id, "images", `${k}.png`),
@@ -96,6 +97,6 @@ export async function explore(place) {
     visit++;
     between?.end();
     observer.disconnect();
-    if (isBusy && current) remove(`/jobs/${current}`).catch(() => {});
+    asking.end();
   };
 }

@@ -1,7 +1,7 @@
 // A plane between four images, through which one drags.
 
 import { commandLine, entry, h, say, showProblem } from "./dom.js";
-import { imageUrl, previewBitmap, run } from "./api.js";
+import { imageUrl, newest, previewBitmap, run } from "./api.js";
 import { randomSeed } from "./sampling.js";
 
 /** Points a side; each is an image that the command line can make. */
@@ -26,6 +26,7 @@ export function plane(choices) {
   let isBusy = false;
   let next = null;
   let ended = false;
+  const asking = newest();
 
   const between = () => seeds.map((seed) => seed.value ?? 0);
   const point = () => Math.round(at.y * (SIDE - 1)) * SIDE + Math.round(at.x * (SIDE - 1));
@@ -67,7 +68,7 @@ export function plane(choices) {
             if (!isBusy) return;
             canvas.getContext("2d").drawImage(bitmap, 0, 0, canvas.width, canvas.height);
           },
-        });
+        }, { signal: asking.next() });
         const image = h("img", { src: imageUrl(job.id, "images", "grid.png"), alt: "" });
         await image.decode();
         canvas.getContext("2d").drawImage(image, 0, 0);
@@ -95,5 +96,5 @@ export function plane(choices) {
     move({ x: at.x + by * step[0], y: at.y + by * step[1] });
   });
   for (const seed of seeds) seed.control.addEventListener("change", corners);
-  return { element, begin: corners, end: () => { ended = true; } };
+  return { element, begin: corners, end: () => { ended = true; asking.end(); } };
 }

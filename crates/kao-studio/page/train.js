@@ -1,7 +1,7 @@
 // Train: runs as they go, their losses and samples; and a form that begins one.
 
 import { choice, commandLine, count, duration, entry, h, say, showProblem, slider } from "./dom.js";
-import { forget, get, post, remove, run as runJob, server } from "./api.js";
+import { get, post, remove, run as runJob, server } from "./api.js";
 import { chart, legend } from "./chart.js";
 
 /** How often a run is looked at while its page is open, in milliseconds. */
@@ -13,7 +13,8 @@ export async function train(place, [name]) {
     place.append(h("p", { class: "notice" }, "No folder of runs was given. Start with ", h("code", {}, "kao studio --runs DIR --data DIR"), " to watch runs and to begin them here."));
     return undefined;
   }
-  return name === "new" ? begin(place) : watch(place, name);
+  // No run can be called so.
+  return name === "+" ? begin(place) : watch(place, name);
 }
 
 async function watch(place, chosen) {
@@ -27,24 +28,33 @@ async function watch(place, chosen) {
   let step = null;
   let follows = true;
   let shown = null;
+  let listed = null;
 
   async function refresh() {
     const [{ runs }, { jobs }] = await Promise.all([get("/runs"), get("/jobs")]);
     if (stopped) return;
     const trainings = jobs.filter((job) => job.kind === "train" && ["running", "waiting"].includes(job.state));
     const name = chosen ?? runs.find(({ running }) => running)?.name ?? runs.find(({ error }) => !error)?.name;
-    list.replaceChildren(
-      h("a", { class: "button primary", href: "#/train/new" }, "New run"),
-      ...runs.map((run) => h("a", {
-        class: "item", href: `#/train/${encodeURIComponent(run.name)}`, "aria-current": run.name === name ? "page" : null,
-      }, h("b", {}, run.name), h("small", {}, standing(run)))));
+    const items = runs.map((run) => [run.name, standing(run), run.name === name]);
+    if (JSON.stringify(items) !== listed) {
+      listed = JSON.stringify(items);
+      const focused = list.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      list.replaceChildren(
+        h("a", { class: "button primary", href: "#/train/+" }, "New run"),
+        ...items.map(([name, words, isChosen]) => h("a", {
+          class: "item", href: `#/train/${encodeURIComponent(name)}`, "aria-current": isChosen ? "page" : null,
+        }, h("b", {}, name), h("small", {}, words))));
+      if (focused) [...list.children].find((item) => item.getAttribute("href") === focused)?.focus();
+    }
     if (!name) {
       view.replaceChildren(h("p", { class: "notice" }, "No run yet. A first one takes minutes with the preset tiny."));
       return;
     }
-    const training = trainings.find((job) => job.request.name === name);
-    if (runs.find((run) => run.name === name)?.error ?? !runs.some((run) => run.name === name)) {
-      const words = training ? `${name} is about to begin …` : `There is no run ${name}.`;
+    const ofRun = trainings.filter((job) => job.request.name === name);
+    const training = ofRun.find((job) => job.state === "running") ?? ofRun[0];
+    const found = runs.find((run) => run.name === name);
+    if (!found || found.error) {
+      const words = training ? `${name} is about to begin …` : found ? `${name}: ${found.error}` : `There is no run ${name}.`;
       view.replaceChildren(h("p", { class: "notice" }, words), ...(training?.messages ?? []).map((text) => h("p", { class: "wait" }, text)));
       return;
     }
@@ -54,10 +64,7 @@ async function watch(place, chosen) {
     ]);
     // What has not changed stays as it is, for those who read it or point at it.
     const now = JSON.stringify([run, compared, runs.map((one) => [one.name, one.error]), training?.state, training?.messages, log, other]);
-    if (!stopped && (now !== shown || !view.querySelector("h2"))) {
-      shown = now;
-      show(run, compared, runs, training);
-    }
+    if (!stopped && (now !== shown || !view.querySelector("h2")) && show(run, compared, runs, training)) shown = now;
   }
 
   function standing(run) {
@@ -67,21 +74,24 @@ async function watch(place, chosen) {
     return `${run.running ? "training, " : ""}step ${count(run.step)}${share}${left}`;
   }
 
+  /** Whether it is shown: what somebody is using stays as it is. */
   function show(run, compared, runs, job) {
-    // What somebody is using stays as it is.
-    if (view.contains(document.activeElement) && document.activeElement.matches("select, input[type=range]:active")) return;
+    if (view.contains(document.activeElement) && document.activeElement.matches("select, input[type=range]:active")) return false;
     const focused = view.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     const stop = job && h("button", { type: "button", "data-key": "stop", onclick: async () => { await remove(`/jobs/${job.id}`); say("The run is saved and stops."); await refresh(); } }, job.state === "waiting" ? "Leave the queue" : "Stop and save");
     const isUnfinished = !run.running && run.has_checkpoint && run.step < (run.total_steps ?? 0);
-    const resume = !job && isUnfinished && h("button", { type: "button", class: "primary", "data-key": "resume", onclick: async () => {
+    const resume = !job && isUnfinished && h("button", { type: "button", class: "primary", "data-key": "resume", onclick: async (event) => {
+      const button = event.currentTarget;
+      button.disabled = true;
       try {
         await post("/jobs", { kind: "train", request: { name: run.name, resume: true } });
         await refresh();
       } catch (problem) {
         notes.append(h("p", { class: "notice bad", role: "alert" }, problem.message));
+        button.disabled = false;
       }
     } }, "Go on");
-    const use = run.has_model && h("a", { class: "button", href: "#/create", onclick: forget }, "Make images with it");
+    const use = run.has_model && h("a", { class: "button", "data-key": "use", href: `#/create/${encodeURIComponent(`run:${run.name}`)}` }, "Make images with it");
     const notes = h("div", {}, run.problems.map((problem) => h("p", { class: "notice bad" }, problem)));
     const messages = job?.messages?.slice(-3).map((text) => h("p", { class: "wait" }, text)) ?? [];
     const best = run.best_validation_loss;
@@ -97,6 +107,7 @@ async function watch(place, chosen) {
       notes, ...messages, facts,
       h("div", { class: "split" }, h("div", {}, curves(run, compared, runs)), h("div", {}, samples(run))));
     if (focused) view.querySelector(`[data-key="${focused}"]`)?.focus();
+    return true;
   }
 
   const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
@@ -236,6 +247,7 @@ async function begin(place) {
   async function start(event) {
     event.preventDefault();
     showProblem(null, fields, problems);
+    go.disabled = true;
     try {
       const sent = request();
       await post("/jobs", { kind: "train", request: sent });
@@ -243,6 +255,7 @@ async function begin(place) {
     } catch (problem) {
       showProblem(problem, fields, problems);
     }
+    go.disabled = false;
   }
   return undefined;
 }

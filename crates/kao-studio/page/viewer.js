@@ -1,16 +1,21 @@
 // One face, large: the process under a slider, what makes it, and where to go from it.
 
 import { commandLine, h, say, slider } from "./dom.js";
-import { imageUrl, run } from "./api.js";
+import { imageUrl, newest, run } from "./api.js";
 
 let open = null;
+
+/** Closes the large view, if one is open. */
+export function close() {
+  open?.close();
+}
 
 /**
  * Opens a large view. `faces` are { src, title, command, request, kind }; `request` makes the face
  * alone, so that snapshots of it can be asked for. `actions` are [text, function(face, index)].
  */
 export function view(faces, index, { actions = [] } = {}) {
-  open?.close();
+  close();
   const picture = h("img", { class: "large", alt: "" });
   const title = h("h2", {});
   const facts = h("p", { class: "facts" });
@@ -41,11 +46,11 @@ export function view(faces, index, { actions = [] } = {}) {
         h("button", { type: "button", class: "quiet", "aria-label": "The image before", onclick: () => step(-1) }, "←"),
         h("button", { type: "button", class: "quiet", "aria-label": "The next image", onclick: () => step(1) }, "→"))));
   const opener = document.activeElement;
-  let asked = 0;
+  const asking = newest();
 
   async function show() {
     const face = faces[index];
-    const mine = ++asked;
+    const signal = asking.next();
     picture.src = face.src;
     picture.alt = face.title;
     title.textContent = face.title;
@@ -62,15 +67,15 @@ export function view(faces, index, { actions = [] } = {}) {
     const wait = h("p", { class: "wait" }, "Asking for snapshots of the process …");
     process.append(wait);
     try {
-      const job = await run("sample", { ...face.request, snapshots: 21 });
-      if (mine !== asked) return;
+      const job = await run("sample", { ...face.request, snapshots: 21 }, {}, { signal });
+      if (signal.aborted) return;
       facts.textContent = job.result.summary;
       // This job made the image alone: its file is the one that the command line writes.
       download.href = imageUrl(job.id, "images", "grid.png");
       const frames = job.result.sets.filter(({ name }) => name.startsWith("snapshot-"));
       const images = frames.map(({ name }) => h("img", { src: imageUrl(job.id, name, "0.png"), alt: "" }));
       await Promise.all(images.map((image) => image.decode().catch(() => {})));
-      if (mine !== asked) return;
+      if (signal.aborted) return;
       const last = frames.length - 1;
       const range = slider("From noise to image", { min: 0, max: last, value: last, name: "process" });
       range.control.setAttribute("aria-valuetext", "the image");
@@ -81,7 +86,7 @@ export function view(faces, index, { actions = [] } = {}) {
       });
       wait.replaceWith(range);
     } catch (problem) {
-      if (mine === asked) wait.textContent = problem.message;
+      if (!signal.aborted) wait.textContent = problem.message;
     }
   }
 
@@ -97,7 +102,7 @@ export function view(faces, index, { actions = [] } = {}) {
   });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
-    asked++;
+    asking.end();
     dialog.remove();
     open = null;
     opener?.focus?.();

@@ -86,6 +86,16 @@ impl Queue {
                 ..Problem::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
             });
         }
+        if let Some(name) = work.exclusive()
+            && inner
+                .waiting
+                .iter()
+                .chain(&inner.running)
+                .any(|job| job.work.exclusive() == Some(name))
+        {
+            let problem = "a training of this run waits or runs already";
+            return Err(Problem::invalid("name", problem));
+        }
         inner.last_id += 1;
         let job = Arc::new(Job::new(inner.last_id, work, estimated_seconds));
         inner.jobs.insert(job.id, job.clone());
@@ -187,7 +197,10 @@ impl Queue {
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "panic", message))
             }
         };
-        self.inner().running.retain(|running| running.id != job.id);
+        let mut inner = self.inner();
+        inner.running.retain(|running| running.id != job.id);
+        inner.say_positions();
+        drop(inner);
         self.end(job, result);
     }
 

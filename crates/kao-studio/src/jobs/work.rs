@@ -43,6 +43,11 @@ pub trait Work: Send + Sync {
         false
     }
 
+    /// What no other job may work on at the same time, such as a run.
+    fn exclusive(&self) -> Option<&str> {
+        None
+    }
+
     /// Does it, and reports to `control`.
     ///
     /// # Errors

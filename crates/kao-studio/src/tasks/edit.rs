@@ -32,6 +32,7 @@ const FIELDS: &[Field] = &[
     field("count", Kind::Integer, "How many variations; by default 8."),
     field("seed", Kind::Integer, "Seed of the noise."),
     field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
+    field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
     field(
         "steps",
         Kind::Integer,

@@ -134,6 +134,10 @@ impl Work for TrainWork {
         }
     }
 
+    fn exclusive(&self) -> Option<&str> {
+        (!self.is_plan).then_some(self.name.as_str())
+    }
+
     fn is_long(&self) -> bool {
         !self.is_plan
     }

@@ -485,6 +485,15 @@ fn what_a_training_takes_is_told_and_nothing_is_written() {
     assert!(facts["estimate"]["memory_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(job["command"].as_str().unwrap().ends_with(" --dry-run"));
     assert_eq!(std::fs::read_dir(folder.path().join("runs")).unwrap().count(), 0);
+    // Two clicks are one training: the second is refused while the first waits or runs.
+    let steps = json!({ "name": "twice", "data": "faces", "preset": "tiny", "batch_size": 4, "steps": 500 });
+    let asked = json!({ "kind": "train", "request": steps });
+    let first = server.post("/api/v1/jobs", &asked);
+    assert_eq!(first.status, 202, "{}", first.text());
+    let second = server.post("/api/v1/jobs", &asked);
+    assert_eq!((second.status, second.field().as_deref()), (422, Some("name")));
+    let id = first.json()["id"].as_str().unwrap().to_owned();
+    server.ask("DELETE", &format!("/api/v1/jobs/{id}"), &[], b"");
     // How long a run takes is no reason not to say it.
     let long = json!({ "name": "planned", "data": "faces", "preset": "tiny", "batch_size": 4, "steps": 1_000_000 });
     let job = server.job("plan", long);
