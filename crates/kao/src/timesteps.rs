@@ -128,6 +128,20 @@ pub fn visited(spacing: Spacing, n_steps: usize, alpha_bars: &[f64]) -> Result<V
     Ok(timesteps)
 }
 
+/// The trailing timesteps as diffusers has them, highest first: halves go to the even neighbour, and as
+/// there the numbers are floating-point ones. At most 1 from those of [`visited`], for few numbers of
+/// steps: 16, 48 and 80 of 1000 are the first.
+///
+/// # Errors
+/// As [`visited`].
+pub fn trailing_as_diffusers(n_steps: usize, alpha_bars: &[f64]) -> Result<Vec<usize>> {
+    let own = visited(Spacing::Trailing, n_steps, alpha_bars)?;
+    let start = alpha_bars.len() as f64;
+    let step = (start - start / n_steps as f64) - start;
+    let at = |i: usize| (start + i as f64 * step).round_ties_even() as usize;
+    Ok((0..own.len()).map(|i| at(i).max(1) - 1).collect())
+}
+
 /// Timesteps next to the levels of Karras et al. 2022, lowest first.
 fn karras(n_steps: usize, alpha_bars: &[f64]) -> Vec<usize> {
     const RHO: f64 = 7.0;
@@ -203,6 +217,20 @@ mod tests {
 
     fn sequence(spacing: Spacing, n_steps: usize, n: usize, end: End) -> Result<Vec<Step>> {
         super::sequence(spacing, n_steps, &alpha_bars(n), end)
+    }
+
+    #[test]
+    fn halves_of_trailing_timesteps_go_where_diffusers_has_them() {
+        let alpha_bars = vec![0.5; 1000];
+        let theirs = |n| trailing_as_diffusers(n, &alpha_bars).unwrap();
+        // numpy: round(arange(1000, 0, -1000 / 16)) - 1
+        let expected =
+            [999, 937, 874, 811, 749, 687, 624, 561, 499, 437, 374, 311, 249, 187, 124, 61];
+        assert_eq!(theirs(16), expected);
+        let own = |n| visited(Spacing::Trailing, n, &alpha_bars).unwrap();
+        let others: Vec<usize> = (1..=100).filter(|&n| theirs(n) != own(n)).collect();
+        assert_eq!(others, [16, 48, 80]);
+        assert_eq!(theirs(1000), own(1000));
     }
 
     #[test]

@@ -295,6 +295,10 @@ fn what_is_not_supported_is_refused_by_name_and_value() {
     }
     for (entries, expected) in [
         (json!({ "_class_name": "ScoreSdeVeScheduler" }), "`_class_name` is"),
+        (
+            json!({ "_class_name": "HeunDiscreteScheduler", "clip_sample": true }),
+            "`clip_sample` is true: not with HeunDiscreteScheduler",
+        ),
         (json!({ "beta_schedule": "laplace" }), "`beta_schedule` is \"laplace\""),
         (json!({ "variance_type": "learned_range" }), "`variance_type` is \"learned_range\""),
         (json!({ "prediction_type": "flow_prediction" }), "`prediction_type` is"),

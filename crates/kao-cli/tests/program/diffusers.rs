@@ -87,6 +87,43 @@ fn a_folder_is_gone_on_from_and_written_again() {
 }
 
 #[test]
+fn what_a_scheduler_leaves_out_is_as_its_class_has_it() {
+    let folder = workplace();
+    let folder = folder.path();
+    let file = folder.join("tiny/scheduler/scheduler_config.json");
+    for (class, betas) in [
+        ("HeunDiscreteScheduler", "0.00085 to 0.012"),
+        ("KDPM2AncestralDiscreteScheduler", "0.00085 to 0.012"),
+        ("EulerDiscreteScheduler", "0.0001 to 0.02"),
+    ] {
+        fs::write(&file, format!("{{\"_class_name\": \"{class}\"}}")).unwrap();
+        let info = kao(folder, "info tiny").ok().out;
+        let schedule = info.lines().find(|line| line.starts_with("schedule ")).unwrap();
+        assert!(schedule.contains(betas), "{class}: {schedule}");
+    }
+}
+
+#[test]
+fn a_model_that_ends_at_the_first_timestep_is_one_of_ddim_in_all_its_files() {
+    let folder = workplace();
+    let folder = folder.path();
+    let scheduler = r#"{"_class_name": "DDIMScheduler", "set_alpha_to_one": false, "variance_type": "fixed_large"}"#;
+    fs::write(folder.join("tiny/scheduler/scheduler_config.json"), scheduler).unwrap();
+    kao(folder, "convert tiny tiny.safetensors").ok();
+    kao(folder, "convert tiny.safetensors again --to diffusers").ok();
+    let entries = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(folder.join("again").join(name)).unwrap()).unwrap()
+    };
+    let (index, scheduler) =
+        (entries("model_index.json"), entries("scheduler/scheduler_config.json"));
+    assert_eq!(index["scheduler"][1], "DDIMScheduler");
+    assert_eq!(index["_class_name"], "DDIMPipeline");
+    assert_eq!(scheduler["_class_name"], "DDIMScheduler");
+    assert_eq!(scheduler["set_alpha_to_one"], false);
+    assert_eq!(scheduler["variance_type"], "fixed_large");
+}
+
+#[test]
 fn what_diffusers_cannot_say_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let model = trained().join("run/model.safetensors");

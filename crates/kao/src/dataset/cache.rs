@@ -277,7 +277,7 @@ impl<R: Read> Hashed<R> {
 /// What stands for the sources of pictures: their names, and where each is a file of its own, its
 /// length and the time of its last change; of archives the same, and the places of pictures in them.
 pub(super) fn source_fingerprint(found: &[Found], shape: impl std::fmt::Debug) -> Result<String> {
-    let mut digest = Sha256::new_with_prefix(format!("kao sources 1 {shape:?}"));
+    let mut digest = Sha256::new_with_prefix(format!("kao sources 2 {shape:?}"));
     let state = |digest: &mut Sha256, path: &Path| -> Result<()> {
         let unreadable = |source| Error::io("read", path, source);
         let metadata = std::fs::metadata(path).map_err(unreadable)?;

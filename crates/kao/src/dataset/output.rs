@@ -43,6 +43,8 @@ pub(super) struct Before {
     present: BTreeSet<String>,
     /// The archives that are there, all of them written by an earlier run.
     archives: BTreeSet<String>,
+    /// The checksums of the lists of tags that earlier runs wrote.
+    pub tag_lists: Vec<u32>,
 }
 
 impl Before {
@@ -53,13 +55,21 @@ impl Before {
         if !out_dir.exists() {
             return Ok(Before::default());
         }
-        let Owned { files: owned, shards } = owned_files(out_dir)?;
-        if owned.is_empty() && out_dir.join(TAG_LIST).exists() {
+        let Owned { files: owned, shards, tag_lists } = owned_files(out_dir)?;
+        let tag_list = checksum_of_tags(out_dir)?;
+        let is_ours = match (&tag_list, &tag_lists) {
+            (None, _) => true,
+            (Some(checksum), Some(known)) => known.contains(checksum),
+            // Of a version that did not note it.
+            (Some(_), None) => !owned.is_empty(),
+        };
+        if !is_ours {
             let problem = format!("the output folder holds a {TAG_LIST} that was not prepared");
-            return Err(
-                Error::malformed(out_dir, problem).with_hint("choose a new or empty folder")
-            );
+            return Err(Error::malformed(out_dir, problem).with_hint(
+                "put it beside the raw pictures, whose tags come along, or take it away",
+            ));
         }
+        let tag_lists = tag_list.into_iter().collect();
         let (Scan { pictures: found, .. }, archives) = scan_files(out_dir)?;
         let mut archives: BTreeSet<String> = archives.into_iter().map(|(name, _)| name).collect();
         let foreign = archives.iter().find(|name| !shards.contains(*name));
@@ -84,7 +94,7 @@ impl Before {
             .with_hint("choose a new or empty folder"));
         }
         let present = found.into_iter().map(|found| found.relative).collect();
-        Ok(Before { owned, present, archives })
+        Ok(Before { owned, present, archives, tag_lists })
     }
 
     /// Removes the files of earlier runs for which `unwanted` holds.
@@ -135,6 +145,17 @@ impl Before {
 struct Owned {
     files: BTreeSet<String>,
     shards: Vec<String>,
+    /// None where nothing was prepared, or by a version that did not note it.
+    tag_lists: Option<Vec<u32>>,
+}
+
+/// The checksum of the list of tags in a folder, where there is one.
+fn checksum_of_tags(dir: &Path) -> Result<Option<u32>> {
+    let path = dir.join(TAG_LIST);
+    match path.try_exists() {
+        Ok(false) => Ok(None),
+        _ => read_regular(&path, MAX_REPORT_BYTES).map(|content| Some(crc32c::crc32c(&content))),
+    }
 }
 
 /// The files that the report in `out_dir` lists; none when there is no report.
@@ -144,6 +165,8 @@ fn owned_files(out_dir: &Path) -> Result<Owned> {
         files: BTreeMap<String, String>,
         #[serde(default)]
         shards: Vec<String>,
+        #[serde(default)]
+        tag_lists: Option<Vec<u32>>,
     }
     let listed = read_report::<Listed>(out_dir)?;
     let owned = |listed: Listed| {
@@ -153,7 +176,7 @@ fn owned_files(out_dir: &Path) -> Result<Owned> {
             !archive.is_some_and(|archive| listed.shards.contains(&archive))
         };
         let files = listed.files.into_keys().filter(is_file).collect();
-        Owned { files, shards: listed.shards.clone() }
+        Owned { files, shards: listed.shards, tag_lists: listed.tag_lists }
     };
     Ok(listed.map(owned).unwrap_or_default())
 }

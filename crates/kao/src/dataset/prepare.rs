@@ -105,6 +105,7 @@ impl PrepareConfig {
             warnings: vec![],
             duplicates: vec![],
             skipped: vec![],
+            tag_lists: None,
             shards: vec![],
             files: BTreeMap::new(),
         }
@@ -200,6 +201,7 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
         n_read: scan.pictures.len() + scan.unreadable.len(),
         n_ignored: scan.n_ignored,
         warnings: tags.warnings().to_vec(),
+        tag_lists: Some(before.tag_lists.clone()),
         // Until the run is complete: whatever may lie there and is Kao's own.
         files: outputs
             .iter()
@@ -232,6 +234,19 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
         report.n_read = range.len();
         return Ok(report);
     }
+    report.skipped.extend(scan.unreadable);
+    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    if report.n_written == 0 {
+        // What an earlier run has prepared stays: a disk may have failed.
+        let Skipped { path, reason } = &report.skipped[0];
+        return Err(Error::malformed(
+            &config.raw_dir,
+            format!(
+                "none of {} can be used; the first, `{path}`: {reason}",
+                counted(report.n_read, "picture")
+            ),
+        ));
+    }
     let position_of = |k: usize| written[k] as usize;
     report.files = (0..written.len())
         .map(|k| {
@@ -247,18 +262,6 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
     before.remove(&config.out_dir, is_dropped)?;
     before.remove_empty_folders(&config.out_dir, is_dropped);
 
-    report.skipped.extend(scan.unreadable);
-    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
-    if report.n_written == 0 {
-        let Skipped { path, reason } = &report.skipped[0];
-        return Err(Error::malformed(
-            &config.raw_dir,
-            format!(
-                "none of {} can be used; the first, `{path}`: {reason}",
-                counted(report.n_read, "picture")
-            ),
-        ));
-    }
     let tags = take_tags(&tags, &mut report);
     match config.pictures_per_archive {
         Some(n) => {
@@ -266,9 +269,21 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
             write_archives(out_dir, &written, n, &tags, &report.files, control)?;
             report.shards = archive_names(written.len(), n);
             remove_tags(out_dir)?;
+            report.tag_lists = Some(Vec::new());
         }
-        None if report.n_tagged == 0 => remove_tags(&config.out_dir)?,
-        None => write_tags(&config.out_dir, &tags.to_jsonl())?,
+        None if report.n_tagged == 0 => {
+            remove_tags(&config.out_dir)?;
+            report.tag_lists = Some(Vec::new());
+        }
+        None => {
+            let lines = tags.to_jsonl();
+            let checksum = crc32c::crc32c(lines.as_bytes());
+            // Both are Kao's, whichever is there when the power fails now.
+            report.tag_lists.get_or_insert_default().push(checksum);
+            save_report(&config.out_dir, &report, &temporary_prefix)?;
+            write_tags(&config.out_dir, &lines)?;
+            report.tag_lists = Some(vec![checksum]);
+        }
     }
     before.remove_archives(&config.out_dir, &report.shards)?;
     report.complete = true;

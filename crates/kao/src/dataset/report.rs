@@ -78,6 +78,10 @@ pub struct PrepareReport {
     /// The tar archives that the pictures are in, where they are in any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<String>,
+    /// Checksums (CRC-32C) of the list of tags that was written, and while a run is under way of the one
+    /// before it: a list of another checksum is not Kao's to replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag_lists: Option<Vec<u32>>,
     /// Each written file with its source, both below their folders.
     pub files: BTreeMap<String, String>,
 }
@@ -181,6 +185,7 @@ mod tests {
             duplicates: vec![Duplicate { path: "b.jpg".into(), of: "a.jpg".into() }; 600],
             skipped: vec![],
             shards: vec![],
+            tag_lists: None,
             files: BTreeMap::new(),
         }
     }

@@ -126,7 +126,11 @@ pub fn write_folder(config: &FolderConfig, control: &dyn Control) -> Result<Writ
 /// The tags of the faces of `config`, and of those behind them that an earlier run has drawn.
 fn write_metadata(config: &FolderConfig, there: &There) -> Result<()> {
     let line = |index| format!("{}\n", metadata_line(config.seed, index));
-    let behind = there.sound.range(config.count..).copied();
+    // Their seed and index were looked at, whichever version drew them.
+    let behind: BTreeSet<u64> = [&there.sound, &there.unsound]
+        .into_iter()
+        .flat_map(|found| found.range(config.count..).copied())
+        .collect();
     let indices: Vec<u64> = (0..config.count).chain(behind).collect();
     let lines: Vec<String> = indices.into_par_iter().map(line).collect();
     write_file(&config.out_dir.join(TAG_LIST), config, lines.concat().as_bytes())

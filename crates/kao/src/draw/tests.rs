@@ -162,9 +162,25 @@ fn a_folder_is_written_and_completed() {
     let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
     let checksum = checksum.checksum(&bytes[chunk..chunk + 4 + length]).to_be_bytes();
     bytes[chunk + 4 + length..][..4].copy_from_slice(&checksum);
-    std::fs::write(path(0), bytes).unwrap();
+    std::fs::write(path(0), &bytes).unwrap();
     let written = write_folder(&config, &Unattended).unwrap();
     assert_eq!(written, Written { drawn: 1, replaced: 1, kept: 5 });
+}
+
+#[test]
+fn faces_of_another_version_that_stay_keep_their_tags() {
+    let dir = tempfile::tempdir().unwrap();
+    let out_dir = dir.path().to_path_buf();
+    let config = FolderConfig { count: 3, out_dir, size: 32, seed: SEED, shard: None };
+    write_folder(&config, &Unattended).unwrap();
+    // Unreadable as a picture of this version, by its name alone a face of this folder.
+    let path = dir.path().join(file_name(2));
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    write_folder(&FolderConfig { count: 1, ..config }, &Unattended).unwrap();
+    assert!(path.exists());
+    let text = std::fs::read_to_string(dir.path().join(TAG_LIST)).unwrap();
+    assert_eq!(text.lines().count(), 3, "{text}");
 }
 
 #[test]

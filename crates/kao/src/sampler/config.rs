@@ -4,7 +4,7 @@ use super::{Ddim, Ddpm, Plan, Sampler, SamplingDefaults, Thresholding, Variance}
 use crate::denoiser::Clipping;
 use crate::error::{Error, Result};
 use crate::schedule::NoiseSchedule;
-use crate::timesteps::{End, Spacing, Step, through, visited};
+use crate::timesteps::{End, Spacing, Step, through, trailing_as_diffusers, visited};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -131,7 +131,13 @@ impl SamplingConfig {
     pub fn sequence(&self, schedule: &NoiseSchedule) -> Result<Vec<Step>> {
         let n_timesteps = schedule.n_timesteps();
         let n_steps = self.n_steps(n_timesteps);
-        let mut visited = visited(self.spacing(), n_steps, schedule.alpha_bars())?;
+        let mut visited = match (self.spacing(), self.defaults.spacing) {
+            // A model of diffusers, which says so.
+            (Spacing::Trailing, Some(Spacing::Trailing)) => {
+                trailing_as_diffusers(n_steps, schedule.alpha_bars())?
+            }
+            (spacing, _) => visited(spacing, n_steps, schedule.alpha_bars())?,
+        };
         let offset = self.defaults.steps_offset;
         if self.spacing() == Spacing::Leading && offset > 0 {
             visited.iter_mut().for_each(|t| *t = t.saturating_add(offset));

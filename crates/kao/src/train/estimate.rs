@@ -1,6 +1,7 @@
 //! What a run takes, before it begins: memory, disk, time.
 
 use super::config::{Preset, TrainConfig};
+use super::pictures::validated;
 use super::reduction;
 use crate::dataset::{Folder, SplitConfig};
 use crate::error::{Error, Result};
@@ -53,7 +54,10 @@ impl TrainConfig {
         Ok(RunEstimate {
             n_parameters: self.model.parameter_count(),
             training_pictures: split.train.len(),
-            validation_pictures: split.validation.len().min(self.validation_images),
+            validation_pictures: match self.validation_images {
+                0 => 0,
+                _ => validated(split.validation.len(), self).count(),
+            },
             test_pictures: split.test.len(),
             steps_left: self.steps.saturating_sub(n_steps),
             steps_per_epoch,

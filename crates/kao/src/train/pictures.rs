@@ -41,9 +41,8 @@ impl RunPictures {
         let n_pictures = [split.train.len(), split.validation.len(), split.test.len()];
         let fingerprint = fingerprint(&folder, config);
 
-        // Every so many of the set, so that a few pictures still represent it.
-        let every = split.validation.len().div_ceil(config.validation_images.max(1)).max(1);
-        let chosen: Vec<usize> = split.validation.into_iter().step_by(every).collect();
+        let positions = validated(split.validation.len(), config);
+        let chosen: Vec<usize> = positions.map(|at| split.validation[at]).collect();
         let is_used = !chosen.is_empty() && config.validation_images > 0;
         let validation = is_used.then(|| folder.images(&chosen)).transpose()?;
         let order = LoaderConfig { seed: config.seed, horizontal_flip: config.horizontal_flip };
@@ -52,6 +51,12 @@ impl RunPictures {
             Conditions::new(chosen.iter().map(|&index| loader.tags_of(index)).collect());
         Ok(RunPictures { loader, validation, validation_tags, n_pictures, fingerprint })
     }
+}
+
+/// The positions of those of `n` pictures that a run is validated with, where it is: every so many, so
+/// that a few still represent all.
+pub(super) fn validated(n: usize, config: &TrainConfig) -> impl Iterator<Item = usize> {
+    (0..n).step_by(n.div_ceil(config.validation_images.max(1)).max(1))
 }
 
 /// What stands for the pictures of a run, see [`Folder::fingerprint`]; and for their tags where the

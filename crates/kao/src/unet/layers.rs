@@ -309,8 +309,8 @@ impl Layers {
         let mut saved = ends + self.get(self.head).pixels * self.get(self.head).c_out;
         let mut widest = 0;
         for stage in &self.stages {
-            let (layer, within) = match &stage.kind {
-                StageKind::Resample(conv) => (self.get(*conv), 0),
+            let (layer, [within, ends_within]) = match &stage.kind {
+                StageKind::Resample(conv) => (self.get(*conv), [0; 2]),
                 StageKind::Block(block) => {
                     let conv = self.get(block.conv1);
                     // The output of the first convolution; of an attention, its input, queries and
@@ -320,11 +320,14 @@ impl Layers {
                         Some(Attention { heads: 1, .. }) => 4,
                         Some(_) => 6,
                     };
-                    (conv, maps * conv.c_out)
+                    // What comes out of a block goes into its attention, whose output is the next input.
+                    let n_ends = usize::from(block.attention.is_some());
+                    (conv, [maps * conv.c_out, n_ends * conv.c_out])
                 }
             };
             // The input is the output of the stage before, and of the one that the skip is from.
-            saved += layer.pixels * (layer.c_out + if checkpointing { 0 } else { within });
+            saved +=
+                layer.pixels * (layer.c_out + if checkpointing { ends_within } else { within });
             widest = widest.max(layer.pixels * (layer.c_in + layer.c_out + within));
         }
         // While a block goes back, there are its gradients and what its kernels work with.

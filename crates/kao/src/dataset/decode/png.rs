@@ -12,6 +12,7 @@ const MAX_CHUNK_BYTES: usize = 32 << 20;
 
 pub(super) struct Png<'a> {
     reader: png::Reader<Cursor<&'a [u8]>>,
+    content: &'a [u8],
 }
 
 impl<'a> Png<'a> {
@@ -21,7 +22,7 @@ impl<'a> Png<'a> {
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(Transformations::EXPAND);
-        Ok(Png { reader: decoder.read_info().map_err(reason)? })
+        Ok(Png { reader: decoder.read_info().map_err(reason)?, content })
     }
 }
 
@@ -37,7 +38,8 @@ impl Source for Png<'_> {
 
     fn orientation(&self) -> u8 {
         let exif = self.reader.info().exif_metadata.as_deref();
-        exif.and_then(exif::orientation).unwrap_or(1)
+        // Some programs write it behind the pixels.
+        exif.or_else(|| chunk(self.content, *b"eXIf")).and_then(exif::orientation).unwrap_or(1)
     }
 
     fn decode(mut self: Box<Self>) -> Result<Vec<u8>, DecodeError> {
@@ -63,6 +65,23 @@ impl Source for Png<'_> {
             y += 1;
         }
         Ok(pixels)
+    }
+}
+
+/// The content of the first chunk of this kind, as far as the file is whole.
+fn chunk(content: &[u8], kind: [u8; 4]) -> Option<&[u8]> {
+    const SIGNATURE_BYTES: usize = 8;
+    let mut rest = content.get(SIGNATURE_BYTES..)?;
+    loop {
+        let (head, behind) = rest.split_first_chunk::<8>()?;
+        let [a, b, c, d, own @ ..] = *head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        let found = behind.get(..length)?;
+        if own == kind {
+            return Some(found);
+        }
+        // A checksum stands behind it.
+        rest = behind.get(length.checked_add(4)?..)?;
     }
 }
 

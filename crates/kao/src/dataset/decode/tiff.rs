@@ -43,6 +43,8 @@ enum Colours {
     Grey,
     Rgb,
     Rgba,
+    /// With colours that are multiplied by their alpha already.
+    PremultipliedRgba,
     Cmyk,
 }
 
@@ -51,7 +53,7 @@ impl Colours {
         match self {
             Colours::Grey => 1,
             Colours::Rgb => 3,
-            Colours::Rgba | Colours::Cmyk => 4,
+            Colours::Rgba | Colours::PremultipliedRgba | Colours::Cmyk => 4,
         }
     }
 }
@@ -79,11 +81,14 @@ impl<'a> Tiff<'a> {
         let orientation = orientation.and_then(|value| u8::try_from(value).ok()).unwrap_or(1);
         let colour_type = decoder.colortype().map_err(reason)?;
         let formats = decoder.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).map_err(reason)?;
+        let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(reason)?;
+        let is_premultiplied = extra.is_some_and(|extra| extra.first() == Some(&1));
         let format = formats.and_then(|formats| formats.first().copied()).unwrap_or(1);
         let format = SampleFormat::from_u16(format).unwrap_or(SampleFormat::Void);
         let (colours, n_bits) = match colour_type {
             ColorType::Gray(n_bits) => (Colours::Grey, n_bits),
             ColorType::RGB(n_bits) => (Colours::Rgb, n_bits),
+            ColorType::RGBA(n_bits) if is_premultiplied => (Colours::PremultipliedRgba, n_bits),
             ColorType::RGBA(n_bits) => (Colours::Rgba, n_bits),
             ColorType::CMYK(n_bits) => (Colours::Cmyk, n_bits),
             ColorType::YCbCr(8) if compression == JPEG => (Colours::Rgb, 8),
@@ -304,6 +309,7 @@ impl Colours {
             Colours::Grey => [a; 3],
             Colours::Rgb => [a, b, c],
             Colours::Rgba => over_white([a, b, c], fourth),
+            Colours::PremultipliedRgba => [a, b, c].map(|value| value.saturating_add(255 - fourth)),
             Colours::Cmyk => over_black_ink([a, b, c], fourth),
         }
     }

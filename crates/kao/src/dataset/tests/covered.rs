@@ -241,6 +241,33 @@ fn tiff() {
 }
 
 #[test]
+fn tiff_with_colours_multiplied_by_their_alpha() {
+    use tiff::encoder::colortype::RGBA8;
+    for (extra, expected) in [(1u16, [255, 127, 127]), (2, [191, 127, 127])] {
+        let mut file = Cursor::new(Vec::new());
+        let mut encoder = tiff::encoder::TiffEncoder::new(&mut file).unwrap();
+        let mut image = encoder.new_image::<RGBA8>(1, 1).unwrap();
+        let tags = image.encoder();
+        tags.write_tag(tiff::tags::Tag::ExtraSamples, &[extra][..]).unwrap();
+        image.write_data(&[128, 0, 0, 128]).unwrap();
+        assert_eq!(Picture::decode(file.get_ref()).unwrap().bytes(), expected, "{extra}");
+    }
+}
+
+#[test]
+fn png_is_turned_wherever_its_exif_stands() {
+    let image = encoded(RgbImage::new(20, 10), ImageFormat::Png);
+    let exif = [&b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"[..], &[0; 4]].concat();
+    let exif = chunk(b"eXIf", &exif);
+    let place = |kind: &[u8; 4]| image.windows(4).position(|at| at == kind).unwrap() - 4;
+    for at in [place(b"IDAT"), place(b"IEND")] {
+        let turned = [&image[..at], &exif, &image[at..]].concat();
+        let picture = Picture::decode(&turned).unwrap();
+        assert_eq!((picture.width(), picture.height()), (10, 20));
+    }
+}
+
+#[test]
 fn tiff_with_jpeg_inside() {
     let (jpeg, scans) =
         crate::dataset::decode::jpeg_files::Recipe::new([30, 20], &[[2, 2], [1, 1], [1, 1]])

@@ -242,6 +242,20 @@ fn an_interrupted_run_can_be_repeated() {
 }
 
 #[test]
+fn pictures_stay_where_none_can_be_used_any_more() {
+    let case = Case::new();
+    case.raw("a.png", &png(40, 40, 1));
+    case.raw("b.png", &png(40, 40, 2));
+    case.run().unwrap();
+    let before = [case.out("a.png"), case.out("b.png")];
+    case.raw("a.png", b"");
+    case.raw("b.png", b"");
+    let error = case.run().unwrap_err().to_string();
+    assert!(error.contains("none of 2 pictures can be used"), "{error}");
+    assert_eq!([case.out("a.png"), case.out("b.png")], before);
+}
+
+#[test]
 fn what_could_not_be_read_once_is_read_again() {
     let mut case = Case::new();
     case.raw("a.png", &png(40, 40, 1));
@@ -526,6 +540,22 @@ fn tags_go_with_the_pictures_and_those_of_duplicates_are_merged() {
     }
     prepare(&config, &Unattended).unwrap();
     assert!(!out.join("metadata.jsonl").exists());
+    let refused = || {
+        let own = std::fs::read(out.join("metadata.jsonl")).unwrap();
+        let error = prepare(&config, &Unattended).unwrap_err().to_string();
+        assert!(error.contains("a metadata.jsonl that was not prepared"), "{error}");
+        assert_eq!(std::fs::read(out.join("metadata.jsonl")).unwrap(), own);
+        std::fs::remove_file(out.join("metadata.jsonl")).unwrap();
+    };
+    std::fs::write(out.join("metadata.jsonl"), "mine").unwrap();
+    refused();
+    std::fs::write(raw.join("a.txt"), "red").unwrap();
+    prepare(&config, &Unattended).unwrap();
+    prepare(&config, &Unattended).unwrap();
+    std::fs::write(out.join("metadata.jsonl"), lines().replace("red", "blue")).unwrap();
+    refused();
+    std::fs::remove_file(raw.join("a.txt")).unwrap();
+    prepare(&config, &Unattended).unwrap();
     let other = dir.path().join("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("metadata.jsonl"), "mine").unwrap();

@@ -24,6 +24,8 @@ const VERSION: &str = "0.36.0";
 /// same but for rounding.
 const TABLE_TOLERANCE: f32 = 1e-3;
 
+const DDIM: &str = "DDIMScheduler";
+
 /// Writes `model` as the folder `path`, which must be empty or not there: whole or not at all. What
 /// whoever uses it should know is returned.
 ///
@@ -35,9 +37,10 @@ pub fn write_folder(model: &Model, path: &Path, store_as: StoreAs) -> Result<Vec
     let network = network(&model.config.unet, n_classes)?;
     let scheduler = scheduler(&model.config)?;
     let pipeline = json!({
-        "_class_name": "DDPMPipeline",
+        // The pipeline takes the class from here, and not from the scheduler's own file.
+        "_class_name": if scheduler["_class_name"] == DDIM { "DDIMPipeline" } else { "DDPMPipeline" },
         "_diffusers_version": VERSION,
-        "scheduler": ["diffusers", "DDPMScheduler"],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
         "unet": ["diffusers", "UNet2DModel"],
     });
     let parent = match path.parent() {
@@ -222,11 +225,8 @@ fn scheduler(config: &ModelConfig) -> Result<Value> {
     });
     // Only DDIM's scheduler says where a sequence ends.
     if end == Some(End::FirstTimestep) {
-        entries["_class_name"] = json!("DDIMScheduler");
+        entries["_class_name"] = json!(DDIM);
         entries["set_alpha_to_one"] = json!(false);
-        if let Some(entries) = entries.as_object_mut() {
-            entries.remove("variance_type");
-        }
     }
     Ok(entries)
 }

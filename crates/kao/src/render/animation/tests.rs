@@ -6,7 +6,8 @@ fn picture(index: usize) -> Picture {
 }
 
 fn texts() -> Vec<(String, String)> {
-    let pairs = [("Software", "kao"), ("command", "kao x --tags \"a & b\" <3"), ("model", "顔")];
+    let command = "kao x --tags \"a & b\" <3 kao:y=\"z";
+    let pairs = [("Software", "kao"), ("command", command), ("model", "顔 kao:x")];
     pairs.map(|(key, text)| (key.to_owned(), text.to_owned())).to_vec()
 }
 

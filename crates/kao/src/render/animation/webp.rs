@@ -117,10 +117,14 @@ pub(super) fn texts(bytes: &[u8]) -> Option<BTreeMap<String, String>> {
         if header.starts_with(b"XMP ") {
             let packet = String::from_utf8_lossy(content);
             let attributes = packet.split_once(ATTRIBUTES).map_or("", |(_, rest)| rest);
-            let mut words = attributes.split(" kao:").skip(1);
-            for (key, rest) in words.by_ref().filter_map(|word| word.split_once("=\"")) {
-                let text = rest.split('"').next().unwrap_or_default();
-                texts.insert(key.to_owned(), unescaped(text));
+            // Values have no quotes within.
+            let mut parts = attributes.split('"');
+            while let (Some(name), Some(text)) = (parts.next(), parts.next()) {
+                if let Some(key) =
+                    name.trim().strip_prefix("kao:").and_then(|n| n.strip_suffix('='))
+                {
+                    texts.insert(key.to_owned(), unescaped(text));
+                }
             }
         }
         at += 8 + length + length % 2;

@@ -104,7 +104,7 @@ pub fn read(entries: &Entries<'_>) -> Result<Scheduler> {
     entries.refuse_unknown(&[&KNOWN[..], &OF_SAMPLERS].concat())?;
     let is_ddim = class.starts_with("DDIM");
     let is_ddpm_or_ddim = is_ddim || class.starts_with("DDPM");
-    let schedule = schedule(entries)?;
+    let schedule = schedule(entries, class)?;
     let prediction = prediction(entries)?;
     if schedule.zero_terminal_snr && prediction == Prediction::Epsilon {
         let why = "not with the prediction epsilon: in noise alone it says nothing of the image";
@@ -117,6 +117,10 @@ pub fn read(entries: &Entries<'_>) -> Result<Scheduler> {
     };
     if is_ddpm_or_ddim && entries.flag("clip_sample")?.unwrap_or(true) {
         sampling.clip = Some(entries.number("clip_sample_range")?.unwrap_or(1.0));
+    }
+    if class.starts_with("Heun") && entries.flag("clip_sample")? == Some(true) {
+        let why = "not with HeunDiscreteScheduler: Kao's Heun does not clip";
+        return Err(entries.refused("clip_sample", why));
     }
     if is_ddim && entries.flag("set_alpha_to_one")? == Some(false) {
         sampling.end = Some(End::FirstTimestep);
@@ -142,7 +146,7 @@ pub fn read(entries: &Entries<'_>) -> Result<Scheduler> {
     Ok(Scheduler { schedule, prediction, sampling })
 }
 
-fn schedule(entries: &Entries<'_>) -> Result<ScheduleConfig> {
+fn schedule(entries: &Entries<'_>, class: &str) -> Result<ScheduleConfig> {
     let n_timesteps = entries.whole("num_train_timesteps")?.unwrap_or(1000);
     let kind = match entries.text("beta_schedule")?.unwrap_or("linear") {
         "linear" => ScheduleKind::Linear,
@@ -164,11 +168,16 @@ fn schedule(entries: &Entries<'_>) -> Result<ScheduleConfig> {
         return Ok(ScheduleConfig { zero_terminal_snr, ..ScheduleConfig::given(betas) });
     }
     let default = ScheduleConfig::default();
+    // What a configuration leaves out is as the constructor of its class has it.
+    let [beta_start, beta_end] = match class.starts_with("Heun") || class.starts_with("KDPM2") {
+        true => [0.00085, 0.012],
+        false => [default.beta_start, default.beta_end],
+    };
     Ok(ScheduleConfig {
         kind,
         n_timesteps,
-        beta_start: entries.number("beta_start")?.unwrap_or(default.beta_start),
-        beta_end: entries.number("beta_end")?.unwrap_or(default.beta_end),
+        beta_start: entries.number("beta_start")?.unwrap_or(beta_start),
+        beta_end: entries.number("beta_end")?.unwrap_or(beta_end),
         zero_terminal_snr,
         ..default
     })
