@@ -196,7 +196,7 @@ fn shards_that_there_are_not_are_refused_by_name() {
         assert!(ran.error().contains(words), "{ran:?}");
     }
     let ran = kao(folder, "eval --data faces --shard 0/2");
-    assert!(ran.error().contains("--shard: needs `parts`"), "{ran:?}");
+    assert!(ran.error().contains("--shard: needs --parts"), "{ran:?}");
     assert!(!folder.join("never").exists() && model().exists());
 }
 

@@ -167,8 +167,8 @@ fn wishes_of_a_grid_go_with_their_numbers() {
 fn contradictions_are_refused() {
     let (folder, sample) = with_model("sample --model MODEL --steps 1");
     for (arguments, words) in [
-        ("--pick 1 --count 2", "--count: only applies without `pick`"),
-        ("--pick 1 --first 2", "--first: only applies without `pick`"),
+        ("--pick 1 --count 2", "--count: only applies without --pick"),
+        ("--pick 1 --first 2", "--first: only applies without --pick"),
         ("--pick 1,1", "--pick: names image 1 twice"),
         ("--count 2 --out all/ --strip s.png", "--strip: only applies where all images go to one"),
         ("--count 2 --out a.jpg", "`a.jpg`: pictures are written as PNG"),
@@ -284,7 +284,7 @@ fn what_an_interpolation_cannot_go_between_is_refused() {
         ("", "--between: none given; expected two or more seeds"),
         ("--between 3", "--between: names 1 seed; expected two or more"),
         ("--images 3", "--images: names 1 image; expected two or more"),
-        ("--between 3,4 --images 1,2", "--images: only applies without `between`"),
+        ("--between 3,4 --images 1,2", "--images: only applies without --between"),
         ("--between 3,4 --frames 1", "--frames 1: must be at least 2"),
         (
             "--between 3,4 --frames 2 --pick 2",

@@ -173,7 +173,12 @@ mod tests {
         let chosen = TrainConfig { micro_batch_size: n, ..config.clone() };
         assert!(chosen.estimated_bytes(63_632) <= limit);
         let saving = TrainConfig { gradient_checkpointing: true, ..config.clone() };
-        assert!(saving.micro_batch_within(limit, 63_632).unwrap() > n);
+        let bytes = |config: &TrainConfig| {
+            TrainConfig { micro_batch_size: n, ..config.clone() }.estimated_bytes(63_632)
+        };
+        assert!(bytes(&saving) < bytes(&config));
+        let within = |config: &TrainConfig| config.micro_batch_within(3 << 30, 63_632).unwrap();
+        assert!(within(&saving) > within(&config), "{} {}", within(&saving), within(&config));
         let error = config.micro_batch_within(1 << 28, 63_632).unwrap_err();
         assert!(error.to_string().starts_with("memory 0.25 GiB: must be at least 2."), "{error}");
     }
