@@ -110,6 +110,61 @@ fn a_long_job_is_cancelled() {
 }
 
 #[test]
+fn what_is_shown_is_what_is_asked_for() {
+    let server = Server::start();
+    let browser = Browser::open(1000, 800);
+    browser.go(&server.url("create"));
+    browser.wait_for("document.querySelectorAll('.face img').length === 16");
+    browser.set("input[name=count]", "1");
+    browser.set("input[name=steps]", "2");
+    let asked = |words: &str| {
+        browser.click("form .primary");
+        let line = "document.querySelector('.command code').textContent";
+        browser.wait_for(&format!("{line}.includes('{words}')"));
+        browser.run(&format!("return {line}")).as_str().unwrap().to_owned()
+    };
+    // A spacing of the original does not bring another method than the one that is shown.
+    browser.set("select[name=spacing]", "linear");
+    assert!(asked("--spacing linear").contains("--sampler dpm++"));
+    browser.set("select[name=spacing]", "trailing");
+    // η is that of the method, and what is set is used.
+    browser.set("select[name=sampler]", "dpm++-sde");
+    assert_eq!(browser.run("return document.querySelector('[name=eta]').value"), json!("1"));
+    browser.set("input[name=eta]", "0");
+    asked("--eta 0");
+    // The way past the menu leads nowhere else, and keeps what was made.
+    browser.go(&server.url("edit"));
+    browser.run("document.querySelector('.skip').click()");
+    assert_eq!(browser.run("return location.hash"), json!("#/edit"));
+    assert_eq!(browser.run("return document.activeElement.id"), json!("view"));
+    browser.is_clean(&server.host);
+}
+
+#[test]
+fn what_nobody_waits_for_ends() {
+    let server = Server::start();
+    let browser = Browser::open(1000, 800);
+    browser.go(&server.url("create"));
+    browser.wait_for("document.querySelectorAll('.face img').length === 16");
+    browser.click(".face:nth-child(1)");
+    browser.wait_for("document.querySelector('.viewer')");
+    for _ in 0..8 {
+        browser.press(ARROW_RIGHT);
+    }
+    browser.press(ESCAPE);
+    browser.wait_for("!document.querySelector('.viewer')");
+    // Each image that was passed over was asked for; none of that work is left.
+    browser.run(
+        "window.left = null; \
+         const look = () => fetch('/api/v1/jobs').then((answer) => answer.json()).then(({ jobs }) => { \
+             window.left = jobs.filter(({ state }) => ['waiting', 'running'].includes(state)).length; \
+             if (window.left > 0) setTimeout(look, 50); }); look();",
+    );
+    browser.wait_within("window.left === 0", Duration::from_secs(5));
+    browser.is_clean(&server.host);
+}
+
+#[test]
 fn all_of_it_by_keyboard() {
     let server = Server::start();
     let browser = Browser::open(1000, 800);
