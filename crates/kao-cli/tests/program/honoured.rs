@@ -65,7 +65,7 @@ fn what_is_encoded_with_a_model_that_clips_is_decoded_by_the_line_that_is_printe
         // As the noise was measured: the mean squared error of pictures in [0, 1].
         let told = encoded.out.lines().find(|line| line.starts_with("error per dimension"));
         let told: f64 = told.unwrap().split_whitespace().last().unwrap().parse().unwrap();
-        let found = kao::formats::read(&path.join("d.safetensors")).unwrap().tensors;
+        let found = kao::formats::read(path.join("d.safetensors")).unwrap().tensors;
         let found = found.get("x_0").unwrap().data().to_vec();
         let shape = [3, 16, 16];
         let faces =

@@ -385,7 +385,7 @@ impl<'a> Reader<'a> {
         for name in self.names.clone() {
             // Within an archive, its own name is none of a folder.
             let ends = name.match_indices('/').map(|(end, _)| end);
-            let inside = ends.filter(|&end| archives.contains(&name[..end])).last();
+            let inside = ends.rev().find(|&end| archives.contains(&name[..end]));
             let name_inside = inside.map_or(name, |end| &name[end + 1..]);
             if let Some((folder, _)) = name_inside.split_once('/')
                 && self.take(name, &folder.replace(',', " "))
