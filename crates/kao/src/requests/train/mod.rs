@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// Trains a model on a folder of pictures, or resumes a run.
 ///
 /// A run begins with the configuration of a preset, a file or a model; what is given here besides
-/// takes the place of its entries, which [`TrainConfig`](crate::train::TrainConfig) explains. A run
+/// takes the place of its entries, which [`TrainConfig`] explains. A run
 /// that is resumed begins with its own configuration.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
