@@ -329,7 +329,7 @@ fn ranks_that_do_not_agree_are_refused() {
     };
     let message = refused(&format!("-n 2 {} : -n 1 {}", app("--seed 1"), app("--seed 2")));
     assert!(
-        message.contains("error: ranks: they do not agree: `seed` is 2 at rank 2"),
+        message.contains("error: ranks: they do not agree: --seed is 2 at rank 2"),
         "{message}"
     );
     // Portable instructions are everywhere; a machine that has no others agrees with itself.
