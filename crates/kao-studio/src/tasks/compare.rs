@@ -1,7 +1,7 @@
 //! `compare`: samplers, steps and η side by side, from the same noise.
 
 use super::sample::{command, with_model};
-use super::{Context, Kind, Made, TaskKind, at_most, check_values, field};
+use super::{Context, Kind, MODEL, Made, SPACING, TaskKind, at_most, check_values, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -24,7 +24,7 @@ pub const KIND: TaskKind = TaskKind {
             with pictures, how far its images are from them. Each is a set of the result, there as soon \
             as it is made.",
     fields: &[
-        field("model", Kind::Text, "The name of a model; without it the first of the list."),
+        MODEL,
         field("samplers", Kind::Names, "The samplers; by default ddim, dpm++ and heun."),
         field("steps", Kind::Integers, "Numbers of steps; by default 10, 20 and 50."),
         field(
@@ -33,7 +33,7 @@ pub const KIND: TaskKind = TaskKind {
             "Evaluations of the network for each image, in the place of steps.",
         ),
         field("etas", Kind::Numbers, "Values of η, for the samplers that have it."),
-        field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
+        SPACING,
         field("data", Kind::Text, "The name of a folder of pictures to measure the distance from."),
         field(
             "count",

@@ -1,7 +1,10 @@
 //! `edit`: variations of a picture that was sent here, and pictures with a part painted anew.
 
 use super::sample::{command, with_model};
-use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
+use super::{
+    AVOID, Context, Field, Kind, MODEL, Made, SAMPLER, SPACING, STEPS, TAGS, TaskKind, at_most,
+    check_values, field,
+};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -26,20 +29,16 @@ pub const KIND: TaskKind = TaskKind {
 const FIELDS: &[Field] = &[
     field("picture", Kind::Text, "The id of a picture that was sent to /api/v1/uploads."),
     field("mask", Kind::Text, "The id of another, whose white is made anew."),
-    field("model", Kind::Text, "The name of a model; without it the first of the list."),
+    MODEL,
     field("strength", Kind::Number, "The share of the steps that is taken, 0 to 1."),
     field("jumps", Kind::Integer, "With a mask, how often each part of the way is gone."),
     field("count", Kind::Integer, "How many variations; by default 8."),
     field("seed", Kind::Integer, "Seed of the noise."),
-    field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-    field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
-    field(
-        "steps",
-        Kind::Integer,
-        "Steps; by default all with DDPM, else as the model says, or 20.",
-    ),
-    field("tags", Kind::Text, "Tags of every image, separated by commas."),
-    field("avoid", Kind::Text, "Tags that guidance leads away from."),
+    SAMPLER,
+    SPACING,
+    STEPS,
+    TAGS,
+    AVOID,
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
 ];
 

@@ -3,7 +3,7 @@
 
 use super::edit::{WithShownNames, sent, with_shown_names};
 use super::sample::{command, with_model};
-use super::{Context, Kind, Made, TaskKind, at_most, field};
+use super::{Context, Kind, MODEL, Made, TaskKind, at_most, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -19,7 +19,7 @@ pub const KIND: TaskKind = TaskKind {
     about: "The noise from which DDIM makes a picture that was sent here, and what it is decoded to.",
     fields: &[
         field("picture", Kind::Text, "The id of a picture that was sent to /api/v1/uploads."),
-        field("model", Kind::Text, "The name of a model; without it the first of the list."),
+        MODEL,
         field("steps", Kind::Integer, "Steps; by default 50."),
     ],
     make,

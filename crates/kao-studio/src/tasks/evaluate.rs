@@ -1,7 +1,7 @@
 //! `evaluate`: how far samples are from the pictures of a folder.
 
 use super::sample::{command, with_model};
-use super::{Context, Kind, Made, TaskKind, at_most, field};
+use super::{Context, Kind, MODEL, Made, SAMPLER, SPACING, STEPS, TaskKind, at_most, field};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use crate::limits;
@@ -21,16 +21,12 @@ pub const KIND: TaskKind = TaskKind {
             far two sets of the pictures are from each other.",
     fields: &[
         field("data", Kind::Text, "The name of a folder of pictures."),
-        field("model", Kind::Text, "The name of a model; without it the first of the list."),
+        MODEL,
         field("count", Kind::Integer, "How many samples; by default 64, better a thousand."),
         field("seed", Kind::Integer, "Seed of the noise, and of which patches are compared."),
-        field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-        field(
-            "steps",
-            Kind::Integer,
-            "Steps; by default all with DDPM, else as the model says, or 20.",
-        ),
-        field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
+        SAMPLER,
+        STEPS,
+        SPACING,
     ],
     make,
 };

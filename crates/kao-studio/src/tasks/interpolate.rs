@@ -1,7 +1,10 @@
 //! `interpolate`: images on the way between others.
 
 use super::sample::{self, command};
-use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
+use super::{
+    AVOID, Context, Field, Kind, MODEL, Made, SAMPLER, SPACING, STEPS, TAGS, TaskKind, at_most,
+    check_values, field,
+};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, SheetPlaces, Work, Worker};
 use crate::limits;
@@ -20,7 +23,7 @@ pub const KIND: TaskKind = TaskKind {
 };
 
 const FIELDS: &[Field] = &[
-    field("model", Kind::Text, "The name of a model; without it the first of the list."),
+    MODEL,
     field("between", Kind::Integers, "The seeds to go between; of each its image 0."),
     field("images", Kind::Integers, "In place of between: numbers of images of the seed."),
     field("seed", Kind::Integer, "Seed of images."),
@@ -31,15 +34,11 @@ const FIELDS: &[Field] = &[
         "Of four images, all points of the plane between them, frames a side.",
     ),
     field("pick", Kind::Integers, "These of them, in place of all."),
-    field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-    field(
-        "steps",
-        Kind::Integer,
-        "Steps; by default all with DDPM, else as the model says, or 20.",
-    ),
-    field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
-    field("tags", Kind::Text, "Tags of every image, separated by commas."),
-    field("avoid", Kind::Text, "Tags that guidance leads away from."),
+    SAMPLER,
+    STEPS,
+    SPACING,
+    TAGS,
+    AVOID,
     field("guidance", Kind::Number, "How strongly images are led to what is asked for."),
     field("columns", Kind::Integer, "Columns of the grid; by default each row leads to the next."),
 ];

@@ -62,6 +62,19 @@ const fn field(name: &'static str, kind: Kind, about: &'static str) -> Field {
     Field { name, kind, about }
 }
 
+// Fields of several tasks.
+const MODEL: Field =
+    field("model", Kind::Text, "The name of a model; without it the first of the list.");
+const SAMPLER: Field = field("sampler", Kind::Sampler, "The method; by default DPM-Solver++.");
+const STEPS: Field = field(
+    "steps",
+    Kind::Integer,
+    "Steps; by default all with DDPM, else as the model says, or 20.",
+);
+const SPACING: Field = field("spacing", Kind::Spacing, "How the visited timesteps are spread.");
+const TAGS: Field = field("tags", Kind::Text, "Tags of every image, separated by commas.");
+const AVOID: Field = field("avoid", Kind::Text, "Tags that guidance leads away from.");
+
 /// Refuses more than the server does at once.
 fn at_most(field: &str, found: usize, most: usize) -> Result<(), Problem> {
     match found <= most {

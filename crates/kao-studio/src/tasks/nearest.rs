@@ -1,6 +1,8 @@
 //! `nearest`: the pictures of a folder that are most like an image.
 
-use super::{Context, Kind, Made, TaskKind, at_most, field};
+use super::{
+    AVOID, Context, Kind, MODEL, Made, SAMPLER, SPACING, STEPS, TAGS, TaskKind, at_most, field,
+};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Work, Worker};
 use crate::limits;
@@ -20,18 +22,14 @@ pub const KIND: TaskKind = TaskKind {
     about: "Which pictures of a folder are most like an image of a model.",
     fields: &[
         field("data", Kind::Text, "The name of a folder of pictures."),
-        field("model", Kind::Text, "The name of a model; without it the first of the list."),
+        MODEL,
         field("seed", Kind::Integer, "Seed of the image."),
         field("image", Kind::Integer, "Its number among the images of the seed."),
-        field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-        field(
-            "steps",
-            Kind::Integer,
-            "Steps; by default all with DDPM, else as the model says, or 20.",
-        ),
-        field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
-        field("tags", Kind::Text, "Tags of the image, separated by commas."),
-        field("avoid", Kind::Text, "Tags that guidance leads away from."),
+        SAMPLER,
+        STEPS,
+        SPACING,
+        TAGS,
+        AVOID,
         field("guidance", Kind::Number, "How strongly the image is led to what is asked for."),
     ],
     make,

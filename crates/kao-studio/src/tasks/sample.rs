@@ -1,6 +1,9 @@
 //! `sample`: images from a model.
 
-use super::{Context, Field, Kind, Made, TaskKind, at_most, check_values, field};
+use super::{
+    AVOID, Context, Field, Kind, MODEL, Made, SAMPLER, SPACING, STEPS, TAGS, TaskKind, at_most,
+    check_values, field,
+};
 use crate::http::problem::Problem;
 use crate::jobs::{Output, Set, Work, Worker};
 use crate::limits;
@@ -22,7 +25,7 @@ pub const KIND: TaskKind = TaskKind {
 
 /// The fields of a sampler, which other tasks have too.
 pub const FIELDS: &[Field] = &[
-    field("model", Kind::Text, "The name of a model; without it the first of the list."),
+    MODEL,
     field("seed", Kind::Integer, "Seed of the noise; by default 999."),
     field("first", Kind::Integer, "Number of the first image among all images of the seed."),
     field("pick", Kind::Integers, "The images of these numbers, in place of first and count."),
@@ -31,17 +34,13 @@ pub const FIELDS: &[Field] = &[
         Kind::Integer,
         "How many images; by default as many as the grid of tags has, or 64.",
     ),
-    field("sampler", Kind::Sampler, "The method; by default DPM-Solver++."),
-    field(
-        "steps",
-        Kind::Integer,
-        "Steps; by default all with DDPM, else as the model says, or 20.",
-    ),
-    field("spacing", Kind::Spacing, "How the visited timesteps are spread."),
+    SAMPLER,
+    STEPS,
+    SPACING,
     field("end", Kind::End, "Where the sequence ends: clean or first-timestep."),
     field("clip", Kind::Flag, "Clamp the predicted clean image to [-1, 1] at every step."),
-    field("tags", Kind::Text, "Tags of every image, separated by commas."),
-    field("avoid", Kind::Text, "Tags that guidance leads away from."),
+    TAGS,
+    AVOID,
     field("rows", Kind::Text, "A tag for each row of a grid."),
     field("columns_of", Kind::Text, "A tag for each column of the grid."),
     field("guidance", Kind::Number, "How strongly images are led to what is asked for; 1 is none."),

@@ -43,8 +43,8 @@ pub(super) struct Before {
     present: BTreeSet<String>,
     /// The archives that are there, all of them written by an earlier run.
     archives: BTreeSet<String>,
-    /// The checksums of the lists of tags that earlier runs wrote.
-    pub tag_lists: Vec<u32>,
+    /// The checksum of the list of tags that is there, written by an earlier run.
+    pub tag_list: Option<u32>,
 }
 
 impl Before {
@@ -69,7 +69,6 @@ impl Before {
                 "put it beside the raw pictures, whose tags come along, or take it away",
             ));
         }
-        let tag_lists = tag_list.into_iter().collect();
         let (Scan { pictures: found, .. }, archives) = scan_files(out_dir)?;
         let mut archives: BTreeSet<String> = archives.into_iter().map(|(name, _)| name).collect();
         let foreign = archives.iter().find(|name| !shards.contains(*name));
@@ -94,7 +93,7 @@ impl Before {
             .with_hint("choose a new or empty folder"));
         }
         let present = found.into_iter().map(|found| found.relative).collect();
-        Ok(Before { owned, present, archives, tag_lists })
+        Ok(Before { owned, present, archives, tag_list })
     }
 
     /// Removes the files of earlier runs for which `unwanted` holds.

@@ -201,7 +201,7 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
         n_read: scan.pictures.len() + scan.unreadable.len(),
         n_ignored: scan.n_ignored,
         warnings: tags.warnings().to_vec(),
-        tag_lists: Some(before.tag_lists.clone()),
+        tag_lists: Some(before.tag_list.into_iter().collect()),
         // Until the run is complete: whatever may lie there and is Kao's own.
         files: outputs
             .iter()
@@ -263,17 +263,17 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
     before.remove_empty_folders(&config.out_dir, is_dropped);
 
     let tags = take_tags(&tags, &mut report);
-    match config.pictures_per_archive {
+    report.tag_lists = Some(match config.pictures_per_archive {
         Some(n) => {
             let out_dir = &config.out_dir;
             write_archives(out_dir, &written, n, &tags, &report.files, control)?;
             report.shards = archive_names(written.len(), n);
             remove_tags(out_dir)?;
-            report.tag_lists = Some(Vec::new());
+            Vec::new()
         }
         None if report.n_tagged == 0 => {
             remove_tags(&config.out_dir)?;
-            report.tag_lists = Some(Vec::new());
+            Vec::new()
         }
         None => {
             let lines = tags.to_jsonl();
@@ -282,9 +282,9 @@ pub fn prepare(config: &PrepareConfig, control: &dyn Control) -> Result<PrepareR
             report.tag_lists.get_or_insert_default().push(checksum);
             save_report(&config.out_dir, &report, &temporary_prefix)?;
             write_tags(&config.out_dir, &lines)?;
-            report.tag_lists = Some(vec![checksum]);
+            vec![checksum]
         }
-    }
+    });
     before.remove_archives(&config.out_dir, &report.shards)?;
     report.complete = true;
     save_report(&config.out_dir, &report, &temporary_prefix)?;

@@ -323,9 +323,8 @@ impl Edit {
         match destination {
             Destination::Folder(_) => {
                 let last = numbers.get(numbers.len() - 1).to_string();
-                for label in wishes.into_iter().chain([last]) {
-                    self.drawing().grid(1, 1, |_| label.clone()).check(unet.image_size)?;
-                }
+                let labels = wishes.into_iter().chain([last]);
+                self.drawing().check_singles(labels, unet.image_size)?;
             }
             _ => {
                 let names = names(&self.pictures);

@@ -302,13 +302,8 @@ impl Interpolate {
             Destination::Picture(_) => sheet.check(unet.image_size)?,
             Destination::Folder(_) | Destination::Animation(..) => {
                 // The frames of an animation are as large as the largest of them.
-                let mut largest = [0; 2];
-                for at in 0..count {
-                    let alone = self.drawing().grid(1, 1, |_| label(at));
-                    alone.check(unet.image_size)?;
-                    let size = alone.size(unet.image_size)?;
-                    largest = [largest[0].max(size[0]), largest[1].max(size[1])];
-                }
+                let labels = (0..count).map(label);
+                let largest = self.drawing().check_singles(labels, unet.image_size)?;
                 if let Destination::Animation(_, format) = destination {
                     self.animation(format, count, &[]).check(largest)?;
                 }

@@ -121,6 +121,24 @@ impl Drawing {
         Layout { scale: self.scale, ..Layout::default() }
     }
 
+    /// Checks that images of shape `[C, H, W]` can be drawn each by itself with these labels, before they
+    /// are made. Width and height of the largest, in pixels.
+    ///
+    /// # Errors
+    /// When one cannot be drawn, or gets too large.
+    pub fn check_singles(
+        &self,
+        mut labels: impl Iterator<Item = String>,
+        image_shape: [usize; 3],
+    ) -> Result<[usize; 2]> {
+        labels.try_fold([0; 2], |[width, height], label| {
+            let alone = self.grid(1, 1, |_| label.clone());
+            alone.check(image_shape)?;
+            let size = alone.size(image_shape)?;
+            Ok([width.max(size[0]), height.max(size[1])])
+        })
+    }
+
     /// A grid of so many images; `label` says what stands under each.
     pub fn grid(&self, n: usize, n_columns: usize, label: impl Fn(usize) -> String) -> Sheet {
         let labels = if self.labels { (0..n).map(label).collect() } else { Vec::new() };

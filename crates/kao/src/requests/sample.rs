@@ -406,9 +406,8 @@ impl Sample {
                     let allowed = format!("at most {MAX_FILES}, the files of one folder");
                     return Err(Error::out_of_range("count", count, allowed));
                 }
-                for label in labels.iter().cloned().chain([numbers.get(count - 1).to_string()]) {
-                    drawing.grid(1, 1, |_| label.clone()).check(unet.image_size)?;
-                }
+                let last = numbers.get(count - 1).to_string();
+                drawing.check_singles(labels.iter().cloned().chain([last]), unet.image_size)?;
                 n_held = count.min(self.batch_size);
             }
             Some(Destination::Animation(_, format)) => {

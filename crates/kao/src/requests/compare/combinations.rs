@@ -56,6 +56,11 @@ impl Combination {
     pub fn sampling_of(&self, spacing: Spacing, defaults: &SamplingDefaults) -> SamplingConfig {
         self.sampling(spacing).of_model(defaults)
     }
+
+    /// Evaluations of the network for each image, with such a model.
+    pub fn n_evaluations(&self, spacing: Spacing, defaults: &SamplingDefaults) -> usize {
+        self.sampling_of(spacing, defaults).n_evaluations(self.n_steps)
+    }
 }
 
 impl Compare {
@@ -70,7 +75,7 @@ impl Compare {
             sampler: of.sampler.name(),
             eta: of.eta(),
             steps: of.n_steps,
-            evaluations: of.sampling_of(self.spacing, &defaults).n_evaluations(of.n_steps),
+            evaluations: of.n_evaluations(self.spacing, &defaults),
         };
         Ok(self.combinations(&defaults)?.into_iter().map(planned).collect())
     }

@@ -292,8 +292,7 @@ impl Compare {
         defaults: &SamplingDefaults,
     ) -> usize {
         let left = all.iter().zip(kept).filter(|(_, record)| record.is_none());
-        let n = |of: &Combination| of.sampling_of(self.spacing, defaults).n_evaluations(of.n_steps);
-        left.map(|(of, _)| n(of)).sum()
+        left.map(|(of, _)| of.n_evaluations(self.spacing, defaults)).sum()
     }
 
     /// Says how long what is left will take: sampling and measuring distances, both measured.

@@ -49,9 +49,7 @@ impl Comparison {
             title: description.title,
             eta: combination.eta(),
             steps: combination.n_steps,
-            evaluations: combination
-                .sampling_of(compare.spacing, defaults)
-                .n_evaluations(combination.n_steps),
+            evaluations: combination.n_evaluations(compare.spacing, defaults),
             seconds_per_image: seconds / compare.count.max(1) as f64,
             distance,
             floor,
